@@ -1,0 +1,34 @@
+"""Errors meant for the person at the terminal: one message, no traceback needed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can put right; the message says what, where and how."""
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str | None:
+    """Return the entry of `allowed` that `word` most likely stands for, or None."""
+    hits = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return hits[0] if hits else None
+
+
+def unknown(kind: str, value: str, allowed: Iterable[str], where: str) -> UserError:
+    """Build the error for a name that is not one of a known set.
+
+    Parameters
+    ----------
+    kind : what the name stands for, e.g. ``"data set"``.
+    value : the name as given.
+    allowed : the names that exist.
+    where : file or option in which to change it.
+    """
+    names = sorted(allowed)
+    guess = nearest(value, names)
+    hint = f" Did you mean '{guess}'?" if guess else ""
+    return UserError(
+        f"{kind} '{value}' is unknown.{hint} Known: {', '.join(names) or 'none'}. Change it in {where}."
+    )
