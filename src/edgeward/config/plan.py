@@ -1,0 +1,142 @@
+"""The plan of a sweep: which candidates there are and which slice each stage reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from edgeward.config.compose import compose, names
+from edgeward.config.schema import SweepConfig, explain
+from edgeward.core.errors import UserError, nearest, unknown
+
+SETTINGS = ("sweep", "overrides", "data_root")
+
+
+class Candidate(NamedTuple):
+    """What is judged: a model trained on a data set with a seed, compressed by a recipe."""
+
+    data: str
+    model: str
+    seed: int
+    recipe: str
+
+
+def check_settings(config: dict[str, Any]) -> None:
+    """Refuse a key of ``--config`` that the workflow does not read."""
+    for key in config:
+        if key not in SETTINGS:
+            guess = nearest(key, SETTINGS)
+            hint = f" Did you mean '{guess}'?" if guess else ""
+            raise UserError(f"--config {key}=...: unknown setting.{hint} Known: {', '.join(SETTINGS)}.")
+    overrides = config.get("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
+        raise UserError(
+            f"--config overrides={overrides!r}: must be a list of strings, e.g. "
+            "--config 'overrides=[\"train.epochs=3\"]'."
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One sweep, read and checked."""
+
+    root: Path
+    name: str
+    sweep: SweepConfig
+    overrides: tuple[str, ...]
+
+    @classmethod
+    def load(cls, root: Path, name: str, overrides: tuple[str, ...] = ()) -> Plan:
+        """Read ``config/sweeps/<name>.yaml`` and validate every run in it.
+
+        Raises
+        ------
+        UserError
+            If the sweep is unknown, has an unknown key, or one of its runs cannot be composed.
+        """
+        file = root / "sweeps" / f"{name}.yaml"
+        if not file.is_file():
+            raise unknown("sweep", name, names(root, "sweeps"), f"--config sweep=... (or add config/sweeps/{name}.yaml)")
+        content = yaml.safe_load(file.read_text())
+        try:
+            sweep = SweepConfig.model_validate(content)
+        except ValidationError as error:
+            raise explain(error, SweepConfig, {}, f"config/sweeps/{name}.yaml") from None
+        for axis in ("model", "recipe"):
+            stray = set(getattr(sweep, f"per_{axis}")) - set(getattr(sweep, axis))
+            if stray:
+                raise UserError(
+                    f"config/sweeps/{name}.yaml: per_{axis} names {sorted(stray)}, not on the axis "
+                    f"{axis}: {getattr(sweep, axis)}."
+                )
+        plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
+        for data in sweep.data:
+            plan.prepare(data)
+        for candidate in plan.candidates:
+            plan.train(candidate.data, candidate.model, candidate.seed)
+            config = plan.compose(candidate.data, candidate.model, candidate.recipe)
+            reference = config["safety"]["reference"]
+            if reference not in sweep.recipe:
+                raise UserError(
+                    f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference that "
+                    "config/safety (key 'reference') compares with."
+                )
+            for device in sweep.device:
+                plan.compose(candidate.data, candidate.model, candidate.recipe, device)
+        return plan
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """All candidates of the sweep, in the order of its axes."""
+        s = self.sweep
+        return [Candidate(*c) for c in product(s.data, s.model, s.seed, s.recipe)]
+
+    def compose(self, data: str, model: str, recipe: str, device: str | None = None) -> dict[str, Any]:
+        """Compose one run with the sweep's and the command line's overrides."""
+        overrides = (
+            *self.sweep.overrides,
+            *self.sweep.per_model.get(model, ()),
+            *self.sweep.per_recipe.get(recipe, ()),
+            *self.overrides,
+        )
+        choices = {"data": data, "model": model, "recipe": recipe}
+        if device is not None:
+            choices["device"] = device
+        return compose(self.root, choices, overrides)
+
+    def prepare(self, data: str) -> dict[str, Any]:
+        """Return the slice of `prepare`; models cannot change it."""
+        slices = [self.compose(data, m, self.sweep.recipe[0])["data"] for m in self.sweep.model]
+        if any(s != slices[0] for s in slices):
+            raise UserError(
+                f"config/sweeps/{self.name}.yaml: per_model overrides change 'data', which all models share."
+            )
+        return {"data": slices[0]}
+
+    def train(self, data: str, model: str, seed: int) -> dict[str, Any]:
+        """Return the slice of `train`; recipes cannot change it."""
+        configs = [self.compose(data, model, recipe) for recipe in self.sweep.recipe]
+        config = configs[0]
+        if any(c[key] != config[key] for c in configs for key in ("data", "model", "train")):
+            raise UserError(
+                f"config/sweeps/{self.name}.yaml: per_recipe overrides change 'data', 'model' or 'train', "
+                "which all recipes share."
+            )
+        return {"model": config["model"], "train": config["train"], "seed": seed}
+
+    def stage(self, stage: str, candidate: Candidate, device: str | None = None) -> dict[str, Any]:
+        """Return the slice of a stage below `train`."""
+        config = self.compose(candidate.data, candidate.model, candidate.recipe, device)
+        if stage == "compress":
+            return {"compress": config["compress"], "seed": candidate.seed}
+        group = {"export": "export", "profile": "profile", "assess": "safety"}[stage]
+        return {group: config[group]}
+
+    def reference(self, data: str, model: str) -> str:
+        """Return the recipe that the others are compared with."""
+        return str(self.compose(data, model, self.sweep.recipe[0])["safety"]["reference"])

@@ -1,0 +1,36 @@
+"""Where a candidate's results lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def evidence(candidate: dict[str, Any], devices: Sequence[str], root: Path = Path("results")) -> dict[str, Any]:
+    """Return a candidate with the paths of all files that speak of it.
+
+    Parameters
+    ----------
+    candidate : ``{"data", "model", "seed", "recipe"}``.
+    devices : names of the devices on which it was profiled.
+    root : the results folder.
+    """
+    data = root / candidate["data"]
+    seed = data / candidate["model"] / f"s{candidate['seed']}"
+    at = seed / candidate["recipe"]
+    return {
+        **candidate,
+        "device": list(devices),
+        "paths": {
+            "card": data / "prepare" / "card.json",
+            "history": seed / "train" / "history.csv",
+            "recipe": at / "compress" / "recipe.json",
+            "parity": at / "export" / "parity.json",
+            "onnx": at / "export" / "model.onnx",
+            "safety": at / "assess" / "safety.json",
+            "verdict": at / "assess" / "verdict.json",
+            "logits": at / "assess" / "logits.npy",
+            "profile": {device: at / "profile" / f"{device}.json" for device in devices},
+        },
+    }

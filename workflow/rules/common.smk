@@ -1,0 +1,144 @@
+"""The plan of the chosen sweep, and the functions that give each rule its slice and inputs."""
+
+import os
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+BASE = Path(workflow.basedir)
+LIBRARY = BASE / "src" / "edgeward"
+sys.path.insert(0, str(BASE / "src"))
+# Scripts run in other processes and environments: they find the library through this.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(BASE / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+
+from edgeward.config.compose import names
+from edgeward.config.plan import Candidate, Plan, check_settings
+from edgeward.core.errors import UserError
+
+try:
+    check_settings(config)
+    PLAN = Plan.load(
+        BASE / "config",
+        config.get("sweep", "default"),
+        tuple(config.get("overrides", ())),
+    )
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+# Where the user's own images are is not a value of the experiment: it stays out of all params.
+if "data_root" in config:
+    os.environ["EDGEWARD_DATA_ROOT"] = str(Path(config["data_root"]).expanduser().resolve())
+
+STAGE = "results/{data}/{model}/s{seed}/{recipe}"
+
+
+wildcard_constraints:
+    data="|".join(names(BASE / "config", "data")),
+    model="|".join(names(BASE / "config", "model")),
+    recipe="|".join(names(BASE / "config", "compress")),
+    device="|".join(names(BASE / "config", "profile")),
+    seed=r"\d+",
+    sweep=PLAN.name,
+
+
+# The library modules that each stage imports: a rule that lists them is run again when they change.
+MODULES = {
+    "prepare": ["data"],
+    "train": ["data/store.py", "models", "training"],
+    "compress": ["data/store.py", "models", "training", "compression"],
+    "export": ["data/store.py", "compression/program.py", "export"],
+    "profile": ["profiling"],
+    "assess": ["data/store.py", "safety"],
+    "report": ["reporting"],
+}
+
+
+def code(stage):
+    """List the library files behind a stage."""
+    parts = [*MODULES[stage], "core/io.py", "core/errors.py", "core/config.py"]
+    files = []
+    for part in parts:
+        path = LIBRARY / part
+        files += sorted(path.rglob("*.*")) if path.is_dir() else [path]
+    return [str(f) for f in files if "__pycache__" not in f.parts]
+
+
+def sliced(function, *args):
+    """Call a method of the plan; its errors are for the user."""
+    try:
+        return function(*args)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def candidate_of(wildcards):
+    """Return the candidate that a job's wildcards name."""
+    return Candidate(wildcards.data, wildcards.model, int(wildcards.seed), wildcards.recipe)
+
+
+def prepare_slice(wildcards):
+    return sliced(PLAN.prepare, wildcards.data)
+
+
+def train_slice(wildcards):
+    return sliced(PLAN.train, wildcards.data, wildcards.model, int(wildcards.seed))
+
+
+def compress_slice(wildcards):
+    return sliced(PLAN.stage, "compress", candidate_of(wildcards))
+
+
+def export_slice(wildcards):
+    return sliced(PLAN.stage, "export", candidate_of(wildcards))
+
+
+def profile_slice(wildcards):
+    return sliced(PLAN.stage, "profile", candidate_of(wildcards), wildcards.device)
+
+
+def assess_slice(wildcards):
+    return sliced(PLAN.stage, "assess", candidate_of(wildcards))
+
+
+def reference_logits(wildcards):
+    """Return the reference candidate's outputs, or nothing if this is the reference."""
+    recipe = sliced(PLAN.reference, wildcards.data, wildcards.model)
+    if wildcards.recipe == recipe:
+        return []
+    folder = f"results/{wildcards.data}/{wildcards.model}/s{wildcards.seed}/{recipe}/assess"
+    return [f"{folder}/logits.npy", f"{folder}/safety.json"]
+
+
+def folder_of(candidate):
+    """Return the results folder of a candidate."""
+    return STAGE.format(**candidate._asdict())
+
+
+def report_inputs(wildcards):
+    """List what the report reads, for every candidate of the sweep."""
+    files = []
+    for c in PLAN.candidates:
+        at = folder_of(c)
+        train = f"results/{c.data}/{c.model}/s{c.seed}/train"
+        files += [
+            f"results/{c.data}/prepare/card.json",
+            f"{train}/history.csv",
+            f"{at}/compress/recipe.json",
+            f"{at}/export/parity.json",
+            f"{at}/export/model.onnx",
+            f"{at}/assess/safety.json",
+            f"{at}/assess/verdict.json",
+            *(f"{at}/profile/{d}.json" for d in PLAN.sweep.device),
+        ]
+    return list(dict.fromkeys(files))
+
+
+def report_slice(wildcards):
+    return {
+        "name": PLAN.name,
+        **PLAN.sweep.model_dump(),
+        "candidates": [c._asdict() for c in PLAN.candidates],
+    }

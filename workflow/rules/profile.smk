@@ -1,0 +1,27 @@
+"""Measure the shipped file on a device; nothing else may run meanwhile."""
+
+
+rule profile:
+    input:
+        code=code("profile"),
+        model="results/{data}/{model}/s{seed}/{recipe}/export/model.onnx",
+    output:
+        profile="results/{data}/{model}/s{seed}/{recipe}/profile/{device}.json",
+        config="results/{data}/{model}/s{seed}/{recipe}/profile/{device}.config.yaml",
+        metrics="results/{data}/{model}/s{seed}/{recipe}/profile/{device}.metrics.json",
+    log:
+        "logs/{data}/{model}/s{seed}/{recipe}/profile-{device}.log",
+    benchmark:
+        "logs/{data}/{model}/s{seed}/{recipe}/profile-{device}.benchmark.tsv"
+    threads: workflow.cores
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        cfg=profile_slice,
+    conda:
+        "../../envs/runtime.yaml"
+    message:
+        "profile {wildcards.model} {wildcards.recipe} on {wildcards.device} ({wildcards.data}, seed {wildcards.seed})"
+    script:
+        "../scripts/profile.py"

@@ -1,0 +1,103 @@
+"""MLflow: one process delivers the entries of all stages while the workflow runs."""
+
+import subprocess
+import time
+
+OUTBOX = ".edgeward/outbox"
+DELIVERER = {}
+
+
+def tracking_uri():
+    """Return the user's store, or the embedded one, which is MLflow's own default."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def deliver_command(*options):
+    """Return the command that delivers the outbox."""
+    return [
+        *(sys.executable, "-m", "edgeward.tracking.deliver"),
+        *("--outbox", OUTBOX, "--uri", tracking_uri(), "--experiment", "edgeward"),
+        *options,
+    ]
+
+
+def start_deliverer():
+    """Start the process that delivers tracking entries while the stages run."""
+    DELIVERER["started"] = time.time()
+    log = Path("logs/tracking.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    Path(OUTBOX).mkdir(parents=True, exist_ok=True)
+    with log.open("a") as handle:
+        DELIVERER["process"] = subprocess.Popen(
+            deliver_command("--follow", str(os.getpid())),
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def finish_deliverer():
+    """Let it deliver what is left, within a minute, and say what could not be delivered."""
+    process = DELIVERER.get("process")
+    if process is None:
+        return
+    process.terminate()  # it drains the outbox, then ends
+    try:
+        process.wait(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    left = len(list(Path(OUTBOX).glob("*.json")))
+    if left:
+        print(
+            f"MLflow: {left} entries could not be delivered to {tracking_uri()} (logs/tracking.log); "
+            "they are kept: run 'snakemake tracking_sync --cores 1' when the store is back.",
+            file=sys.stderr,
+        )
+
+
+def conclude(success):
+    """Print one row per finished candidate, and where to look next."""
+    from edgeward.core.results import evidence
+    from edgeward.reporting.summary import table
+
+    finish_deliverer()
+    done = [evidence(c._asdict(), PLAN.sweep.device) for c in PLAN.candidates]
+    done = [c for c in done if c["paths"]["verdict"].is_file()]
+    if done:
+        print(f"\n{table(done)}\n", file=sys.stderr)
+    minutes, seconds = divmod(round(time.time() - DELIVERER.get("started", time.time())), 60)
+    page = Path(f"results/report/{PLAN.name}/index.html")
+    if success and page.is_file():
+        print(f"Report: {page.resolve()}", file=sys.stderr)
+    store = os.environ.get("MLFLOW_TRACKING_URI")
+    print(f"MLflow: {store or 'mlflow ui   (in this folder, then open http://127.0.0.1:5000)'}", file=sys.stderr)
+    print(f"Sweep '{PLAN.name}': {'done' if success else 'stopped'} after {minutes} min {seconds} s", file=sys.stderr)
+
+
+onstart:
+    start_deliverer()
+
+
+onsuccess:
+    conclude(True)
+
+
+onerror:
+    conclude(False)
+
+
+localrules:
+    tracking_sync,
+
+
+rule tracking_sync:
+    log:
+        "logs/tracking_sync.log",
+    params:
+        command=deliver_command("--wait"),
+    conda:
+        "../../envs/full.yaml"
+    message:
+        "deliver the tracking entries that are left in the outbox"
+    shell:
+        "{params.command} > {log} 2>&1"

@@ -1,0 +1,23 @@
+"""Measure model.onnx on a device."""
+
+from pathlib import Path
+
+from edgeward.core.job import OUTBOX, Job
+
+
+def main(job: Job) -> dict[str, float]:
+    from edgeward.profiling.config import ProfileConfig
+    from edgeward.profiling.stage import run
+    from edgeward.tracking.outbox import quiet
+
+    job.loaded()
+    with quiet(OUTBOX):
+        return run(
+            ProfileConfig.model_validate(job.cfg["profile"]),
+            model=Path(job.input.model),
+            out=Path(job.output.profile),
+        )
+
+
+if "snakemake" in globals():
+    Job.of("profile", snakemake).execute(main)  # noqa: F821
