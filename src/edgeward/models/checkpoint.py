@@ -1,0 +1,89 @@
+"""``model.pt``: weights and the facts needed to use them, readable without executing anything."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import atomic
+from edgeward.models.factory import build
+from edgeward.models.config import ModelConfig
+from edgeward.models.deploy import Deployable
+
+FORMAT = 1
+META_KEYS = frozenset(
+    {"model", "num_classes", "in_chans", "image_size", "mean", "std", "classes", "logit_shift"}
+    | {"data", "seed"}
+)
+)
+
+
+def save_checkpoint(path: Path, deployable: Deployable, meta: dict[str, Any]) -> None:
+    """Write ``{"format", "state_dict", "meta"}`` to `path`, atomically.
+
+    Parameters
+    ----------
+    deployable : in its train form; weights are stored on the CPU, contiguous.
+    meta : plain JSON-able values under the keys `META_KEYS`.
+
+    Raises
+    ------
+    UserError
+        If a weight is not finite.
+    ValueError
+        If `meta` has other keys than the contract's.
+    """
+    if set(meta) != META_KEYS:
+        raise ValueError(f"meta keys differ from the contract: {sorted(set(meta) ^ META_KEYS)}")
+    state = {
+        key: value.detach().cpu().contiguous() for key, value in deployable.state_dict().items()
+    }
+    bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise UserError(
+            f"model '{meta['model']['name']}' has weights that are not finite ({bad[0]} and "
+            f"{len(bad) - 1} more): training diverged; lower train.lr or train.grad_clip."
+        )
+    # Through a handle: given a path, torch would store the temporary file's name in the archive.
+    with atomic(Path(path)) as temporary, temporary.open("wb") as handle:
+        torch.save({"format": FORMAT, "state_dict": state, "meta": meta}, handle)
+
+
+def load_checkpoint(path: Path) -> tuple[Deployable, dict[str, Any]]:
+    """Read `path` into a Deployable in train form and eval mode, and its meta.
+
+    Raises
+    ------
+    UserError
+        If the file is not a checkpoint of this format, or does not fit the network it names.
+    """
+    path = Path(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: run the train stage first.") from error
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"{path} is not a readable checkpoint; delete it and train again."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(f"{path} is not an edgeward checkpoint of format {FORMAT}; train again.")
+    meta = content["meta"]
+    net = build(
+        ModelConfig(**meta["model"]),
+        num_classes=meta["num_classes"],
+        in_chans=meta["in_chans"],
+        image_size=meta["image_size"],
+    )
+    deployable = Deployable(net, meta["mean"], meta["std"])
+    try:
+        deployable.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise UserError(
+            f"{path} holds other weights than '{meta['model']['architecture']}' has; train again."
+        ) from error
+    return deployable.eval(), meta
