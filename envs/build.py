@@ -6,6 +6,7 @@ requirements.lock; what belongs to `runtime` is the closure of its roots over th
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from importlib.metadata import distribution
@@ -15,8 +16,29 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 HERE = Path(__file__).resolve().parent
-RUNTIME = ["numpy", "scipy", "onnx", "onnxruntime", "pillow", "matplotlib", "jinja2", "pydantic", "pyyaml", "psutil"]
-DEVELOPMENT = ["hypothesis", "mypy", "netcal", "pytest", "pytest-timeout", "relplot", "ruff", "snakefmt", "statsmodels"]
+RUNTIME = [
+    "numpy",
+    "scipy",
+    "onnx",
+    "onnxruntime",
+    "pillow",
+    "matplotlib",
+    "jinja2",
+    "pydantic",
+    "pyyaml",
+    "psutil",
+]
+DEVELOPMENT = [
+    "hypothesis",
+    "mypy",
+    "netcal",
+    "pytest",
+    "pytest-timeout",
+    "relplot",
+    "ruff",
+    "snakefmt",
+    "statsmodels",
+]
 
 
 def locked() -> dict[str, list[str]]:
@@ -46,12 +68,14 @@ def closure(roots: list[str]) -> set[str]:
 
 def render(title: str, names: set[str], lock: dict[str, list[str]]) -> str:
     """Return the text of one environment file."""
-    pins = "\n".join(f"      - {line!r}" for name in sorted(names) for line in lock.get(name, []))
+    pins = "\n".join(
+        f"      - {json.dumps(line)}" for name in sorted(names) for line in lock.get(name, [])
+    )
     return (
         f"# {title}. Written by envs/build.py from requirements.lock; do not edit.\n"
         "channels:\n  - conda-forge\n  - nodefaults\n"
         f"dependencies:\n  - python =3.11\n  - pip\n  - pip:\n{pins}\n"
-    ).replace('"', "'")
+    )
 
 
 def environments() -> dict[str, str]:
@@ -60,7 +84,9 @@ def environments() -> dict[str, str]:
     everything = set(lock) - {canonicalize_name(n) for n in DEVELOPMENT}
     return {
         "full.yaml": render("Stages that need torch", everything, lock),
-        "runtime.yaml": render("Stages that need no torch: profile, assess, report", closure(RUNTIME), lock),
+        "runtime.yaml": render(
+            "Stages that need no torch: profile, assess, report", closure(RUNTIME), lock
+        ),
     }
 
 

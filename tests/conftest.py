@@ -32,7 +32,9 @@ def write_small_prepared(root: Path, n: int = 240, size: int = 32, seed: int = 0
         writer = csv.writer(handle)
         writer.writerow(["index", "id", "label", "class", "group", "split"])
         for i in range(n):
-            writer.writerow([i, f"im{i}", labels[i], CLASSES[labels[i]], f"g{groups[i]}", splits[i]])
+            writer.writerow(
+                [i, f"im{i}", labels[i], CLASSES[labels[i]], f"g{groups[i]}", splits[i]]
+            )
     train = np.flatnonzero(splits == "train")
     with (root / "calibration.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([["index"], *[[i] for i in train[:32]]])
@@ -68,5 +70,7 @@ def shared_data() -> Path:
     default = Path(__file__).resolve().parents[2] / "shared" / "data"
     root = Path(os.environ.get("EDGEWARD_TEST_DATA", default))
     if not root.is_dir():
-        pytest.skip("no real data at hand: set EDGEWARD_TEST_DATA to a folder that holds ham10000/, medmnist/ ...")
+        pytest.skip(
+            "no real data at hand: set EDGEWARD_TEST_DATA to a folder that holds ham10000/, medmnist/ ..."
+        )
     return root

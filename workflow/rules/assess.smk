@@ -21,14 +21,14 @@ rule assess:
         "logs/{data}/{model}/s{seed}/{recipe}/assess.log",
     benchmark:
         "logs/{data}/{model}/s{seed}/{recipe}/assess.benchmark.tsv"
+    conda:
+        "../../envs/runtime.yaml"
     threads: 1
     resources:
         mem_mb=3000,
         runtime="2h",
     params:
         cfg=assess_slice,
-    conda:
-        "../../envs/runtime.yaml"
     message:
         "assess {wildcards.model} {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
     script:

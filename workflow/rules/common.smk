@@ -30,7 +30,9 @@ except UserError as error:
 
 # Where the user's own images are is not a value of the experiment: it stays out of all params.
 if "data_root" in config:
-    os.environ["EDGEWARD_DATA_ROOT"] = str(Path(config["data_root"]).expanduser().resolve())
+    os.environ["EDGEWARD_DATA_ROOT"] = str(
+        Path(config["data_root"]).expanduser().resolve()
+    )
 
 STAGE = "results/{data}/{model}/s{seed}/{recipe}"
 
@@ -76,7 +78,9 @@ def sliced(function, *args):
 
 def candidate_of(wildcards):
     """Return the candidate that a job's wildcards name."""
-    return Candidate(wildcards.data, wildcards.model, int(wildcards.seed), wildcards.recipe)
+    return Candidate(
+        wildcards.data, wildcards.model, int(wildcards.seed), wildcards.recipe
+    )
 
 
 def prepare_slice(wildcards):
@@ -108,7 +112,9 @@ def reference_logits(wildcards):
     recipe = sliced(PLAN.reference, wildcards.data, wildcards.model)
     if wildcards.recipe == recipe:
         return []
-    folder = f"results/{wildcards.data}/{wildcards.model}/s{wildcards.seed}/{recipe}/assess"
+    folder = (
+        f"results/{wildcards.data}/{wildcards.model}/s{wildcards.seed}/{recipe}/assess"
+    )
     return [f"{folder}/logits.npy", f"{folder}/safety.json"]
 
 

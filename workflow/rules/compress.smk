@@ -17,14 +17,14 @@ rule compress:
         "logs/{data}/{model}/s{seed}/{recipe}/compress.log",
     benchmark:
         "logs/{data}/{model}/s{seed}/{recipe}/compress.benchmark.tsv"
+    conda:
+        "../../envs/full.yaml"
     threads: 1
     resources:
         mem_mb=6000,
         runtime="12h",
     params:
         cfg=compress_slice,
-    conda:
-        "../../envs/full.yaml"
     message:
         "compress {wildcards.model} by {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
     script:

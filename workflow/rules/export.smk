@@ -17,14 +17,14 @@ rule export:
         "logs/{data}/{model}/s{seed}/{recipe}/export.log",
     benchmark:
         "logs/{data}/{model}/s{seed}/{recipe}/export.benchmark.tsv"
+    conda:
+        "../../envs/full.yaml"
     threads: 1
     resources:
         mem_mb=6000,
         runtime="1h",
     params:
         cfg=export_slice,
-    conda:
-        "../../envs/full.yaml"
     message:
         "export {wildcards.model} {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
     script:

@@ -21,14 +21,14 @@ rule prepare:
         "logs/{data}/prepare.log",
     benchmark:
         "logs/{data}/prepare.benchmark.tsv"
+    conda:
+        "../../envs/full.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime="2h",
     params:
         cfg=prepare_slice,
-    conda:
-        "../../envs/full.yaml"
     message:
         "prepare {wildcards.data}"
     script:

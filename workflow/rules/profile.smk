@@ -13,14 +13,14 @@ rule profile:
         "logs/{data}/{model}/s{seed}/{recipe}/profile-{device}.log",
     benchmark:
         "logs/{data}/{model}/s{seed}/{recipe}/profile-{device}.benchmark.tsv"
+    conda:
+        "../../envs/runtime.yaml"
     threads: workflow.cores
     resources:
         mem_mb=2000,
         runtime="1h",
     params:
         cfg=profile_slice,
-    conda:
-        "../../envs/runtime.yaml"
     message:
         "profile {wildcards.model} {wildcards.recipe} on {wildcards.device} ({wildcards.data}, seed {wildcards.seed})"
     script:

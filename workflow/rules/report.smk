@@ -56,14 +56,14 @@ rule report:
         "logs/report/{sweep}.log",
     benchmark:
         "logs/report/{sweep}.benchmark.tsv"
+    conda:
+        "../../envs/runtime.yaml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime="1h",
     params:
         cfg=report_slice,
-    conda:
-        "../../envs/runtime.yaml"
     message:
         "report of sweep {wildcards.sweep}"
     script:

@@ -9,7 +9,9 @@ DELIVERER = {}
 
 def tracking_uri():
     """Return the user's store, or the embedded one, which is MLflow's own default."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    return (
+        os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    )
 
 
 def deliver_command(*options):
@@ -65,13 +67,21 @@ def conclude(success):
     done = [c for c in done if c["paths"]["verdict"].is_file()]
     if done:
         print(f"\n{table(done)}\n", file=sys.stderr)
-    minutes, seconds = divmod(round(time.time() - DELIVERER.get("started", time.time())), 60)
+    minutes, seconds = divmod(
+        round(time.time() - DELIVERER.get("started", time.time())), 60
+    )
     page = Path(f"results/report/{PLAN.name}/index.html")
     if success and page.is_file():
         print(f"Report: {page.resolve()}", file=sys.stderr)
     store = os.environ.get("MLFLOW_TRACKING_URI")
-    print(f"MLflow: {store or 'mlflow ui   (in this folder, then open http://127.0.0.1:5000)'}", file=sys.stderr)
-    print(f"Sweep '{PLAN.name}': {'done' if success else 'stopped'} after {minutes} min {seconds} s", file=sys.stderr)
+    print(
+        f"MLflow: {store or 'mlflow ui   (in this folder, then open http://127.0.0.1:5000)'}",
+        file=sys.stderr,
+    )
+    print(
+        f"Sweep '{PLAN.name}': {'done' if success else 'stopped'} after {minutes} min {seconds} s",
+        file=sys.stderr,
+    )
 
 
 onstart:
@@ -93,10 +103,10 @@ localrules:
 rule tracking_sync:
     log:
         "logs/tracking_sync.log",
-    params:
-        command=deliver_command("--wait"),
     conda:
         "../../envs/full.yaml"
+    params:
+        command=deliver_command("--wait"),
     message:
         "deliver the tracking entries that are left in the outbox"
     shell:

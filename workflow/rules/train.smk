@@ -17,14 +17,14 @@ rule train:
         "logs/{data}/{model}/s{seed}/train.log",
     benchmark:
         "logs/{data}/{model}/s{seed}/train.benchmark.tsv"
+    conda:
+        "../../envs/full.yaml"
     threads: 1
     resources:
         mem_mb=6000,
         runtime="24h",
     params:
         cfg=train_slice,
-    conda:
-        "../../envs/full.yaml"
     message:
         "train {wildcards.model} on {wildcards.data}, seed {wildcards.seed}"
     script:

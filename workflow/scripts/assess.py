@@ -10,7 +10,7 @@ def main(job: Job) -> dict[str, float]:
     from edgeward.safety.stage import run
 
     job.loaded()
-    reference = list(job.input.reference) if "reference" in job.input.keys() else []
+    reference = list(job.input.get("reference", []))
     return run(
         SafetyConfig.model_validate(job.cfg["safety"]),
         model=Path(job.input.model),

@@ -6,8 +6,9 @@ from edgeward.core.job import Job
 
 
 def main(job: Job) -> dict[str, float]:
-    from edgeward.export.config import ExportConfig
     from edgeward.export.stage import run
+
+    from edgeward.export.config import ExportConfig
 
     job.loaded()
     return run(

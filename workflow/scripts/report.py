@@ -1,8 +1,8 @@
 """Write the page of a sweep."""
 
-from edgeward.core.job import Job
 from pathlib import Path
 
+from edgeward.core.job import Job
 from edgeward.core.results import evidence
 
 

@@ -77,7 +77,12 @@ def compose(root: Path, choices: dict[str, str], overrides: Sequence[str] = ()) 
     for axis, name in choices.items():
         group = CHOICES[axis]
         if name not in names(root, group):
-            raise unknown(f"{axis}", name, names(root, group), f"the sweep (or add config/{group}/{name}.yaml)")
+            raise unknown(
+                f"{axis}",
+                name,
+                names(root, group),
+                f"the sweep (or add config/{group}/{name}.yaml)",
+            )
         chosen.append(f"{group}={name}")
     try:
         content = _compose(root, (*chosen, *overrides))
@@ -89,7 +94,9 @@ def compose(root: Path, choices: dict[str, str], overrides: Sequence[str] = ()) 
                 raise _key_error(root, override, str(inner).splitlines()[0]) from None
         raise UserError(f"config/ cannot be composed for {choices}: {error}") from None
     files = {group: f"config/{group}/" for group in GROUPS}
-    files |= {CHOICES[axis]: f"config/{CHOICES[axis]}/{name}.yaml" for axis, name in choices.items()}
+    files |= {
+        CHOICES[axis]: f"config/{CHOICES[axis]}/{name}.yaml" for axis, name in choices.items()
+    }
     try:
         RunConfig.model_validate(content)
     except ValidationError as error:

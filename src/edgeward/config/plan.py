@@ -32,7 +32,9 @@ def check_settings(config: dict[str, Any]) -> None:
         if key not in SETTINGS:
             guess = nearest(key, SETTINGS)
             hint = f" Did you mean '{guess}'?" if guess else ""
-            raise UserError(f"--config {key}=...: unknown setting.{hint} Known: {', '.join(SETTINGS)}.")
+            raise UserError(
+                f"--config {key}=...: unknown setting.{hint} Known: {', '.join(SETTINGS)}."
+            )
     overrides = config.get("overrides", [])
     if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
         raise UserError(
@@ -61,7 +63,12 @@ class Plan:
         """
         file = root / "sweeps" / f"{name}.yaml"
         if not file.is_file():
-            raise unknown("sweep", name, names(root, "sweeps"), f"--config sweep=... (or add config/sweeps/{name}.yaml)")
+            raise unknown(
+                "sweep",
+                name,
+                names(root, "sweeps"),
+                f"--config sweep=... (or add config/sweeps/{name}.yaml)",
+            )
         content = yaml.safe_load(file.read_text())
         try:
             sweep = SweepConfig.model_validate(content)
@@ -96,7 +103,9 @@ class Plan:
         s = self.sweep
         return [Candidate(*c) for c in product(s.data, s.model, s.seed, s.recipe)]
 
-    def compose(self, data: str, model: str, recipe: str, device: str | None = None) -> dict[str, Any]:
+    def compose(
+        self, data: str, model: str, recipe: str, device: str | None = None
+    ) -> dict[str, Any]:
         """Compose one run with the sweep's and the command line's overrides."""
         overrides = (
             *self.sweep.overrides,

@@ -41,8 +41,12 @@ class SweepConfig(Closed):
     seed: list[int] = Field(min_length=1)
     device: list[str] = Field(min_length=1)
     overrides: list[str] = Field(description="Hydra overrides for every run of the sweep.")
-    per_model: dict[str, list[str]] = Field(description="Hydra overrides for the runs of one model.")
-    per_recipe: dict[str, list[str]] = Field(description="Hydra overrides for the runs of one recipe.")
+    per_model: dict[str, list[str]] = Field(
+        description="Hydra overrides for the runs of one model."
+    )
+    per_recipe: dict[str, list[str]] = Field(
+        description="Hydra overrides for the runs of one recipe."
+    )
 
 
 def _fields_at(model: Any, path: tuple[int | str, ...]) -> list[str]:
@@ -69,7 +73,9 @@ def _models_in(annotations: list[Any]) -> list[type[BaseModel]]:
     return found
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: dict[str, str], top: str) -> UserError:
+def explain(
+    error: ValidationError, model: type[BaseModel], where: dict[str, str], top: str
+) -> UserError:
     """Turn a validation error into one message that names each key, its value and its file.
 
     Parameters

@@ -118,7 +118,9 @@ class Job:
                     folder=folder,
                     metrics={k: float(v) for k, v in metrics.items() if v is not None},
                     artifacts=[
-                        Path(p).resolve() for p in self.output if Path(p).suffix not in {".npy", ".pt", ".pt2"}
+                        Path(p).resolve()
+                        for p in self.output
+                        if Path(p).suffix not in {".npy", ".pt", ".pt2"}
                     ],
                     datasets=self._datasets(),
                     started_at=started,
@@ -137,7 +139,12 @@ class Job:
             card = read_json(Path(self.input.card))
         else:
             return []
-        context = {"train": "train", "compress": "calibration", "export": "validation", "assess": "test"}
+        context = {
+            "train": "train",
+            "compress": "calibration",
+            "export": "validation",
+            "assess": "test",
+        }
         return [
             {
                 "name": card["name"],

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 
-def evidence(candidate: dict[str, Any], devices: Sequence[str], root: Path = Path("results")) -> dict[str, Any]:
+def evidence(
+    candidate: dict[str, Any], devices: Sequence[str], root: Path = Path("results")
+) -> dict[str, Any]:
     """Return a candidate with the paths of all files that speak of it.
 
     Parameters
