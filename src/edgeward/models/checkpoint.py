@@ -10,15 +10,14 @@ import torch
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
-from edgeward.models.factory import build
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
+from edgeward.models.factory import build
 
 FORMAT = 1
 META_KEYS = frozenset(
     {"model", "num_classes", "in_chans", "image_size", "mean", "std", "classes", "logit_shift"}
     | {"data", "seed"}
-)
 )
 
 
