@@ -59,6 +59,7 @@ def finish_deliverer():
 
 def conclude(success):
     """Print one row per finished candidate, and where to look next."""
+    from edgeward.core.io import write_json
     from edgeward.core.results import evidence
     from edgeward.reporting.summary import table
 
@@ -67,9 +68,12 @@ def conclude(success):
     done = [c for c in done if c["paths"]["verdict"].is_file()]
     if done:
         print(f"\n{table(done)}\n", file=sys.stderr)
-    minutes, seconds = divmod(
-        round(time.time() - DELIVERER.get("started", time.time())), 60
+    wall = time.time() - DELIVERER.get("started", time.time())
+    write_json(
+        Path(".edgeward/last_run.json"),
+        {"sweep": PLAN.name, "success": success, "ended": time.time(), "wall_s": wall},
     )
+    minutes, seconds = divmod(round(wall), 60)
     page = Path(f"results/report/{PLAN.name}/index.html")
     if success and page.is_file():
         print(f"Report: {page.resolve()}", file=sys.stderr)
