@@ -30,7 +30,7 @@ class WarmupConfig(Closed):
 
 
 class ValidityConfig(Closed):
-    """Beyond any of these a measurement is INVALID; it is reported all the same, with the reason."""
+    """Beyond any of these a measurement is INVALID; it is reported all the same, with reasons."""
 
     judged_percentiles: list[Annotated[float, Field(gt=0, lt=100)]] = Field(
         min_length=1, description="Percentiles whose intervals are judged; the others may be open."
@@ -78,13 +78,15 @@ class ProfileConfig(Closed):
     def _consistent(self) -> ProfileConfig:
         if self.max_duration_s < self.min_duration_s:
             raise ValueError(
-                f"max_duration_s ({self.max_duration_s}) is below min_duration_s ({self.min_duration_s})"
+                f"max_duration_s ({self.max_duration_s}) is below "
+                f"min_duration_s ({self.min_duration_s})"
             )
         missing = {50.0, 90.0, *self.validity.judged_percentiles} - set(self.percentiles)
         if missing:
             raise ValueError(f"percentiles lacks {sorted(missing)}")
         if self.deadline_s < 2 * self.max_duration_s:
             raise ValueError(
-                f"deadline_s ({self.deadline_s}) is below twice max_duration_s ({self.max_duration_s})"
+                f"deadline_s ({self.deadline_s}) is below twice "
+                f"max_duration_s ({self.max_duration_s})"
             )
         return self

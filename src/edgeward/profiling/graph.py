@@ -1,0 +1,222 @@
+"""What a model file holds: parameters, multiply-accumulates, operators.
+
+A multiply-accumulate (MAC) is one product added to a sum, as in the published counts ("FLOPs" of
+MobileOne, "MACs" of EfficientFormerV2). Counted are convolutions and matrix products; additions of
+a bias, norms, activations and pooling are not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import inliner, shape_inference
+
+from edgeward.core.errors import UserError
+
+# Operators that multiply and accumulate, but that have no closed count here.
+UNCOUNTED = {"Attention", "DeformConv", "Einsum", "GRU", "If", "Loop", "LSTM", "RNN", "Scan"}
+
+Shape = Sequence[int]
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """Static facts of a model at one batch size.
+
+    Attributes
+    ----------
+    parameters : elements of the weights and biases (scales, zero points and shapes not counted).
+    macs : multiply-accumulates per inference, per image.
+    precision : "int8" if the graph quantises, otherwise the type of the weights, e.g. "fp32".
+    operators : operator type -> number of nodes.
+    uncounted : operator types that multiply but are not in `macs`.
+    """
+
+    input_shape: list[int]
+    parameters: int
+    macs: int
+    precision: str
+    operators: dict[str, int]
+    uncounted: list[str]
+    metadata: dict[str, str]
+
+
+def conv_macs(output: Shape, weight: Shape) -> int:
+    """MACs of a convolution: every output element sums (c_in / groups) * kh * kw products.
+
+    `weight` is (c_out, c_in / groups, k...); `output` may have its channels anywhere.
+    """
+    return math.prod(output) * math.prod(weight[1:])
+
+
+def transposed_conv_macs(data: Shape, weight: Shape) -> int:
+    """MACs of a transposed convolution; `weight` is (c_in, c_out / groups, k...)."""
+    return math.prod(data) * math.prod(weight[1:])
+
+
+def matmul_macs(output: Shape, inner: int) -> int:
+    """MACs of a matrix product that sums over `inner` elements."""
+    return math.prod(output) * inner
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist.") from error
+    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
+        raise UserError(f"{path} is not a valid ONNX model: {error}") from error
+    return inliner.inline_local_functions(model) if model.functions else model
+
+
+def _fix_batch(model: onnx.ModelProto, path: Path, batch: int) -> list[int]:
+    """Set the batch of the image input and forget the dynamic shapes; return the input's shape."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in constants]
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+        raise UserError(
+            f"{path}: one input (batch, c, h, w) expected, found {[v.name for v in inputs]}."
+        )
+    dims = inputs[0].type.tensor_type.shape.dim
+    if any(not dim.HasField("dim_value") for dim in dims[1:]):
+        raise UserError(f"{path}: only the batch of input '{inputs[0].name}' may be dynamic.")
+    if dims[0].HasField("dim_value") and dims[0].dim_value != batch:
+        raise UserError(
+            f"{path}: the batch is fixed at {dims[0].dim_value}, but {batch} is asked for; "
+            "set `batch` in the device's YAML in config/profile/."
+        )
+    dims[0].dim_value = batch
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return [dim.dim_value for dim in dims]
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    shapes = {t.name: list(t.dims) for t in inferred.initializer}
+    for value in [*inferred.input, *inferred.value_info, *inferred.output]:
+        dims = value.type.tensor_type.shape.dim
+        if all(dim.HasField("dim_value") for dim in dims):
+            shapes[value.name] = [dim.dim_value for dim in dims]
+    return shapes
+
+
+def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
+    """Return the MACs of a node, 0 for one that does not multiply; KeyError if a shape lacks."""
+    kind = node.op_type
+    if kind in {"Conv", "ConvInteger"}:
+        return conv_macs(shapes[node.output[0]], shapes[node.input[1]])
+    if kind == "QLinearConv":
+        return conv_macs(shapes[node.output[0]], shapes[node.input[3]])
+    if kind == "ConvTranspose":
+        return transposed_conv_macs(shapes[node.input[0]], shapes[node.input[1]])
+    if kind == "Gemm":
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return matmul_macs(shapes[node.output[0]], shapes[node.input[0]][0 if transposed else 1])
+    if kind in {"MatMul", "MatMulInteger", "QLinearMatMul"}:
+        return matmul_macs(shapes[node.output[0]], shapes[node.input[0]][-1])
+    return 0
+
+
+def _parameters(model: onnx.ModelProto) -> int:
+    """Count the elements of float tensors and of quantised weights, each once."""
+    quantised, scales = set(), set()
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            quantised.add(node.input[0])
+        if node.op_type in {"DequantizeLinear", "QuantizeLinear"}:
+            scales.update(node.input[1:])
+        if node.op_type in {"QLinearConv", "QLinearMatMul"}:
+            quantised.add(node.input[3])
+            scales.update([*node.input[1:3], *node.input[4:8]])
+    floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE}
+    tensors = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name == "value":
+                    tensors[node.output[0]] = attribute.t
+    return sum(
+        math.prod(tensor.dims)
+        for name, tensor in tensors.items()
+        if name not in scales and (tensor.data_type in floats or name in quantised)
+    )
+
+
+def _precision(model: onnx.ModelProto) -> str:
+    kinds = {node.op_type for node in model.graph.node}
+    if any(
+        k == "QuantizeLinear" or k.startswith("QLinear") or k.endswith("Integer") for k in kinds
+    ):
+        return "int8"
+    weights: Counter[int] = Counter()
+    for tensor in model.graph.initializer:
+        weights[tensor.data_type] += math.prod(tensor.dims)
+    kind = weights.most_common(1)[0][0] if weights else onnx.TensorProto.FLOAT
+    names = {onnx.TensorProto.FLOAT: "fp32", onnx.TensorProto.FLOAT16: "fp16"}
+    return names.get(kind, onnx.TensorProto.DataType.Name(kind).lower())
+
+
+def read_graph(path: Path, batch: int) -> GraphFacts:
+    """Return the static facts of an ONNX file.
+
+    Raises
+    ------
+    UserError
+        If the file is no valid model, does not take one image input, or its shapes cannot be
+        inferred.
+    """
+    model = _load(path)
+    input_shape = _fix_batch(model, path, batch)
+    try:
+        shapes = _shapes(model)
+        macs = sum(_node_macs(node, shapes) for node in model.graph.node)
+    except (shape_inference.InferenceError, KeyError) as error:
+        raise UserError(f"{path}: the shape of tensor {error} cannot be inferred.") from error
+    operators = Counter(node.op_type for node in model.graph.node)
+    return GraphFacts(
+        input_shape=input_shape,
+        parameters=_parameters(model),
+        macs=macs // batch,
+        precision=_precision(model),
+        operators=dict(sorted(operators.items())),
+        uncounted=sorted(UNCOUNTED & operators.keys()),
+        metadata={entry.key: entry.value for entry in model.metadata_props},
+    )
+
+
+def int8_macs(kernels: Iterable[dict[str, Any]]) -> int:
+    """Return the MACs that integer kernels executed in one inference.
+
+    Parameters
+    ----------
+    kernels : records of the agent: ``operator``, ``inputs`` and ``outputs`` as [type, shape].
+    """
+    total = 0
+    for kernel in kernels:
+        kind = kernel["operator"]
+        inputs = [shape for _, shape in kernel["inputs"]]
+        outputs = [shape for _, shape in kernel["outputs"]]
+        if kind == "QLinearConv":
+            total += conv_macs(outputs[0], inputs[3])
+        elif kind in {"ConvInteger", "ConvIntegerToFloat"}:
+            total += conv_macs(outputs[0], inputs[1])
+        elif kind == "QGemm":
+            total += matmul_macs(outputs[0], math.prod(inputs[0]) // outputs[0][0])
+        elif kind in {
+            "QLinearMatMul",
+            "MatMulInteger",
+            "MatMulIntegerToFloat",
+            "DynamicQuantizeMatMul",
+        }:
+            total += matmul_macs(outputs[0], inputs[0][-1])
+    return total
