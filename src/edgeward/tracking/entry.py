@@ -1,0 +1,120 @@
+"""One entry of the outbox: what MLflow is told about one stage."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import read_json
+
+FORMAT = 1
+CANDIDATE_STAGES = ("compress", "export", "profile", "assess")
+STAGES = ("prepare", "train", *CANDIDATE_STAGES, "report")
+_NEEDS = {
+    "prepare": ("data",),
+    "train": ("data", "model", "seed"),
+    **dict.fromkeys(CANDIDATE_STAGES, ("data", "model", "seed", "recipe")),
+    "profile": ("data", "model", "seed", "recipe", "device"),
+    "report": ("sweep",),
+}
+
+
+def _now() -> float:
+    return time.time()
+
+
+@dataclass(kw_only=True)
+class StageEntry:
+    """What MLflow is told about one stage.
+
+    Attributes
+    ----------
+    folder : results folder of the stage; ``mlflow.json`` is written there after delivery.
+    config : the slice of the configuration that the stage read.
+    metrics : name -> number; None and non-finite values are left out, with a note.
+    artifacts : files to keep with the run. They are read at delivery, not at posting.
+    datasets : ``{"name", "digest", "context"}`` of each data set that the stage read or made.
+    started_at, finished_at : Unix time in seconds.
+    status : "FINISHED" or "FAILED".
+    entry_id : makes delivery exact: the run of an entry is found again by it.
+    sequence, curve, facts : set by `post`.
+    """
+
+    stage: str
+    folder: Path
+    config: Mapping[str, Any]
+    data: str | None = None
+    model: str | None = None
+    seed: int | None = None
+    recipe: str | None = None
+    device: str | None = None
+    sweep: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    artifacts: list[Path] = field(default_factory=list)
+    datasets: list[dict[str, str]] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)
+    started_at: float = field(default_factory=_now)
+    finished_at: float = field(default_factory=_now)
+    status: str = "FINISHED"
+    entry_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    sequence: int = 0
+    curve: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.stage not in STAGES:
+            raise UserError(f"tracking entry: stage '{self.stage}' is none of {', '.join(STAGES)}.")
+        missing = [name for name in _NEEDS[self.stage] if getattr(self, name) is None]
+        if missing:
+            raise UserError(f"tracking entry of '{self.stage}' lacks {', '.join(missing)}.")
+        if self.status not in ("FINISHED", "FAILED"):
+            raise UserError(f"tracking entry: status '{self.status}' is not FINISHED or FAILED.")
+
+    @property
+    def key(self) -> str:
+        """Identity of stage x candidate, the same at every run of it."""
+        if self.stage == "report":
+            return f"report/{self.sweep}"
+        parts = [self.data, self.model, None if self.seed is None else f"s{self.seed}", self.recipe]
+        named = [part for part in parts if part is not None]
+        return "/".join([*named, self.stage, *([self.device] if self.device else [])])
+
+    @property
+    def candidate(self) -> str | None:
+        """Key of the candidate that the stage belongs to; None if several candidates share it."""
+        if self.stage not in CANDIDATE_STAGES:
+            return None
+        return f"{self.data}/{self.model}/s{self.seed}/{self.recipe}"
+
+    @property
+    def receipt(self) -> Path:
+        """The file that says which run the stage became."""
+        name = f"{self.device}.mlflow.json" if self.stage == "profile" else "mlflow.json"
+        return self.folder / name
+
+
+def read_entry(path: Path) -> StageEntry:
+    """Read an entry; its relative paths are resolved against the outbox.
+
+    Raises
+    ------
+    UserError
+        If the file is not a whole entry of this format.
+    """
+    try:
+        content = read_json(path)
+        if content.pop("format") != FORMAT:
+            raise UserError(f"{path.name}: entry format is not {FORMAT}.")
+        content.pop("key")
+        root = path.resolve().parent
+        content["folder"] = Path(os.path.normpath(root / content["folder"]))
+        content["artifacts"] = [Path(os.path.normpath(root / p)) for p in content["artifacts"]]
+        return StageEntry(**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path.name} is not a tracking entry: {error!r}.") from error

@@ -1,0 +1,79 @@
+"""What a finished stage contributes to its candidate's row, read from the stage's own outputs."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from edgeward.core.io import read_json, sha256
+
+SAFETY_ROW = ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "nll", "ece")
+VERDICT_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
+HOST = "host"
+MODEL = "../export/model.onnx"  # as seen from the folder of `assess`
+logger = logging.getLogger(__name__)
+
+
+def gather(stage: str, folder: Path, device: str | None) -> dict[str, Any]:
+    """Return ``{"row": {name: number}, "tags": {name: text}, "model": {...}}``, as far as known.
+
+    `row` and `tags` go to the run of the candidate; `model` (assess only) is the file that was
+    assessed and the evidence for or against it. A stage whose outputs cannot be read adds nothing
+    but the tag `row_problem`: the computation is done and tracking must not undo it.
+    """
+    readers = {"export": _export, "profile": _profile, "assess": _assess}
+    if stage not in readers:
+        return {}
+    try:
+        return readers[stage](Path(folder), device or HOST)
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        logger.warning("%s: the row of the candidate lacks %s: %r", folder, stage, error)
+        return {"tags": {"row_problem": f"{stage}: {error!r}"[:500]}}
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v)}
+
+
+def _export(folder: Path, _: str) -> dict[str, Any]:
+    return {"row": {"file_mb": (folder / "model.onnx").stat().st_size / 1e6}}
+
+
+def _profile(folder: Path, device: str) -> dict[str, Any]:
+    headline = read_json(folder / f"{device}.json")["settings"][0]
+    prefix = "" if device == HOST else f"{device}/"
+    latency = headline["latency_ms"]
+    row = {
+        f"{prefix}latency_p50_ms": latency["p50"]["estimate"],
+        f"{prefix}latency_p90_ms": latency["p90"]["estimate"],
+        f"{prefix}peak_memory_mb": headline["peak_memory_mb"],
+    }
+    return {"row": _numbers(row), "tags": {f"{prefix}profile_verdict": str(headline["verdict"])}}
+
+
+def _assess(folder: Path, _: str) -> dict[str, Any]:
+    safety, verdict = read_json(folder / "safety.json"), read_json(folder / "verdict.json")
+    row = {name: safety[name]["estimate"] for name in SAFETY_ROW if safety.get(name)}
+    outcome = str(verdict["verdict"])
+    if outcome in VERDICT_CODE:
+        row["verdict_code"] = VERDICT_CODE[outcome]
+    evidence = {"verdict": outcome}
+    for name, interval in verdict.get("differences", {}).items():
+        values = [interval[part] for part in ("estimate", "low", "high")]
+        if None in values:
+            continue
+        evidence[f"{name}_difference"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*values)
+        if name == "rare_recall":
+            row["rare_recall_difference"] = values[0]
+    return {
+        "row": _numbers(row),
+        "tags": {"verdict": outcome, "verdict_reasons": "; ".join(verdict["reasons"])[:4000]},
+        "model": {
+            "path": MODEL,
+            "sha256": sha256(folder / MODEL),
+            "verdict": outcome,
+            "evidence": evidence,
+        },
+    }
