@@ -41,9 +41,10 @@ class Int8Tolerance(Closed):
     max_mean_to_spread: float = Field(
         gt=0, description="Mean |error| that never passes, as a share of the logit spread."
     )
-    decided_agreement: Share = Field(
-        description="Least argmax agreement on images whose top-2 margin exceeds the error."
+    decided_margin: float = Field(
+        gt=0, description="An image is decided if its top-2 margin exceeds so many times the limit."
     )
+    decided_agreement: Share = Field(description="Least argmax agreement on decided images.")
 
 
 class ParityConfig(Closed):

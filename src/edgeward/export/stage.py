@@ -1,0 +1,78 @@
+"""Stage ``export``: one ONNX file that is shown to compute what the compressed program computes."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from edgeward.compression.program import load_program
+from edgeward.core.errors import UserError
+from edgeward.core.io import atomic, digest, read_json, write_json
+from edgeward.data.store import open_prepared
+from edgeward.export import onnx_file, parity
+from edgeward.export.config import ExportConfig
+
+log = logging.getLogger(__name__)
+
+
+def run(
+    cfg: ExportConfig, *, program: Path, recipe: Path, prepared: Path, out: Path, threads: int
+) -> dict[str, float]:
+    """Write ``model.onnx`` and ``parity.json`` into `out`.
+
+    Parameters
+    ----------
+    program : ``model.pt2`` of the stage `compress`.
+    recipe : its ``recipe.json``.
+    prepared : folder of the prepared data; its validation split is compared on.
+    threads : of onnxruntime in the comparison.
+
+    Returns
+    -------
+    Figures of the comparison, e.g. ``logit_error_max`` (logits), ``agreement`` (share).
+
+    Raises
+    ------
+    UserError
+        If the program cannot be exported, or its ONNX form is out of tolerance: ``parity.json``
+        then holds the figures, and there is no ``model.onnx``.
+    """
+    data = open_prepared(prepared)
+    facts = read_json(recipe)
+    properties = onnx_file.metadata(facts, data.card, digest(data.card["hashes"]))
+    exported_program = load_program(program)
+    model = onnx_file.to_onnx(exported_program, cfg.opset)
+    onnx_file.stamp(model, properties)
+    target = out / "model.onnx"
+    target.unlink(missing_ok=True)  # never an old model beside new figures
+    with atomic(target) as temporary:
+        onnx_file.save(model, temporary)
+        result = parity.check(
+            temporary, exported_program, data, facts["precision"], cfg.parity, threads
+        )
+        write_json(out / "parity.json", result)
+        if not result["passed"]:
+            raise UserError(
+                f"{target} does not compute what {program} computes, on {result['n']} validation "
+                f"images: {'; '.join(result['failures'])}. Tolerances: config/export/onnx.yaml."
+            )
+    found = result["onnx_vs_torch"]
+    log.info(
+        "parity on %d images: max |logit error| %.3g, mean %.3g (spread %.3g), agreement %.2f %%",
+        result["n"],
+        found["max_abs"],
+        found["mean_abs"],
+        result["spread"],
+        100 * found["agreement"],
+    )
+    metrics = {
+        "logit_error_max": found["max_abs"],
+        "logit_error_mean": found["mean_abs"],
+        "logit_spread": result["spread"],
+        "agreement": found["agreement"],
+        "file_mb": target.stat().st_size / 1e6,
+    }
+    if "sensitivity" in result:
+        metrics["sensitivity_mean"] = result["sensitivity"]["mean_abs"]
+        metrics["fused_unfused_agreement"] = result["fused_vs_unfused"]["agreement"]
+    return metrics
