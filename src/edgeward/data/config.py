@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from edgeward.core.config import Closed
 
 Policy = Literal["refuse", "warn"]
 Fit = Literal["crop", "stretch", "pad"]
 PhantomClass = Literal["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
-# A place inside the data root: relative, and never upwards.
-Relative = Annotated[str, Field(min_length=1, pattern=r"^(?!/)(?!.*(^|/)\.\.(/|$)).*$")]
+
+
+def _below(path: str) -> str:
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts:
+        raise ValueError("a relative path that does not lead upwards is needed")
+    return path
+
+
+Relative = Annotated[str, AfterValidator(_below)]
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 

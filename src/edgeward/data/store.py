@@ -77,7 +77,9 @@ def open_prepared(root: Path) -> Prepared:
         )
     _, groups = np.unique([row["group"] for row in rows], return_inverse=True)
     with (root / "calibration.csv").open(newline="") as handle:
-        calibration = np.array([int(row["index"]) for row in csv.DictReader(handle)], dtype=np.int64)
+        calibration = np.array(
+            [int(row["index"]) for row in csv.DictReader(handle)], dtype=np.int64
+        )
     return Prepared(
         root=root,
         card=read_json(root / "card.json"),

@@ -1,0 +1,205 @@
+"""Image files to square uint8 arrays, with a named reason for each that cannot be used."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from edgeward.core.errors import UserError
+from edgeward.data.listing import Batch, chunk_length
+
+Fit = Literal["crop", "stretch", "pad"]
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MAX_FILE_BYTES = 256 << 20
+_EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
+
+
+class BadImage(Exception):
+    """One image cannot be used; the message is the reason."""
+
+
+def square(image: Image.Image, size: int, fit: Fit, *, nearest: bool = False) -> Image.Image:
+    """Bring an image to size x size.
+
+    crop keeps the centre and the proportions, stretch keeps all and bends the proportions, pad
+    keeps both and adds black. Reduction averages over the source pixels (Lanczos window).
+    """
+    method = Image.Resampling.NEAREST if nearest else Image.Resampling.LANCZOS
+    if fit == "crop":
+        return ImageOps.fit(image, (size, size), method)
+    if fit == "pad":
+        return ImageOps.pad(image, (size, size), method)
+    return image.resize((size, size), method)
+
+
+def decode(
+    content: bytes, *, size: int, channels: int, fit: Fit, min_side: int
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode one image file.
+
+    Returns
+    -------
+    pixels : uint8 (size, size, channels).
+    shape : width and height as stored, pixels.
+
+    Raises
+    ------
+    BadImage
+        If the file is empty, truncated, no image, not 8 bits deep, or smaller than `min_side`.
+    """
+    if not content:
+        raise BadImage("empty file")
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            if opened.mode not in _EIGHT_BIT:
+                raise BadImage(f"pixel mode {opened.mode}: only 8-bit images are read")
+            if min(opened.size) < min_side:
+                raise BadImage(
+                    f"{opened.width}x{opened.height} pixels: the shorter side must be at least "
+                    f"{min_side} (min_side)"
+                )
+            shape = opened.size
+            opened.load()
+            image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise BadImage(f"cannot be decoded ({error})") from error
+    pixels = np.asarray(square(image, size, fit), dtype=np.uint8)
+    return pixels.reshape(size, size, channels), shape
+
+
+def decode_mask(content: bytes, *, size: int, fit: Fit, shape: tuple[int, int]) -> np.ndarray:
+    """Decode a mask that belongs to an image of `shape` (width, height): uint8 0/1 (size, size)."""
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            opened.load()
+            mask = opened.convert("L")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise BadImage(f"its mask cannot be decoded ({error})") from error
+    if mask.size != shape:
+        raise BadImage(
+            f"its mask is {mask.width}x{mask.height} and the image {shape[0]}x{shape[1]} pixels"
+        )
+    return (np.asarray(square(mask, size, fit, nearest=True)) >= 128).astype(np.uint8)
+
+
+def inside(root: Path, relative: str) -> Path:
+    """Return the path of `relative` below `root`; links are followed.
+
+    Raises
+    ------
+    UserError
+        If it is absolute or leads out of `root`.
+    """
+    path = root / relative
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"'{relative}' leads out of {root}: only paths below it are read.")
+    return path
+
+
+class Store:
+    """Files by stem, from folders and zip archives, read without unpacking.
+
+    Parameters
+    ----------
+    places : folders or zip files.
+
+    Raises
+    ------
+    UserError
+        If an archive is damaged, a member's path leads out of it, or two files share a stem.
+    """
+
+    def __init__(self, places: Sequence[Path]) -> None:
+        self._archives: list[zipfile.ZipFile] = []
+        self._at: dict[str, Callable[[], bytes]] = {}
+        for place in places:
+            if place.is_dir():
+                files = (p for p in sorted(place.rglob("*")) if p.suffix.lower() in SUFFIXES)
+                for path in files:
+                    inside(place, str(path.relative_to(place)))
+                    self._add(path.stem, lambda p=path: read_file(p), place)  # type: ignore[misc]
+            else:
+                self._open_archive(place)
+
+    def _open_archive(self, place: Path) -> None:
+        try:
+            archive = zipfile.ZipFile(place)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise UserError(f"{place} is no intact zip archive ({error}); get it again.") from error
+        self._archives.append(archive)
+        for member in archive.infolist():
+            path = PurePosixPath(member.filename.replace("\\", "/"))
+            if path.is_absolute() or ".." in path.parts:
+                raise UserError(f"{place}: member '{member.filename}' leads out of the archive.")
+            hidden = path.name.startswith(".") or "__MACOSX" in path.parts
+            if not member.is_dir() and not hidden and path.suffix.lower() in SUFFIXES:
+                self._add(path.stem, lambda a=archive, m=member: _read_member(a, m), place)  # type: ignore[misc]
+
+    def _add(self, stem: str, read: Callable[[], bytes], place: Path) -> None:
+        if stem in self._at:
+            raise UserError(f"{place}: more than one file is called '{stem}'; keep one of them.")
+        self._at[stem] = read
+
+    def __contains__(self, stem: str) -> bool:
+        return stem in self._at
+
+    def stems(self) -> list[str]:
+        """Return the names of all files, without suffix."""
+        return list(self._at)
+
+    def read(self, stem: str) -> bytes:
+        """Return the bytes of a file; BadImage if they cannot be had."""
+        return self._at[stem]()
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file; BadImage if it is too large or cannot be read."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadImage(f"larger than {MAX_FILE_BYTES >> 20} MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise BadImage(f"cannot be read ({error})") from error
+
+
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    if member.file_size > MAX_FILE_BYTES:
+        raise BadImage(f"larger than {MAX_FILE_BYTES >> 20} MiB")
+    try:
+        return archive.read(member)
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+        raise BadImage(f"cannot be read from the archive ({error})") from error
+
+
+def decoded_batches(
+    n: int, size: int, channels: int, read: Callable[[int], tuple[np.ndarray, np.ndarray | None]]
+) -> Iterator[Batch]:
+    """Stream n images, each by ``read(row)`` -> pixels and mask, in bounded batches."""
+    step = chunk_length(size, channels)
+    for start in range(0, n, step):
+        rows: list[int] = []
+        images: list[np.ndarray] = []
+        masks: list[np.ndarray] = []
+        invalid: list[tuple[int, str]] = []
+        for row in range(start, min(start + step, n)):
+            try:
+                pixels, mask = read(row)
+            except BadImage as error:
+                invalid.append((row, str(error)))
+                continue
+            rows.append(row)
+            images.append(pixels)
+            if mask is not None:
+                masks.append(mask)
+        yield Batch(
+            rows=np.array(rows, np.int64),
+            images=np.stack(images) if images else np.empty((0, size, size, channels), np.uint8),
+            masks=np.stack(masks) if masks else None,
+            invalid=tuple(invalid),
+        )

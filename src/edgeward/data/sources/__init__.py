@@ -1,0 +1,1 @@
+"""Where images come from; each module has ``open_source(request) -> Listing``."""

@@ -1,0 +1,182 @@
+"""Image files of your own: class folders, split and class folders, or a CSV."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from edgeward.core.errors import UserError, nearest
+from edgeward.data.config import FolderSource
+from edgeward.data.listing import Batch, Listing, Request
+from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, inside, read_file
+from edgeward.data.store import SPLITS
+
+COLUMNS = ("path", "label", "group", "split")
+
+
+@dataclass
+class _Found:
+    """Image files with what is known of them; paths relative to the source's folder."""
+
+    paths: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    splits: list[str] = field(default_factory=list)
+    invalid: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _folders(root: Path, source: FolderSource) -> _Found:
+    """Walk <class>/* or {train,val,test}/<class>/*."""
+    found = _Found()
+    depth = 1 if source.layout == "class_folders" else 2
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES):
+        name = path.relative_to(root).as_posix()
+        parents = name.split("/")[:-1]
+        inside(root, name)
+        if len(parents) < depth:
+            found.invalid.append((name, "unlabelled: in no class folder"))
+        elif depth == 2 and parents[0] not in SPLITS:
+            found.invalid.append((name, f"folder '{parents[0]}' is none of {', '.join(SPLITS)}"))
+        else:
+            found.paths.append(name)
+            found.labels.append(parents[depth - 1])
+            found.splits += [parents[0]] if depth == 2 else []
+    return found
+
+
+def _table(root: Path, name: str) -> _Found:
+    """Read a CSV with the columns path, label and, where known, group and split."""
+    file = inside(root, name)
+    found = _Found()
+    if not file.is_file():
+        raise UserError(f"{file} is missing (data.source.csv): a CSV with {', '.join(COLUMNS)}.")
+    with file.open(newline="", encoding="utf-8-sig") as handle:
+        table = csv.DictReader(handle)
+        columns = list(table.fieldnames or ())
+        for column in columns:
+            if column not in COLUMNS:
+                guess = nearest(column, COLUMNS)
+                raise UserError(
+                    f"{file}: column '{column}' is unknown{f' (meant: {guess}?)' if guess else ''}; "
+                    f"allowed: {', '.join(COLUMNS)}."
+                )
+        if not {"path", "label"} <= set(columns):
+            raise UserError(f"{file}: columns path and label are needed, found {columns}.")
+        seen: set[str] = set()
+        for line, row in enumerate(table, start=2):
+            path, label = row["path"] or "", row["label"] or ""
+            if not path:
+                raise UserError(f"{file}, line {line}: no path.")
+            if path in seen:
+                raise UserError(f"{file}, line {line}: '{path}' is listed twice.")
+            seen.add(path)
+            side = row.get("split") or ""
+            if not label:
+                found.invalid.append((path, "unlabelled"))
+            elif "group" in columns and not row["group"]:
+                found.invalid.append((path, "no group, while the CSV has the column"))
+            elif "split" in columns and side not in SPLITS:
+                found.invalid.append((path, f"split '{side}' is none of {', '.join(SPLITS)}"))
+            elif not inside(root, path).is_file():
+                found.invalid.append((path, "no such file"))
+            else:
+                found.paths.append(path)
+                found.labels.append(label)
+                found.groups += [row["group"]] if "group" in columns else []
+                found.splits += [side] if "split" in columns else []
+    return found
+
+
+def _grouped(found: _Found, pattern: str) -> None:
+    """Take each image's group from its file name."""
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"data.source.group_pattern '{pattern}': {error}.") from error
+    if expression.groups < 1:
+        raise UserError(f"data.source.group_pattern '{pattern}' has no bracket to take as group.")
+    if found.groups:
+        raise UserError("the CSV has a group column: set data.source.group_pattern to null.")
+    keep: list[int] = []
+    for i, path in enumerate(found.paths):
+        hit = expression.search(Path(path).name)
+        if hit and hit.group(1):
+            found.groups.append(hit.group(1))
+            keep.append(i)
+        else:
+            found.invalid.append((path, f"its name does not match group_pattern '{pattern}'"))
+    found.paths = [found.paths[i] for i in keep]
+    found.labels = [found.labels[i] for i in keep]
+    found.splits = [found.splits[i] for i in keep] if found.splits else []
+
+
+def open_source(request: Request) -> Listing:
+    """List the image files below the source's folder.
+
+    Raises
+    ------
+    UserError
+        If the folder or CSV is missing or empty, or a path leads out of the folder.
+    """
+    source: FolderSource = request.source
+    if request.data_root is None:
+        raise UserError(
+            f"folder '{source.path}' needs a data root: name it with EDGEWARD_DATA_ROOT or "
+            "--config data_root=..."
+        )
+    root = inside(request.data_root, source.path)
+    if not root.is_dir():
+        raise UserError(
+            f"{root} is missing: put the images there, or change data.source.path (config/data/) or "
+            "the data root."
+        )
+    found = _folders(root, source) if source.csv is None else _table(root, source.csv)
+    if source.group_pattern is not None:
+        _grouped(found, source.group_pattern)
+    classes = source.classes or sorted(set(found.labels))
+    if len(set(classes)) != len(classes) or len(classes) < 2:
+        raise UserError(
+            f"{root}: two or more different classes are needed, found {classes} "
+            f"(layout {source.layout}; data.source.classes)."
+        )
+    known = [i for i, label in enumerate(found.labels) if label in classes]
+    unknown = sorted(set(range(len(found.labels))) - set(known))
+    invalid = found.invalid + [
+        (found.paths[i], f"label '{found.labels[i]}' is not in data.source.classes")
+        for i in unknown
+    ]
+    paths = [found.paths[i] for i in known]
+
+    def read(row: int) -> tuple[np.ndarray, np.ndarray | None]:
+        content = read_file(root / paths[row])
+        pixels, _ = decode(
+            content,
+            size=request.image_size,
+            channels=source.channels,
+            fit=source.fit,
+            min_side=source.min_side,
+        )
+        return pixels, None
+
+    def batches() -> Iterator[Batch]:
+        return decoded_batches(len(paths), request.image_size, source.channels, read)
+
+    return Listing(
+        classes=list(classes),
+        ids=paths,
+        labels=np.array([classes.index(found.labels[i]) for i in known], np.int64),
+        groups=[found.groups[i] for i in known] if found.groups else paths,
+        splits=np.array([found.splits[i] for i in known]) if found.splits else None,
+        channels=source.channels,
+        batches=batches,
+        source=source.path,
+        licence=source.licence,
+        citation=source.citation,
+        invalid=invalid,
+        notes={"published_groups": bool(found.groups)},
+    )

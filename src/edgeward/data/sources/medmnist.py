@@ -1,0 +1,211 @@
+"""Any 2-D single-label set of MedMNIST v2: Yang et al., Sci. Data 10:41 (2023)."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import logging
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from edgeward.core.errors import UserError, unknown
+from edgeward.core.io import atomic
+from edgeward.data.config import MedmnistSource
+from edgeward.data.listing import Batch, Listing, Request, chunk_length
+from edgeward.data.pixels import square
+from edgeward.data.store import SPLITS
+
+log = logging.getLogger(__name__)
+
+CITATION = "Yang et al.: MedMNIST v2, Sci. Data 10:41 (2023)"
+
+
+def catalogue() -> dict[str, dict[str, Any]]:
+    """Return medmnist.INFO without importing the package (which would import torch)."""
+    spec = importlib.util.find_spec("medmnist")
+    if spec is None or spec.origin is None:
+        raise UserError("the package 'medmnist' is not installed: its catalogue is needed.")
+    path = Path(spec.origin).with_name("info.py")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "INFO":
+            return ast.literal_eval(node.value)
+    raise UserError(f"{path} holds no INFO: this version of medmnist is not supported.")
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _download(url: str, to: Path, md5: str) -> None:
+    """Fetch a file to `to`; it appears there only if its MD5 is right."""
+    log.info("downloading %s to %s", url, to)
+    try:
+        with atomic(to) as temporary:
+            with urllib.request.urlopen(url, timeout=60) as answer, temporary.open("wb") as out:
+                total, got, said = int(answer.headers.get("Content-Length") or 0), 0, 0
+                while block := answer.read(1 << 20):
+                    out.write(block)
+                    got += len(block)
+                    if got - said >= 64 << 20:
+                        said = got
+                        log.info("%d of %d MiB", got >> 20, total >> 20)
+            found = _md5(temporary)
+            if found != md5:
+                raise UserError(
+                    f"{url} has MD5 {found}, the medmnist package says {md5}: damaged or changed "
+                    "on the way, not used. Try again."
+                )
+    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
+        raise UserError(
+            f"{url} could not be fetched to {to} ({error}). Download it by hand and put it there."
+        ) from error
+
+
+class _Member:
+    """One array of an .npz, read from front to back without loading it."""
+
+    def __init__(self, archive: zipfile.ZipFile, name: str, where: Path) -> None:
+        try:
+            self._file: IO[bytes] = archive.open(f"{name}.npy")
+            version = np.lib.format.read_magic(self._file)
+            header = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            self.shape, fortran, self.dtype = header(self._file)
+        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+            raise UserError(f"{where}: array '{name}' cannot be read ({error}).") from error
+        if self.dtype.hasobject or fortran or self.dtype.kind not in "ui":
+            raise UserError(f"{where}: array '{name}' is {self.dtype}, whole numbers expected.")
+        self._where = f"{where}: array '{name}'"
+
+    def take(self, n: int) -> np.ndarray:
+        """Return the next n rows."""
+        row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
+        try:
+            content = self._file.read(n * row)
+        except (OSError, EOFError, zipfile.BadZipFile) as error:
+            raise UserError(f"{self._where} is damaged ({error}).") from error
+        if len(content) != n * row:
+            raise UserError(f"{self._where} is cut off.")
+        return np.frombuffer(content, self.dtype).reshape(n, *self.shape[1:])
+
+
+def _locate(source: MedmnistSource, data_root: Path | None) -> tuple[Path, dict[str, Any]]:
+    """Return the .npz, there and with the right MD5, and its catalogue entry."""
+    info = catalogue()
+    flat = {k: v for k, v in info.items() if not k.endswith("3d")}
+    if source.dataset not in flat:
+        raise unknown(
+            "2-D MedMNIST set", source.dataset, flat, "data.source.dataset (config/data/)"
+        )
+    entry = flat[source.dataset]
+    if "multi-label" in entry["task"]:
+        raise UserError(
+            f"data.source.dataset '{source.dataset}' is multi-label; only sets with one label per "
+            f"image can be classified here: "
+            f"{', '.join(sorted(k for k, v in flat.items() if 'multi-label' not in v['task']))}."
+        )
+    suffix = "" if source.size == 28 else f"_{source.size}"
+    url, md5 = entry[f"url{suffix}"], entry[f"MD5{suffix}"]
+    name = f"{source.dataset}{suffix}.npz"
+    if data_root is None:
+        raise UserError(
+            f"MedMNIST needs a data root for {source.path}/{name} (from {url}): name it with "
+            "EDGEWARD_DATA_ROOT or --config data_root=..."
+        )
+    path = data_root / source.path / name
+    if not path.is_file():
+        if not source.download:
+            raise UserError(
+                f"{path} is missing: download {url} to it, or set data.source.download."
+            )
+        _download(url, path, md5)
+    elif (found := _md5(path)) != md5:
+        raise UserError(
+            f"{path} has MD5 {found}, the medmnist package says {md5}: it is damaged or another "
+            f"release. Remove it, and get it again from {url}."
+        )
+    return path, entry
+
+
+def open_source(request: Request) -> Listing:
+    """List a MedMNIST set in the order train, val, test; it publishes no patient ids."""
+    source: MedmnistSource = request.source
+    path, entry = _locate(source, request.data_root)
+    classes = [entry["label"][str(i)] for i in range(len(entry["label"]))]
+    channels = int(entry["n_channels"])
+    expected = (source.size, source.size, *((3,) if channels == 3 else ()))
+    labels: list[np.ndarray] = []
+    ids: list[str] = []
+    sizes: dict[str, int] = {}
+    with zipfile.ZipFile(path) as archive:
+        for split in SPLITS:
+            member = _Member(archive, f"{split}_labels", path)
+            images = _Member(archive, f"{split}_images", path)
+            if images.shape[1:] != expected or images.dtype != np.uint8:
+                raise UserError(
+                    f"{path}: {split}_images are {images.dtype} {images.shape[1:]}, uint8 {expected} "
+                    "expected."
+                )
+            if images.shape[0] != member.shape[0] or int(np.prod(member.shape[1:])) != 1:
+                raise UserError(
+                    f"{path}: {images.shape[0]} {split} images, labels of shape {member.shape}."
+                )
+            sizes[split] = images.shape[0]
+            labels.append(member.take(images.shape[0]).reshape(-1).astype(np.int64))
+            ids += [f"{split}_{i:06d}" for i in range(images.shape[0])]
+    label = np.concatenate(labels)
+    wrong = np.flatnonzero((label < 0) | (label >= len(classes)))
+    if len(wrong):
+        raise UserError(
+            f"{path}: {len(wrong)} labels are none of the {len(classes)} classes, first {ids[wrong[0]]} "
+            f"with {label[wrong[0]]}."
+        )
+
+    def batches() -> Iterator[Batch]:
+        step, row = chunk_length(max(source.size, request.image_size), channels), 0
+        with ExitStack() as stack:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            for split in SPLITS:
+                member = _Member(archive, f"{split}_images", path)
+                for start in range(0, sizes[split], step):
+                    n = min(step, sizes[split] - start)
+                    yield Batch(np.arange(row, row + n), _fit(member.take(n), request.image_size))
+                    row += n
+
+    return Listing(
+        classes=classes,
+        ids=ids,
+        labels=label,
+        groups=ids,
+        splits=np.repeat(SPLITS, [sizes[s] for s in SPLITS]),
+        channels=channels,
+        batches=batches,
+        source=f"MedMNIST v2 {source.dataset}, {source.size} pixels",
+        licence=entry["license"],
+        citation=CITATION,
+        notes={"published_groups": False},
+    )
+
+
+def _fit(images: np.ndarray, size: int) -> np.ndarray:
+    """Return images (b, s, s[, 3]) as (b, size, size, c)."""
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.shape[1] == size:
+        return images
+    grey = images.shape[-1] == 1
+    resized = (square(Image.fromarray(i[..., 0] if grey else i), size, "stretch") for i in images)
+    return np.stack([np.asarray(i).reshape(size, size, -1) for i in resized])

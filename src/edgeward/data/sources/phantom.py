@@ -1,0 +1,91 @@
+"""The drawn set: lesions are drawn straight into their split, stratified and grouped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgeward.data import phantom
+from edgeward.data.config import PhantomSource
+from edgeward.data.listing import Batch, Listing, Request
+from edgeward.data.store import SPLITS
+
+_RENDER = 16  # images drawn at a time: their planes stay in the processor's cache
+
+
+def class_counts(n: int, weights: np.ndarray) -> np.ndarray:
+    """Divide n by weights (c,) into int64 counts (c,), by largest remainder, at least 1 each."""
+    ideal = weights / weights.sum() * n
+    counts = np.maximum(np.floor(ideal).astype(np.int64), 1)
+    order = np.argsort(counts - ideal, kind="stable")
+    for i in range(n - int(counts.sum())):
+        counts[order[i % len(order)]] += 1
+    while counts.sum() > n and counts.max() > 1:
+        counts[np.argmax(counts)] -= 1
+    return counts
+
+
+def plan(source: PhantomSource, seed: int) -> list[phantom.Lesion]:
+    """Choose the lesions of every split: class counts to the image, lesions in random order."""
+    weights = np.array(list(source.prevalence.values()))
+    views = np.cumsum(source.views) / np.sum(source.views)
+    lesions: list[phantom.Lesion] = []
+    for split, n in enumerate((source.n_train, source.n_val, source.n_test)):
+        drawn: list[phantom.Lesion] = []
+        for label, count in enumerate(class_counts(n, weights)):
+            rng = np.random.default_rng((seed, 1_000 + split, label))
+            left, number = int(count), 0
+            while left:
+                wanted = 1 + int(np.searchsorted(views, rng.random(), side="right"))
+                drawn.append(phantom.Lesion(split, label, number, min(wanted, left)))
+                left -= drawn[-1].views
+                number += 1
+        order = np.random.default_rng((seed, 2_000 + split)).permutation(len(drawn))
+        lesions += [drawn[i] for i in order]
+    return lesions
+
+
+def open_source(request: Request) -> Listing:
+    """List the drawings; they are drawn as they are read."""
+    source: PhantomSource = request.source
+    classes: list[str] = list(source.prevalence)
+    lesions = plan(source, request.seed)
+    style = phantom.Style(
+        classes=tuple(classes),
+        size=request.image_size,
+        seed=request.seed,
+        overlap=source.overlap,
+        hair=source.hair,
+        noise=source.noise,
+    )
+
+    def name(lesion: phantom.Lesion) -> str:
+        return f"{SPLITS[lesion.split]}_{classes[lesion.label]}_{lesion.number:05d}"
+
+    def batches() -> Iterator[Batch]:
+        pending: list[phantom.Lesion] = []
+        row = held = 0
+        for lesion in [*lesions, None]:
+            if lesion is not None:
+                pending.append(lesion)
+                held += lesion.views
+            if pending and (lesion is None or held >= _RENDER):
+                images, masks = phantom.render(pending, style)
+                yield Batch(np.arange(row, row + held), images, masks)
+                row, held = row + held, 0
+                pending = []
+
+    views = np.array([lesion.views for lesion in lesions])
+    return Listing(
+        classes=classes,
+        ids=[f"{name(lesion)}_{i}" for lesion in lesions for i in range(lesion.views)],
+        labels=np.repeat([lesion.label for lesion in lesions], views).astype(np.int64),
+        groups=[name(lesion) for lesion in lesions for _ in range(lesion.views)],
+        splits=np.repeat([SPLITS[lesion.split] for lesion in lesions], views),
+        channels=3,
+        batches=batches,
+        source="drawn by edgeward.data.phantom",
+        licence="Apache-2.0",
+        citation="none: synthetic images, no patient; not for clinical conclusions",
+    )

@@ -1,0 +1,113 @@
+"""Sides for images: stratified by class, never dividing a group; and the calibration set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgeward.core.errors import UserError
+from edgeward.data.store import SPLITS
+
+
+def stratified_group_split(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    shares: tuple[float, float, float],
+    seed: int,
+    names: Sequence[str],
+) -> np.ndarray:
+    """Deal groups to train, val and test so that each class comes near its shares.
+
+    Classes are dealt from the rarest to the commonest and, within a class, groups from the
+    largest to the smallest, each to the split that lacks most of that class; when no more
+    groups of a class are left than splits without it, those splits get them. If no group holds
+    two classes, a split exceeds its share of a class by at most that class's largest group, and
+    falls short by at most twice that.
+
+    Parameters
+    ----------
+    labels : int64 (n,).
+    groups : int64 (n,).
+    shares : of train, val and test; they add up to 1.
+    seed : decides among groups that are alike.
+    names : of the classes, for the error.
+
+    Returns
+    -------
+    str (n,): "train", "val" or "test".
+
+    Raises
+    ------
+    UserError
+        If a class has fewer groups than there are splits.
+    """
+    classes, label = np.unique(labels, return_inverse=True)
+    unique, group = np.unique(groups, return_inverse=True)
+    table = np.zeros((len(unique), len(classes)), np.int64)
+    np.add.at(table, (group, label), 1)
+    held_by = (table > 0).sum(0)
+    if held_by.min() < len(SPLITS):
+        few = names[classes[np.argmin(held_by)]]
+        raise UserError(
+            f"class '{few}' has images of {held_by.min()} lesion(s) or patient(s) only; train, val and "
+            "test need one each. Add images, join the class to another, or leave it out."
+        )
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(len(unique))
+    lack = np.outer(np.array(shares), table.sum(0))
+    side = np.full(len(unique), -1)
+    has = np.zeros((len(SPLITS), len(classes)), bool)
+    for c in np.argsort(table.sum(0), kind="stable"):
+        queue = [g for g in shuffled if side[g] < 0 and table[g, c]]
+        queue.sort(key=lambda g: -int(table[g, c]))
+        for i, g in enumerate(queue):
+            choice = np.arange(len(SPLITS))
+            without = np.flatnonzero(~has[:, c])
+            if len(without) and len(queue) - i <= len(without):
+                choice = without
+            # Most wanting in this class, then in all, by a hair of whole images.
+            need = lack[choice, c] + 1e-6 * lack[choice].sum(1)
+            side[g] = choice[np.argmax(need)]
+            lack[side[g]] -= table[g]
+            has[side[g]] |= table[g] > 0
+    return np.array(SPLITS)[side[group]]
+
+
+def calibration_set(
+    labels: np.ndarray, train: np.ndarray, n: int, least: int, seed: int
+) -> np.ndarray:
+    """Draw calibration images from train, each class by its share there.
+
+    Parameters
+    ----------
+    labels : int64 (n_images,).
+    train : int64, indices of the training images.
+    n : images to draw; all of train if it has fewer.
+    least : at least so many of each class, as far as train has them.
+    seed : of the draw.
+
+    Returns
+    -------
+    int64, ascending indices, a subset of `train`, min(n, len(train)) of them.
+    """
+    n = min(n, len(train))
+    classes, counts = np.unique(labels[train], return_counts=True)
+    floor = np.minimum(counts, least)
+    if floor.sum() > n:
+        raise UserError(
+            f"calibration: {n} images cannot hold {least} of each of {len(classes)} classes. Raise "
+            "calibration.n or lower calibration.min_per_class in config/data/."
+        )
+    quota = np.maximum(np.floor(counts / counts.sum() * n).astype(np.int64), floor)
+    while quota.sum() > n:  # the floors took more than their share: the commonest give way
+        quota[np.argmax(np.where(quota > floor, quota - counts / counts.sum() * n, -np.inf))] -= 1
+    while quota.sum() < n:
+        room = np.where(quota < counts, counts / counts.sum() * n - quota, -np.inf)
+        quota[np.argmax(room)] += 1
+    rng = np.random.default_rng(seed)
+    drawn = [
+        rng.choice(train[labels[train] == c], int(k), replace=False)
+        for c, k in zip(classes, quota, strict=True)
+    ]
+    return np.sort(np.concatenate(drawn))

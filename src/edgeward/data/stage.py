@@ -1,0 +1,257 @@
+"""Stage `prepare`: from a source to arrays that every later stage reads (`edgeward.data.store`)."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeward.core.errors import UserError, unknown
+from edgeward.core.io import sha256, write_json
+from edgeward.data.audit import Signatures, leakage
+from edgeward.data.config import DataConfig, PythonSource, RareByName
+from edgeward.data.listing import Listing, Request
+from edgeward.data.sources import folder, ham10000, medmnist, phantom
+from edgeward.data.split import calibration_set, stratified_group_split
+from edgeward.data.store import SPLITS
+from edgeward.data.writer import ArrayWriter, publishing, write_csv
+
+log = logging.getLogger(__name__)
+
+SOURCES = {
+    "phantom": phantom.open_source,
+    "ham10000": ham10000.open_source,
+    "medmnist": medmnist.open_source,
+    "folder": folder.open_source,
+}
+_NAMED = 20  # invalid images that an error names
+
+
+def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
+    """Open the source that the config names."""
+    source = cfg.source
+    if not isinstance(source, PythonSource):
+        request = Request(source, cfg.image_size, cfg.seed, data_root)
+        return SOURCES[source.kind](request)
+    try:
+        opener = importlib.import_module(source.module).open_source
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"data.source.module '{source.module}' cannot be used ({error}): an importable module "
+            "with a function open_source(request) is needed."
+        ) from error
+    return opener(Request(source.options, cfg.image_size, cfg.seed, data_root))
+
+
+@dataclass
+class _Read:
+    """What the one pass over the pixels leaves behind."""
+
+    rows: np.ndarray
+    seen: Signatures
+    sums: np.ndarray
+    squares: np.ndarray
+    invalid: list[tuple[str, str]]
+
+
+def _stream(listing: Listing, size: int, folder: Path) -> _Read:
+    """Write all readable images (and masks) and take their sums and fingerprints, in one pass."""
+    rows, sums, squares = [], [], []
+    seen, invalid = Signatures(), list(listing.invalid)
+    masks: ArrayWriter | None = None
+    said = time.monotonic()
+    with ExitStack() as stack:
+        images = stack.enter_context(
+            ArrayWriter(folder / "images.npy", (size, size, listing.channels))
+        )
+        for batch in listing.batches():
+            invalid += [(listing.ids[row], reason) for row, reason in batch.invalid]
+            if not len(batch.rows):
+                continue
+            images.append(batch.images)
+            if batch.masks is not None:
+                if masks is None:
+                    masks = stack.enter_context(ArrayWriter(folder / "masks.npy", (size, size)))
+                masks.append(batch.masks)
+            rows.append(batch.rows)
+            seen.add(batch.images)
+            sums.append(batch.images.sum((1, 2), dtype=np.int64))
+            squares.append(np.square(batch.images, dtype=np.uint16).sum((1, 2), dtype=np.int64))
+            if time.monotonic() - said > 5:
+                said = time.monotonic()
+                log.info("%d of %d images", images.n, len(listing.ids))
+        if masks is not None and masks.n != images.n:
+            raise ValueError(f"{masks.n} masks for {images.n} images")
+    if not rows:
+        raise UserError(
+            f"no usable image in {listing.source}{_named(invalid)} Change data.source (config/data/)."
+        )
+    return _Read(np.concatenate(rows), seen, np.concatenate(sums), np.concatenate(squares), invalid)
+
+
+def _named(invalid: list[tuple[str, str]]) -> str:
+    if not invalid:
+        return "."
+    lines = [f"  {name}: {reason}" for name, reason in invalid[:_NAMED]]
+    more = [f"  and {len(invalid) - _NAMED} more"] if len(invalid) > _NAMED else []
+    return ":\n" + "\n".join([*lines, *more]) + "\n"
+
+
+def _check_invalid(cfg: DataConfig, listing: Listing, invalid: list[tuple[str, str]]) -> None:
+    """Refuse or report the images that cannot be used."""
+    if not invalid:
+        return
+    message = f"{len(invalid)} images of {listing.source} cannot be used{_named(invalid)}"
+    if cfg.invalid == "refuse":
+        raise UserError(
+            f"{message}Put them right, or set data.invalid: skip (config/data/) to leave them out."
+        )
+    log.warning("%sleft out, as data.invalid is 'skip'", message)
+
+
+def _sides(cfg: DataConfig, listing: Listing, rows: np.ndarray, groups: list[str]) -> np.ndarray:
+    """Return the split of each image, str (n,); every class must be on every side."""
+    labels = listing.labels[rows]
+    if cfg.split.kind == "given":
+        if listing.splits is None:
+            raise UserError(
+                f"data.split.kind is 'given', but {listing.source} gives its images no split. Set it "
+                "to 'stratified' with shares train, val and test (config/data/)."
+            )
+        splits = listing.splits[rows]
+    else:
+        shares = (cfg.split.train, cfg.split.val, cfg.split.test)
+        numbers = np.unique(groups, return_inverse=True)[1]
+        splits = stratified_group_split(labels, numbers, shares, cfg.seed, listing.classes)
+    for split in SPLITS:
+        present = np.bincount(labels[splits == split], minlength=len(listing.classes))
+        absent = [c for c, n in zip(listing.classes, present, strict=True) if n == 0]
+        if absent:
+            raise UserError(
+                f"split '{split}' has no image of {', '.join(absent)}; every class is needed on "
+                "every side. Add images, leave the class out, or set data.split.kind: stratified."
+            )
+    return splits
+
+
+def _rare(cfg: DataConfig, classes: list[str], prior: np.ndarray) -> tuple[list[str], str]:
+    """Return the rare classes and the rule, in words."""
+    if isinstance(cfg.rare, RareByName):
+        for name in cfg.rare.classes:
+            if name not in classes:
+                raise unknown("class", name, classes, "data.rare.classes (config/data/)")
+        return [c for c in classes if c in cfg.rare.classes], "named in the configuration"
+    rare = [c for c, share in zip(classes, prior, strict=True) if share < cfg.rare.below]
+    return rare, f"less than {cfg.rare.below:g} of train"
+
+
+def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, float]:
+    """Prepare a data set.
+
+    Parameters
+    ----------
+    cfg : the `data` group.
+    out : folder to write into; untouched under its final names if the run fails.
+    data_root : folder of the user's data sets; the drawn phantom needs none.
+
+    Returns
+    -------
+    Counts of images, groups and leaks, seconds, and images per second.
+
+    Raises
+    ------
+    UserError
+        If data are missing, unusable, leak between splits, or do not fit the configuration.
+    """
+    started = time.perf_counter()
+    listing = open_listing(cfg, data_root)
+    log.info("%s: %d images, %d classes", cfg.name, len(listing.ids), len(listing.classes))
+    if cfg.invalid == "refuse" and listing.invalid:
+        _check_invalid(cfg, listing, listing.invalid)
+    with publishing(out) as folder:
+        read = _stream(listing, cfg.image_size, folder)
+        _check_invalid(cfg, listing, read.invalid)
+        rows, labels = read.rows, listing.labels[read.rows]
+        ids, groups = [listing.ids[i] for i in rows], [listing.groups[i] for i in rows]
+        splits = _sides(cfg, listing, rows, groups)
+        leaks = leakage(cfg.audit, ids, groups, splits, read.seen)
+        train = np.flatnonzero(splits == "train")
+        calibration = calibration_set(
+            labels, train, cfg.calibration.n, cfg.calibration.min_per_class, cfg.seed
+        )
+        np.save(folder / "labels.npy", labels, allow_pickle=False)
+        names = [listing.classes[label] for label in labels]
+        write_csv(
+            folder / "split.csv",
+            ("index", "id", "label", "class", "group", "split"),
+            zip(range(len(ids)), ids, labels.tolist(), names, groups, splits, strict=True),
+        )
+        write_csv(folder / "calibration.csv", ("index",), ([i] for i in calibration.tolist()))
+        card = _card(cfg, listing, read, labels, groups, splits)
+        card["leakage"] = leaks
+        card["calibration"] = {"n": len(calibration)}
+        card["hashes"] = {p.name: sha256(p) for p in sorted(folder.iterdir())}
+        write_json(folder / "card.json", card)
+    seconds = time.perf_counter() - started
+    metrics = {f"n_{split}": float(np.sum(splits == split)) for split in SPLITS}
+    metrics |= {f"leak_{k}": float(v) for k, v in leaks.items() if k != "findings"}
+    metrics |= {
+        "n_groups": float(len(set(groups))),
+        "n_calibration": float(len(calibration)),
+        "n_invalid": float(len(read.invalid)),
+        "seconds": seconds,
+        "images_per_second": len(ids) / seconds,
+    }
+    log.info("%s: %d images in %.1f s", cfg.name, len(ids), seconds)
+    return metrics
+
+
+def _card(
+    cfg: DataConfig,
+    listing: Listing,
+    read: _Read,
+    labels: np.ndarray,
+    groups: list[str],
+    splits: np.ndarray,
+) -> dict[str, Any]:
+    """Collect the facts of the data that follow from labels, splits and sums."""
+    classes, train = listing.classes, splits == "train"
+    prior = np.bincount(labels[train], minlength=len(classes)) / train.sum()
+    rare, rule = _rare(cfg, classes, prior)
+    pixels = int(train.sum()) * cfg.image_size**2
+    mean = read.sums[train].sum(0) / pixels
+    variance = read.squares[train].sum(0) / pixels - mean**2
+    counts = {
+        split: dict(
+            zip(classes, np.bincount(labels[splits == split], minlength=len(classes)), strict=True)
+        )
+        for split in SPLITS
+    }
+    of_group = np.array(groups)
+    return {
+        "name": cfg.name,
+        "task": "classification",
+        "source": listing.source,
+        "licence": listing.licence,
+        "citation": listing.citation,
+        "classes": classes,
+        "rare_classes": rare,
+        "rare_rule": rule,
+        "n_images": len(labels),
+        "image_shape": [cfg.image_size, cfg.image_size, listing.channels],
+        "input_range": [0, 255],
+        "counts": counts,
+        "groups": {split: len(set(of_group[splits == split])) for split in SPLITS},
+        "train_prior": prior,
+        "channel_mean": mean / 255,
+        "channel_std": np.sqrt(np.maximum(variance, 0)) / 255,
+        "seed": cfg.seed,
+        "invalid": {"n": len(read.invalid), "first": [list(i) for i in read.invalid[:_NAMED]]},
+        **listing.notes,
+    }
