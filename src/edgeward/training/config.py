@@ -1,0 +1,73 @@
+"""The ``train`` config group, and the part of it that fine-tuning recipes embed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from edgeward.core.config import Closed
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class LossConfig(Closed):
+    """What is minimised. Keys that the chosen loss does not use are ignored."""
+
+    name: Annotated[
+        Literal["cross_entropy", "class_balanced", "logit_adjusted", "focal"],
+        Field(description="logit_adjusted and class_balanced train for balanced error"),
+    ]
+    tau: Annotated[float, Field(ge=0, description="logit_adjusted: strength; 1 is the theory's")]
+    beta: Annotated[float, Field(ge=0, lt=1, description="class_balanced: 0 is unweighted")]
+    gamma: Annotated[float, Field(ge=0, description="focal: 0 is cross entropy")]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="not for focal")]
+
+    @model_validator(mode="after")
+    def _focal_is_not_smoothed(self) -> LossConfig:
+        if self.name == "focal" and self.label_smoothing > 0:
+            raise ValueError("label_smoothing must be 0 with the focal loss")
+        return self
+
+
+class AugmentConfig(Closed):
+    """Random changes of the training images, drawn for every image on its own."""
+
+    flips: Annotated[
+        bool, Field(description="mirror left-right and top-bottom, each half the time")
+    ]
+    rotate90: Annotated[bool, Field(description="quarter turns (half turns if not square)")]
+    degrees: Annotated[float, Field(ge=0, le=180, description="further rotation, +- degrees")]
+    scale: Annotated[float, Field(ge=0, lt=1, description="zoom, +- share")]
+    translate: Annotated[float, Field(ge=0, lt=1, description="shift, +- share of the side")]
+    brightness: Annotated[float, Field(ge=0, lt=1, description="gain of all channels, +- share")]
+    contrast: Annotated[float, Field(ge=0, lt=1, description="contrast, +- share")]
+    colour: Annotated[float, Field(ge=0, lt=1, description="gain of each channel, +- share")]
+
+
+class FinetuneConfig(Closed):
+    """A short training of an already trained network: AdamW, linear warm-up, cosine to zero."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=2)]
+    lr: Annotated[float, Field(gt=0, description="peak learning rate")]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_fraction: Annotated[Fraction, Field(description="share of all steps that warm up")]
+    grad_clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")]
+    loss: LossConfig
+    augment: AugmentConfig
+
+
+class TrainConfig(FinetuneConfig):
+    """Training from scratch."""
+
+    sampling: Annotated[
+        Literal["natural", "class_balanced"],
+        Field(description="how an epoch's images are drawn"),
+    ]
+    ema_decay: Annotated[float, Field(ge=0, lt=1, description="per step; 0 turns averaging off")]
+    early_stop_patience: Annotated[int, Field(ge=1, description="epochs without improvement")]
+    select: Annotated[Literal["best", "last"], Field(description="the epoch whose weights ship")]
+    memory_format: Annotated[Literal["channels_last", "contiguous"], Field(description="layout")]
+    precision: Annotated[Literal["auto", "fp32", "bf16"], Field(description="auto measures")]
+    accelerator: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train")]
