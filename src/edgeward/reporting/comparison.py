@@ -1,0 +1,150 @@
+"""The comparison: one flat row per candidate and device, the same in page, CSV, JSON, terminal.
+
+Standard library only, since the end summary in the terminal uses it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+from edgeward.reporting.load import Candidate, reference_of
+from edgeward.reporting.numbers import Interval, interval, ratio
+
+Row = dict[str, Any]
+SCHEMA = "edgeward-comparison/1"
+
+
+def _spread(name: str, value: Interval) -> Row:
+    return {name: value.estimate, f"{name}_low": value.low, f"{name}_high": value.high}
+
+
+def rows(candidates: list[Candidate]) -> list[Row]:
+    """Return the comparison, one row per candidate and device (one with device None if unprofiled).
+
+    Times are in ms, sizes in MB (10^6 bytes), memory in MB above the process's baseline.
+    ``speedup`` is the reference's p50 over the candidate's on the same device and setting.
+    """
+    return [
+        _row(candidate, device, candidates)
+        for candidate in candidates
+        for device in (candidate.profiles or [None])
+    ]
+
+
+def _row(candidate: Candidate, device: str | None, candidates: list[Candidate]) -> Row:
+    safety = candidate.safety
+    timing = candidate.timing(device) if device else None
+    setting = timing.setting if timing else {}
+    profile = candidate.profiles[device] if device else {}
+    model = profile.get("model", {})
+    p50 = timing.latency("p50") if timing else Interval()
+    p90 = timing.latency("p90") if timing else Interval()
+    size = interval(model.get("file_bytes")).estimate
+    sample = safety["n"] if isinstance(safety["n"], dict) else {}
+    return {
+        "data": candidate.data,
+        "model": candidate.model,
+        "recipe": candidate.recipe,
+        "seed": candidate.seed,
+        "device": device,
+        "precision": candidate.built["precision"],
+        "verdict": candidate.outcome,
+        "timing": setting.get("verdict"),
+        "threads": setting.get("threads"),
+        "batch": setting.get("batch"),
+        "resolution": _resolution(setting.get("resolution")),
+        "warmup": setting.get("warmup"),
+        "n_timed": setting.get("n"),
+        **_spread("p50_ms", p50),
+        **_spread("p90_ms", p90),
+        **_spread("speedup", speedup(candidate, device, candidates)),
+        "load_ms": interval(setting.get("load_ms")).estimate,
+        "peak_memory_mb": interval(setting.get("peak_memory_mb")).estimate,
+        "file_mb": None if size is None else size / 1e6,
+        "parameters": model.get("parameters"),
+        "macs": model.get("macs"),
+        "int8_mac_share": interval(profile.get("int8_mac_share")).estimate,
+        **_spread("auc_macro", candidate.metric("auc_macro")),
+        **_spread("balanced_accuracy", candidate.metric("balanced_accuracy")),
+        **_spread("rare_recall", candidate.metric("rare_recall")),
+        **_spread("ece", candidate.metric("ece")),
+        **_spread("delta_auc_macro", candidate.difference("auc_macro")),
+        **_spread("delta_balanced_accuracy", candidate.difference("balanced_accuracy")),
+        **_spread("delta_rare_recall", candidate.difference("rare_recall")),
+        **_spread("delta_ece", candidate.difference("ece")),
+        "n_test": sample.get("test"),
+        "n_groups": sample.get("groups"),
+        "n_rare": rare_cases(candidate),
+    }
+
+
+def _resolution(value: Any) -> str | None:
+    if isinstance(value, list | tuple):
+        return "x".join(str(v) for v in value)
+    return None if value is None else str(value)
+
+
+def rare_cases(candidate: Candidate) -> int:
+    """Return the number of test images of rare classes."""
+    rare = set(candidate.safety["rare_classes"])
+    return sum(entry["n"] for entry in candidate.safety["per_class"] if entry["class"] in rare)
+
+
+def speedup(candidate: Candidate, device: str | None, candidates: list[Candidate]) -> Interval:
+    """Return the reference's p50 over the candidate's in the same setting, or nothing."""
+    reference = reference_of(candidate, candidates)
+    if device is None or reference is None or reference is candidate:
+        return Interval()
+    mine, other = candidate.timing(device), reference.timing(device)
+    if mine is None or other is None:
+        return Interval()
+    if (mine.threads, mine.batch) != (other.threads, other.batch):
+        return Interval()
+    return ratio(other.latency("p50"), mine.latency("p50"))
+
+
+def to_csv(table: list[Row]) -> str:
+    """Return the rows as CSV text with a header; absent values are empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    return text.getvalue()
+
+
+def over_seeds(table: list[Row], metrics: tuple[str, ...]) -> list[Row]:
+    """Summarise candidates that were run with several seeds.
+
+    Returns
+    -------
+    One row per data, model, recipe and device with at least two seeds: ``seeds`` (n), ``verdicts``
+    (verdict -> n) and for each metric ``{mean, min, max, n}`` over the seeds that have it. Timings
+    that are not VALID are left out of the latency means.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in table:
+        groups.setdefault(tuple(row[k] for k in ("data", "model", "recipe", "device")), []).append(row)
+    summaries = []
+    for (data, model, recipe, device), members in groups.items():
+        if len(members) < 2:
+            continue
+        verdicts: dict[str, int] = {}
+        for member in members:
+            verdicts[member["verdict"]] = verdicts.get(member["verdict"], 0) + 1
+        summary: Row = {
+            "data": data, "model": model, "recipe": recipe, "device": device,
+            "seeds": len(members), "verdicts": verdicts,
+        }  # fmt: skip
+        for name in metrics:
+            usable = [m for m in members if not name.endswith("_ms") or m["timing"] == "VALID"]
+            values = [m[name] for m in usable if m[name] is not None]
+            summary[name] = {
+                "mean": sum(values) / len(values) if values else None,
+                "min": min(values, default=None),
+                "max": max(values, default=None),
+                "n": len(values),
+            }
+        summaries.append(summary)
+    return summaries

@@ -1,0 +1,160 @@
+"""What the verdicts allow one to say, in sentences. Standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from edgeward.reporting.comparison import speedup
+from edgeward.reporting.load import Candidate, reference_of
+from edgeward.reporting.numbers import bracket, count, fixed, interval, listing, plural
+
+ORDER = ("pass", "inconclusive", "fail")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One compressed candidate in one or two sentences."""
+
+    candidate: Candidate
+    outcome: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What can be deployed, and what stands in the way."""
+
+    lead: str
+    counts: dict[str, int]
+    findings: list[Finding] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
+
+
+def headline(candidates: list[Candidate]) -> Headline:
+    """Return the sentences at the head of the page, computed from verdicts and timings alone."""
+    compressed = [c for c in candidates if not c.is_reference]
+    counts = {name: sum(c.outcome == name for c in compressed) for name in ORDER}
+    findings = [
+        Finding(c, c.outcome, _finding(c, candidates))
+        for name in ORDER
+        for c in compressed
+        if c.outcome == name
+    ]
+    return Headline(_lead(counts, len(candidates)), counts, findings, _caveats(candidates))
+
+
+def _lead(counts: dict[str, int], everything: int) -> str:
+    n = sum(counts.values())
+    if n == 0:
+        return (
+            f"No compressed candidate in this sweep, so there is no verdict: the page describes "
+            f"{plural(everything, 'reference model')}."
+        )
+    passed, open_, failed = (counts[name] for name in ORDER)
+    noun = "compressed candidate" if n == 1 else "compressed candidates"
+    if n == 1:
+        return {
+            (1, 0, 0): f"The one {noun} may replace its reference: no loss beyond the margins.",
+            (0, 1, 0): f"The one {noun} cannot be cleared: the evidence does not decide.",
+            (0, 0, 1): f"The one {noun} must not replace its reference: it loses too much.",
+        }[passed, open_, failed]
+    if passed == n:
+        return f"All {n} {noun} may replace their references: no loss beyond the margins."
+    if passed:
+        first = f"{passed} of {n} {noun} may replace {'its reference' if passed == 1 else 'their references'}"
+    else:
+        first = f"None of the {n} {noun} can be cleared for use"
+    rest = []
+    if failed:
+        rest.append(f"{failed} {'loses' if failed == 1 else 'lose'} more than a margin allows")
+    if open_:
+        rest.append(f"for {open_} the evidence does not decide")
+    return f"{first}; {listing(rest)}."
+
+
+def _finding(candidate: Candidate, candidates: list[Candidate]) -> str:
+    if candidate.outcome != "pass":
+        return " ".join([*_reasons(candidate), *_needed(candidate)])
+    n = len(candidate.verdict["endpoints"])
+    return " ".join([f"Within the margin on {plural(n, 'endpoint')}.", *_gain(candidate, candidates)])
+
+
+def _reasons(candidate: Candidate, limit: int = 2) -> list[str]:
+    reasons = [str(reason).rstrip(". ") + "." for reason in candidate.verdict["reasons"]]
+    if not reasons:
+        return ["No reason was recorded."]
+    more = len(reasons) - limit
+    tail = [f"({plural(more, 'more reason')} in the details.)"] if more > 0 else []
+    return [*reasons[:limit], *tail]
+
+
+def _needed(candidate: Candidate) -> list[str]:
+    """Say how many cases would decide the endpoint that is furthest from a decision."""
+    open_ = [
+        e
+        for e in candidate.verdict["endpoints"]
+        if e.get("outcome") == "inconclusive" and interval(e.get("cases_needed")).known
+    ]
+    if candidate.outcome != "inconclusive" or not open_:
+        return []
+    worst = max(open_, key=lambda e: e["cases_needed"])
+    what = worst.get("class") or worst.get("name")
+    return [f"To decide {what} takes about {count(worst['cases_needed'])} cases (now {worst['n']})."]
+
+
+def _gain(candidate: Candidate, candidates: list[Candidate]) -> list[str]:
+    reference = reference_of(candidate, candidates)
+    if reference is None:
+        return ["Its reference is not in this sweep, so speed and size have nothing to compare with."]
+    sentences = []
+    for device in candidate.profiles:
+        mine, other = candidate.timing(device), reference.timing(device)
+        gain = speedup(candidate, device, candidates)
+        if mine is None or other is None or not gain.known:
+            sentences.append(f"Speed on {device} has no counterpart to compare with.")
+        elif not (mine.valid and other.valid):
+            sentences.append(f"The timing on {device} is INVALID, so nothing is said about speed.")
+        else:
+            low, high = gain.low or gain.estimate, gain.high or gain.estimate
+            assert low is not None
+            assert high is not None
+            factor = f"{fixed(gain.estimate, 2)}× {bracket(gain, 2)}".rstrip()
+            if low > 1:
+                sentences.append(f"Median latency on {device}: {factor} as fast as the reference.")
+            elif high < 1:
+                sentences.append(f"It is slower on {device}: {factor} the reference's speed.")
+            else:
+                sentences.append(f"Not measurably faster on {device}: {factor}.")
+    sizes = [_bytes(c) for c in (candidate, reference)]
+    if sizes[0] and sizes[1]:
+        sentences.append(f"{sizes[0] / 1e6:.2f} MB instead of {sizes[1] / 1e6:.2f} MB.")
+    return sentences or ["It was not profiled."]
+
+
+def _bytes(candidate: Candidate) -> float | None:
+    for profile in candidate.profiles.values():
+        return interval(profile["model"].get("file_bytes")).estimate
+    return None
+
+
+def _caveats(candidates: list[Candidate]) -> list[str]:
+    caveats = []
+    if any(not c.is_reference for c in candidates):
+        caveats.append(
+            "A pass says that compression lost nothing beyond the margins. It does not say that the "
+            "reference is good enough: read its sensitivity per class."
+        )
+    timings = [t for c in candidates for device in c.profiles if (t := c.timing(device))]
+    invalid = sum(not t.valid for t in timings)
+    if invalid:
+        caveats.append(
+            f"{plural(invalid, 'timing')} of {len(timings)} INVALID: measure again before use."
+        )
+    orphans = [c.key for c in candidates if reference_of(c, candidates) is None]
+    if orphans:
+        caveats.append(f"No reference in this sweep for {listing(orphans)}.")
+    for data, card in {c.data: c.card for c in candidates}.items():
+        leaks = (card.get("leakage") or {}).get("findings")
+        if leaks:
+            caveats.append(f"Leakage findings in {data}: see its data card before believing a number.")
+    return caveats

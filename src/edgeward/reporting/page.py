@@ -1,0 +1,216 @@
+"""The HTML page and the Markdown checklists: templates filled with what was read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+import edgeward
+from edgeward.reporting import numbers, palette, svg
+from edgeward.reporting.comparison import Row, over_seeds, rare_cases
+from edgeward.reporting.figures import Key
+from edgeward.reporting.headline import headline
+from edgeward.reporting.load import Candidate, by_data, reference_of
+from edgeward.reporting.numbers import Interval, interval
+
+SEED_METRICS = ("p50_ms", "auc_macro", "balanced_accuracy", "rare_recall", "ece")
+
+
+@cache
+def _environment(escape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("edgeward.reporting"),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(
+        {name: getattr(numbers, name) for name in (
+            "interval", "fixed", "milliseconds", "count", "short", "bracket", "bracket_ms",
+            "p_value", "plural", "listing",
+        )},
+        symbol=palette.SYMBOLS,
+        flat=flat,
+        MISSING=numbers.MISSING,
+    )  # fmt: skip
+    environment.filters["md"] = markdown_cell
+    return environment
+
+
+def flat(value: Any, prefix: str = "", limit: int = 12) -> list[tuple[str, str]]:
+    """Flatten nested records into (dotted key, text) pairs; long lists are cut and say so."""
+    if isinstance(value, Mapping):
+        if {"estimate", "low", "high"} <= value.keys():
+            record = interval(value)
+            return [(prefix, f"{_scalar(record.estimate)} {numbers.bracket(record, 4)}".strip())]
+        return [
+            pair
+            for key, part in value.items()
+            for pair in flat(part, f"{prefix}.{key}" if prefix else str(key), limit)
+        ]
+    if isinstance(value, list | tuple):
+        if any(isinstance(item, Mapping | list | tuple) for item in value):
+            return [
+                pair
+                for i, item in enumerate(value[:limit])
+                for pair in flat(item, f"{prefix}[{i}]", limit)
+            ]
+        shown = ", ".join(_scalar(item) for item in value[:limit])
+        return [(prefix, shown + (f", … ({len(value)} in all)" if len(value) > limit else ""))]
+    return [(prefix, _scalar(value))]
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return numbers.MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def markdown_cell(value: Any) -> str:
+    """Make text from data safe inside a Markdown table or list: no markup, no line break."""
+    text = " ".join(str(value).split())
+    for sign in "\\`*[]<>|":
+        text = text.replace(sign, f"&#{ord(sign)};" if sign in "<>|" else f"\\{sign}")
+    return text
+
+
+def checklist_markdown(content: Mapping[str, Any]) -> str:
+    """Return a checklist (see `edgeward.reporting.checklist`) as Markdown."""
+    return _environment(False).get_template("checklist.md.j2").render(c=content)
+
+
+def heat(confusion: list[list[int]]) -> list[list[tuple[int, float | None]]]:
+    """Return a confusion matrix (rows: truth) with each count's share of its row."""
+    return [[(n, n / sum(row) if sum(row) else None) for n in row] for row in confusion]
+
+
+def whisker(value: Interval, margin: float | None, reach: float) -> dict[str, float] | None:
+    """Return the x positions (0-100) of a small interval plot centred on zero.
+
+    Parameters
+    ----------
+    value : the difference.
+    margin : a non-inferiority margin to mark below zero, or None.
+    reach : the difference at the edges of the plot.
+    """
+    if not value.bounded or reach <= 0:
+        return None
+
+    def place(x: float | None) -> float:
+        return round(50 + 48 * max(-1.0, min(1.0, (x or 0) / reach)), 2)
+
+    marks = {"low": place(value.low), "mid": place(value.estimate), "high": place(value.high)}
+    return marks if margin is None else marks | {"margin": place(-abs(margin))}
+
+
+def _margin(candidate: Candidate) -> float | None:
+    """Return the margin on rare-class recall: the endpoint's own, or the one all rare classes share."""
+    endpoints = candidate.verdict["endpoints"]
+    own = {e["margin"] for e in endpoints if e["metric"] == "rare_recall"}
+    rare = set(candidate.safety["rare_classes"])
+    shared = own or {e["margin"] for e in endpoints if e.get("class") in rare}
+    return float(shared.pop()) if len(shared) == 1 else None
+
+
+def _entry(candidate: Candidate, row: Row, reach: float) -> dict[str, Any]:
+    """Gather what a line of the comparison table shows."""
+
+    def part(name: str) -> Interval:
+        return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+
+    names = ("p50_ms", "p90_ms", "speedup", "auc_macro", "balanced_accuracy", "rare_recall", "ece")
+    delta = part("delta_rare_recall")
+    return {
+        "row": row,
+        "anchor": candidate.key,
+        "delta": delta,
+        "whisker": whisker(delta, _margin(candidate), reach),
+        **{name: part(name) for name in names},
+    }
+
+
+def _group(
+    data: str,
+    members: list[Candidate],
+    table: list[Row],
+    drawn: dict[str, str],
+    position: int,
+) -> dict[str, Any]:
+    rows = [row for row in table if row["data"] == data]
+    by_key = {(c.model, c.seed, c.recipe): c for c in members}
+    ends = [abs(row[f"delta_rare_recall_{end}"] or 0) for row in rows for end in ("low", "high")]
+    margins = [m for c in members if (m := _margin(c)) is not None]
+    reach = 1.1 * max([*ends, *margins, 0.0])
+    return {
+        "data": data,
+        "id": f"data-{position}",
+        "card": members[0].card,
+        "n": members[0].safety["n"],
+        "confidence": members[0].confidence,
+        "n_rare": rare_cases(members[0]),
+        "entries": [
+            _entry(by_key[row["model"], row["seed"], row["recipe"]], row, reach) for row in rows
+        ],
+        "several_seeds": len({c.seed for c in members}) > 1,
+        "several_devices": len({row["device"] for row in rows}) > 1,
+        "over_seeds": over_seeds(rows, SEED_METRICS),
+        "timings": [t for c in members for d in c.profiles if (t := c.timing(d))],
+        "figures": {
+            name: Markup(svg.inline(document, f"f{position}-{name}"))  # noqa: S704 own drawing
+            for name, document in drawn.items()
+        },
+        "candidates": members,
+    }
+
+
+def page(
+    sweep: Mapping[str, Any],
+    candidates: list[Candidate],
+    checklists: Mapping[str, dict[str, Any]],
+    table: list[Row],
+    drawn: Mapping[str, dict[str, str]],
+    key: Key,
+) -> str:
+    """Return the page of a sweep as HTML that needs nothing else.
+
+    Parameters
+    ----------
+    sweep : ``name`` and optionally ``description``.
+    candidates : all candidates, in order.
+    checklists : candidate key -> checklist.
+    table : the comparison's rows.
+    drawn : data set -> figure name -> SVG document.
+    key : the colours of recipes and markers of models.
+    """
+    groups = [
+        _group(data, members, table, drawn[data], i)
+        for i, (data, members) in enumerate(by_data(candidates).items())
+    ]
+    return (
+        _environment(True)
+        .get_template("page.html.j2")
+        .render(
+            sweep=sweep,
+            groups=groups,
+            head=headline(candidates),
+            checklists=checklists,
+            references={
+                c.key: r for c in candidates if (r := reference_of(c, candidates)) is not None
+            },
+            colours=key.names,
+            heat=heat,
+            light=palette.LIGHT,
+            dark=palette.DARK,
+            version=edgeward.__version__,
+            devices=sorted({d for c in candidates for d in c.profiles}),
+            n=len(candidates),
+        )
+    )

@@ -1,0 +1,85 @@
+"""Stage ``report``: one page per sweep, one deployment checklist per candidate."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgeward.core.io import atomic, write_json
+from edgeward.reporting import comparison, figures
+from edgeward.reporting.checklist import checklist
+from edgeward.reporting.headline import headline
+from edgeward.reporting.load import by_data, load_all
+from edgeward.reporting.page import checklist_markdown, page
+
+log = logging.getLogger(__name__)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def run(
+    sweep: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], *, out: Path
+) -> dict[str, float]:
+    """Write the report of a sweep into `out`.
+
+    The same input gives the same bytes. Written are ``index.html``, ``comparison.csv``,
+    ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md`` and ``.json``.
+
+    Parameters
+    ----------
+    sweep : ``name`` and optionally ``description``.
+    candidates : ``data, model, seed, recipe, device [names]`` and ``paths`` (see
+        `edgeward.reporting.load.load`).
+    out : the folder of the report.
+
+    Returns
+    -------
+    Counts of candidates, verdicts and INVALID timings.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or broken, or the files contradict each other.
+    """
+    out = Path(out)
+    loaded = load_all(candidates)
+    groups = by_data(loaded)
+    key = figures.Key(loaded)
+    checklists = {c.key: checklist(c, loaded) for c in loaded}
+    table = comparison.rows(loaded)
+    log.info("report of %d candidates on %d data sets", len(loaded), len(groups))
+
+    whole = figures.draw(groups, key)
+    parts = (
+        {next(iter(groups)): whole}
+        if len(groups) == 1
+        else {data: figures.draw({data: members}, key) for data, members in groups.items()}
+    )
+    html = page(sweep, loaded, checklists, table, parts, key)
+
+    shutil.rmtree(out / "checklists", ignore_errors=True)  # of candidates that left the sweep
+    for name, content in checklists.items():
+        write_json(out / "checklists" / f"{name}.json", content)
+        _write(out / "checklists" / f"{name}.md", checklist_markdown(content))
+    for name, document in whole.items():
+        _write(out / "figures" / f"{name}.svg", document)
+    _write(out / "comparison.csv", comparison.to_csv(table))
+    write_json(
+        out / "comparison.json",
+        {"schema": comparison.SCHEMA, "sweep": sweep.get("name"), "rows": table},
+    )
+    _write(out / "index.html", html)
+    counts = headline(loaded).counts
+    invalid = sum(row["timing"] not in (None, "VALID") for row in table)
+    log.info("report written to %s", out / "index.html")
+    return {
+        "candidates": float(len(loaded)),
+        **{name: float(n) for name, n in counts.items()},
+        "invalid_timings": float(invalid),
+    }

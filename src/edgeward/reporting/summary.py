@@ -1,0 +1,109 @@
+"""The end summary in the terminal: one row per candidate. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from edgeward.reporting.comparison import Row, rows
+from edgeward.reporting.load import Candidate, load_all
+from edgeward.reporting.numbers import fixed, milliseconds
+
+WIDTH = 120
+SYMBOLS = {"pass": "+", "fail": "x", "inconclusive": "?", "reference": "="}
+NUMERIC = ("p50 / p90 ms", "x ref", "size MB", "AUC", "rare recall", "ECE")
+LEAST = 8  # characters that a text column keeps, however narrow the rest
+
+
+def table(candidates: Iterable[Mapping[str, Any]]) -> str:
+    """Return the table for the terminal, at most 120 columns wide.
+
+    Parameters
+    ----------
+    candidates : as given to `edgeward.reporting.stage.run`.
+
+    Raises
+    ------
+    UserError
+        If a candidate's files are missing or broken.
+    """
+    return render(load_all(candidates))
+
+
+def render(candidates: list[Candidate]) -> str:
+    """Return the table of candidates that are already read."""
+    comparison = rows(candidates)
+    varying = [
+        key
+        for key in ("data", "seed", "device")
+        if len({row[key] for row in comparison if row[key] is not None}) > 1
+    ]
+    header = [*(k for k in varying if k == "data"), "model", "recipe"]
+    header += [k for k in varying if k != "data"]
+    texts = len(header) + 1
+    body = [_cells(row, header) for row in comparison]
+    lines = _align([[*header, "verdict", *NUMERIC], *body], texts)
+    lines.insert(1, "-" * len(lines[0]))
+    return "\n".join([*lines, "", *_notes(candidates, comparison)]) + "\n"
+
+
+def _cells(row: Row, header: list[str]) -> list[str]:
+    invalid = "!" if row["timing"] not in (None, "VALID") else ""
+    speed = fixed(row["speedup"], 2)
+    return [
+        *(str(row[key] if row[key] is not None else "–") for key in header),
+        f"{SYMBOLS[row['verdict']]} {row['verdict']}",
+        f"{milliseconds(row['p50_ms'])} / {milliseconds(row['p90_ms'])}{invalid or ' '}",
+        "1" if row["verdict"] == "reference" else speed,
+        fixed(row["file_mb"], 2),
+        fixed(row["auc_macro"]),
+        fixed(row["rare_recall"]),
+        fixed(row["ece"]),
+    ]
+
+
+def _align(grid: list[list[str]], texts: int) -> list[str]:
+    """Pad columns; shorten the widest of the first `texts` columns until the line fits."""
+    widths = [max(len(line[i]) for line in grid) for i in range(len(grid[0]))]
+    while sum(widths) + 2 * (len(widths) - 1) > WIDTH:
+        widest = max(range(texts - 1), key=lambda i: widths[i])
+        if widths[widest] <= LEAST:
+            break
+        widths[widest] -= 1
+    lines = []
+    for line in grid:
+        cells = [
+            cell if len(cell) <= width else cell[: width - 1] + "…"
+            for cell, width in zip(line, widths, strict=True)
+        ]
+        padded = [
+            cell.ljust(width) if i < texts else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
+        lines.append("  ".join(padded).rstrip())
+    longest = max(map(len, lines))
+    return [lines[0].ljust(longest), *lines[1:]]
+
+
+def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
+    measured = [row for row in comparison if row["device"] is not None]
+    notes = []
+    for device in dict.fromkeys(row["device"] for row in measured):
+        mine = [row for row in measured if row["device"] == device]
+        threads = sorted({row["threads"] for row in mine if row["threads"] is not None})
+        runs = [row["n_timed"] for row in mine if row["n_timed"] is not None]
+        warm = sorted({str(row["warmup"]) for row in mine})
+        notes.append(
+            f"Latency on {device}: {'/'.join(map(str, threads))} thread(s), batch "
+            f"{'/'.join(str(b) for b in sorted({row['batch'] for row in mine}))}, warm-up "
+            f"{'/'.join(warm)}, n >= {min(runs, default='not recorded')} timed inferences."
+        )
+    for data in dict.fromkeys(c.data for c in candidates):
+        row = next(r for r in comparison if r["data"] == data)
+        notes.append(
+            f"Safety on {data}: {row['n_test']} test images, {row['n_rare']} of rare classes; "
+            "intervals and reasons are in the report."
+        )
+    if any(row["timing"] not in (None, "VALID") for row in measured):
+        notes.append("! the timing is INVALID: do not use it; the report says why.")
+    return notes

@@ -1,0 +1,316 @@
+"""Builds the files of candidates exactly after docs/architecture.md, from simulated predictions.
+
+Everything that can be computed from the simulated labels and predictions is (confusion, recall,
+Wilson intervals, reliability), so the files hang together as those of a real run do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeward.core.io import write_json
+
+CLASSES = ["nv", "mel", "bkl", "bcc", "akiec", "vasc", "df"]
+PRIOR = np.array([0.67, 0.111, 0.11, 0.051, 0.033, 0.0142, 0.0115])
+MARGINS = {"recall": 0.05, "balanced_accuracy": 0.03, "auc_macro": 0.01, "ece": 0.02}
+
+
+@dataclass
+class Spec:
+    """What one simulated candidate is like."""
+
+    model: str = "mobileone_s0"
+    recipe: str = "fp32"
+    seed: int = 0
+    data: str = "phantom"
+    verdict: str = "reference"
+    p50: float = 2.4
+    skill: float = 1.9
+    loss: dict[str, float] = field(default_factory=dict)
+    valid: bool = True
+    devices: tuple[str, ...] = ("host",)
+    classes: list[str] = field(default_factory=lambda: list(CLASSES))
+    rare: list[str] = field(default_factory=lambda: ["vasc", "df"])
+    n: int = 3000
+    sparse: bool = False
+    leaks: list[str] = field(default_factory=list)
+
+
+def wilson(k: float, n: int, z: float = 1.96) -> dict[str, Any]:
+    """Wilson's score interval as an interval record."""
+    if n == 0:
+        return {"estimate": None, "low": None, "high": None, "n": 0, "method": "wilson"}
+    p, d = k / n, 1 + z * z / n
+    mid, half = (p + z * z / 2 / n) / d, z / d * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    return {"estimate": p, "low": max(0.0, mid - half), "high": min(1.0, mid + half), "n": n,
+            "method": "wilson"}  # fmt: skip
+
+
+def around(estimate: float, half: float) -> dict[str, float]:
+    """An interval record of half width `half`."""
+    return {"estimate": estimate, "low": estimate - half, "high": estimate + half}
+
+
+def _predict(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) and probabilities (n, c)."""
+    c = len(spec.classes)
+    prior = PRIOR[:c] / PRIOR[:c].sum() if c <= len(PRIOR) else np.full(c, 1 / c)
+    rng = np.random.default_rng(sum(map(ord, spec.data)))
+    labels = rng.choice(c, size=spec.n, p=prior)
+    rng = np.random.default_rng(sum(map(ord, spec.model)) + spec.seed)
+    logits = rng.normal(0, 1, (spec.n, c)) + 0.35 * np.log(prior)
+    logits[np.arange(spec.n), labels] += spec.skill
+    for name, lost in spec.loss.items():
+        hit = (labels == spec.classes.index(name)) & (rng.random(spec.n) < lost)
+        logits[hit, 0] += 4
+    logits += 0.05 * np.random.default_rng(len(spec.recipe)).normal(size=logits.shape)
+    exp = np.exp(1.3 * (logits - logits.max(1, keepdims=True)))
+    return labels, exp / exp.sum(1, keepdims=True)
+
+
+def _auc(score: np.ndarray, positive: np.ndarray) -> float:
+    rank = np.argsort(np.argsort(score)) + 1
+    k = int(positive.sum())
+    return float((rank[positive].sum() - k * (k + 1) / 2) / (k * (len(score) - k)))
+
+
+def _safety(spec: Spec) -> dict[str, Any]:
+    labels, probs = _predict(spec)
+    c, decision = len(spec.classes), probs.argmax(1)
+    confusion = np.zeros((c, c), dtype=int)
+    np.add.at(confusion, (labels, decision), 1)
+    confidence, hit = probs.max(1), decision == labels
+    per_class = []
+    for i, name in enumerate(spec.classes):
+        n, true = int((labels == i).sum()), int(confusion[i, i])
+        negatives = spec.n - n
+        per_class.append({
+            "class": name, "n": n, "rare": name in spec.rare,
+            "sensitivity": wilson(true, n),
+            "specificity": wilson(negatives - (confusion[:, i].sum() - true), negatives),
+            "auc": around(_auc(probs[:, i], labels == i), 0.01) if n else None,
+            "classwise_ece": around(abs(float(probs[:, i].mean() - (labels == i).mean())), 0.004),
+        })  # fmt: skip
+    bins = np.array_split(np.argsort(confidence, kind="stable"), 15)
+    accuracy = [wilson(int(hit[b].sum()), len(b)) for b in bins]
+    gaps = [abs(float(confidence[b].mean() - hit[b].mean())) for b in bins]
+    recall = [e["sensitivity"]["estimate"] or 0.0 for e in per_class]
+    rare = [r for r, e in zip(recall, per_class, strict=True) if e["rare"]]
+    auc = float(np.mean([e["auc"]["estimate"] for e in per_class if e["auc"]]))
+    return {
+        "n": {"test": spec.n, "val": spec.n // 2, "groups": int(spec.n * 0.74)},
+        "classes": spec.classes,
+        "rare_classes": spec.rare,
+        "confidence_level": 0.95,
+        "auc_macro": around(auc, 0.008),
+        "accuracy": wilson(int(hit.sum()), spec.n),
+        "balanced_accuracy": around(float(np.mean(recall)), 0.02),
+        "rare_recall": around(float(np.mean(rare)), 0.09) if rare else
+        {"estimate": None, "low": None, "high": None},
+        "nll": around(0.8, 0.02), "brier": around(0.35, 0.01),
+        "ece": around(float(np.mean(gaps)), 0.008),
+        "ece_15bin": around(float(np.mean(gaps)) + 0.002, 0.008),
+        "smooth_ece": around(float(np.mean(gaps)) * 0.9, 0.008),
+        "ece_temperature_scaled": around(0.012, 0.005),
+        "temperature": 1.23,
+        "per_class": per_class,
+        "reliability": {
+            "confidence": [float(confidence[b].mean()) for b in bins],
+            "accuracy": [a["estimate"] for a in accuracy],
+            "low": [a["low"] for a in accuracy],
+            "high": [a["high"] for a in accuracy],
+            "count": [len(b) for b in bins],
+        },
+        "confusion": confusion.tolist(),
+    }  # fmt: skip
+
+
+def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    if spec.verdict == "reference":
+        return {"reference": spec.recipe, "verdict": "reference", "reasons": [], "churn": None,
+                "endpoints": [], "differences": {}, "per_class": [],
+                "bootstrap": {"resamples": 2000, "seed": 0}}  # fmt: skip
+    differences = {
+        name: around((safety[name]["estimate"] or 0) - (base[name]["estimate"] or 0), 0.01)
+        for name in ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "ece")
+    }
+    endpoints, per_class = [], []
+    for entry, old in zip(safety["per_class"], base["per_class"], strict=True):
+        if entry["n"] == 0:
+            continue
+        delta = entry["sensitivity"]["estimate"] - old["sensitivity"]["estimate"]
+        record = around(delta, 1.4 / np.sqrt(entry["n"]) * 0.25)
+        differences[f"recall_{entry['class']}"] = record
+        lost = max(0, round(-delta * entry["n"])) + 1
+        per_class.append({"class": entry["class"], "n": entry["n"], "gained": 1, "lost": lost,
+                          "mcnemar_p": 0.5, "mcnemar_p_holm": 1.0})  # fmt: skip
+        if entry["rare"]:
+            outcome = "pass" if spec.verdict == "pass" else spec.verdict
+            endpoints.append({
+                "name": f"recall of {entry['class']}", "metric": "recall", "class": entry["class"],
+                "margin": MARGINS["recall"], "direction": "higher",
+                "reference": old["sensitivity"]["estimate"],
+                "compressed": entry["sensitivity"]["estimate"], "difference": record,
+                "n": entry["n"], "n_groups": int(entry["n"] * 0.8), "outcome": outcome,
+                "reason": f"{entry['class']}: {outcome} at margin 0.05",
+                "cases_needed": 412 if outcome == "inconclusive" else None,
+            })  # fmt: skip
+    for metric in ("balanced_accuracy", "auc_macro", "ece"):
+        endpoints.append({
+            "name": metric, "metric": metric, "class": None, "margin": MARGINS[metric],
+            "direction": "lower" if metric == "ece" else "higher",
+            "reference": base[metric]["estimate"], "compressed": safety[metric]["estimate"],
+            "difference": differences[metric], "n": spec.n, "n_groups": int(spec.n * 0.74),
+            "outcome": "pass", "reason": f"{metric} within the margin", "cases_needed": None,
+        })  # fmt: skip
+    said = {
+        "pass": [],
+        "fail": ["The recall of df falls by 0.21 [0.10, 0.32], more than the margin of 0.05."],
+        "inconclusive": ["The recall of df may have fallen by more than the margin of 0.05."],
+    }
+    return {
+        "reference": "fp32", "verdict": spec.verdict, "reasons": said[spec.verdict],
+        "churn": {**around(0.021, 0.004), "n": spec.n}, "endpoints": endpoints,
+        "differences": differences, "per_class": per_class,
+        "bootstrap": {"resamples": 2000, "seed": 0, "method": "stratified, clustered"},
+    }  # fmt: skip
+
+
+def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
+    int8 = spec.recipe != "fp32"
+    base = spec.p50 * (1 if device == "host" else 3.1)
+
+    def setting(threads: int, factor: float) -> dict[str, Any]:
+        p50 = base * factor
+        return {
+            "threads": threads, "batch": 1, "resolution": [64, 64], "load_ms": 61.2,
+            "warmup": 50, "n": 1873, "duration_s": 5.01,
+            "latency_ms": {
+                "mean": p50 * 1.03, "min": p50 * 0.93, "max": p50 * 2.2,
+                "p50": around(p50, p50 * 0.01), "p90": around(p50 * 1.11, p50 * 0.02),
+                "p95": around(p50 * 1.2, p50 * 0.04),
+                "p99": {"estimate": p50 * 1.5, "low": p50 * 1.3, "high": None},
+            },
+            "throughput_per_s": 1000 / p50, "peak_memory_mb": 31.4 if int8 else 44.9,
+            "verdict": "VALID" if spec.valid else "INVALID",
+            "reasons": [] if spec.valid else ["steal time 4.1 %: another guest used the machine"],
+            "conditions": {"steal_s": 0.01, "clock_mhz": [2900, 2890]},
+        }  # fmt: skip
+
+    return {
+        "schema": "edgeward-profile/1", "device": device,
+        "host": {"cpu": "Example CPU", "cores": 2, "instructions": ["avx2", "avx512_vnni"]},
+        "engine": {"name": "onnxruntime", "version": "1.31.0", "providers": ["CPUExecutionProvider"]},
+        "config": {"warmup": 50, "spinning": True},
+        "model": {
+            "file_bytes": 1_220_000 if int8 else 4_300_000,
+            "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest(),
+            "parameters": 1_060_679, "macs": 22_500_000, "input_shape": [1, 3, 64, 64],
+            "precision": "int8" if int8 else "fp32",
+        },
+        "settings": [setting(1, 1.0), setting(2, 0.62)],
+        "operators": {
+            "exported": {"Conv": 35, "Relu": 34, "Gemm": 1, **({"QuantizeLinear": 70} if int8 else {})},
+            "executed": {"QLinearConv": 35, "QGemm": 1} if int8 else {"FusedConv": 35, "Gemm": 1},
+        },
+        "int8_mac_share": 0.998 if int8 else 0.0,
+        "energy": {"status": "not measured", "reason": "this machine has no energy counter"},
+    }  # fmt: skip
+
+
+def _card(spec: Spec, labels: np.ndarray) -> dict[str, Any]:
+    card: dict[str, Any] = {
+        "name": spec.data, "task": "classification", "classes": spec.classes,
+        "rare_classes": spec.rare,
+    }  # fmt: skip
+    if spec.sparse:
+        return card
+    counts = {name: int((labels == i).sum()) for i, name in enumerate(spec.classes)}
+    return card | {
+        "source": "a seeded generator", "licence": "Apache-2.0", "citation": "edgeward",
+        "rare_rule": "share of train below 2 %", "n_images": 3 * spec.n,
+        "image_shape": [64, 64, 3], "input_range": [0, 255],
+        "counts": {split: counts for split in ("train", "val", "test")},
+        "groups": {"train": 700, "val": 690, "test": 2220},
+        "train_prior": PRIOR.tolist(), "channel_mean": [0.7, 0.5, 0.5],
+        "channel_std": [0.1, 0.1, 0.1],
+        "hashes": {"images.npy": "a" * 64, "split.csv": "b" * 64, "calibration.csv": "c" * 64},
+        "leakage": {"shared_groups": 0, "identical": 0, "near_identical": len(spec.leaks),
+                    "findings": spec.leaks},
+        "seed": 7,
+    }  # fmt: skip
+
+
+def _history(spec: Spec) -> str:
+    rng = np.random.default_rng(spec.seed + len(spec.model))
+    lines = ["epoch,train_loss,val_loss,val_auc,val_balanced_accuracy,val_rare_recall,lr,"
+             "images_per_second,seconds"]  # fmt: skip
+    for epoch in range(12):
+        fall = np.exp(-epoch / 4)
+        noise = rng.normal(0, 0.01, 4)
+        lines.append(
+            f"{epoch},{0.4 + fall + noise[0]:.4f},{0.5 + fall + noise[1]:.4f},"
+            f"{0.94 - 0.3 * fall + noise[2]:.4f},{0.7 - 0.5 * fall + noise[3]:.4f},"
+            f"{0.6 - 0.6 * fall:.4f},0.001,98.0,31.0"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def build(root: Path, specs: list[Spec]) -> list[dict[str, Any]]:
+    """Write all files of the candidates under `root`; return what `stage.run` takes."""
+    bases = {(s.data, s.model, s.seed): _safety(s) for s in specs if s.verdict == "reference"}
+    entries = []
+    for spec in specs:
+        at = root / spec.data / spec.model / f"s{spec.seed}" / spec.recipe
+        at.mkdir(parents=True, exist_ok=True)
+        labels, _ = _predict(spec)
+        safety = _safety(spec)
+        base = bases.get((spec.data, spec.model, spec.seed))
+        if base is None:
+            base = _safety(Spec(**{**vars(spec), "loss": {}, "recipe": "fp32"}))
+        onnx = at / "model.onnx"
+        onnx.write_bytes(f"{spec}".encode())
+        int8 = spec.recipe != "fp32"
+        docs = {
+            "card": _card(spec, labels),
+            "safety": safety,
+            "verdict": _verdict(spec, safety, base),
+            "parity": {"n": 128, "max_abs_logit_error": 2.1e-5, "argmax_agreement": 1.0},
+            "recipe": {
+                "recipe": spec.recipe, "steps": [{"step": "ptq_int8" if int8 else "reparameterize"}],
+                "precision": "int8" if int8 else "fp32", "backend": "onnxruntime",
+                "versions": {"torch": "2.15.0", "neural_compressor": "3.10"},
+                "scheme": {"weights": "per channel, symmetric"} if int8 else None,
+                "calibration": {"n": 128, "sha256": "c" * 64} if int8 else None,
+                "parameters": 1_060_679, "meta": {"seed": spec.seed},
+            },
+        }  # fmt: skip
+        paths: dict[str, Any] = {"onnx": onnx, "history": at / "history.csv", "profile": {}}
+        for name, content in docs.items():
+            paths[name] = at / f"{name}.json"
+            write_json(paths[name], content)
+        paths["history"].write_text(_history(spec))
+        for device in spec.devices:
+            paths["profile"][device] = at / f"profile-{device}.json"
+            write_json(paths["profile"][device], _profile(spec, device, onnx))
+        entries.append({"data": spec.data, "model": spec.model, "seed": spec.seed,
+                        "recipe": spec.recipe, "device": list(spec.devices), "paths": paths})  # fmt: skip
+    return entries
+
+
+def default_sweep(**common: Any) -> list[Spec]:
+    """Two models x three recipes with every verdict and one INVALID timing."""
+    large = {"model": "efficientformerv2_s0", "skill": 2.2, **common}
+    return [
+        Spec(p50=2.41, **common),
+        Spec(recipe="ptq_int8", verdict="fail", p50=1.31, loss={"df": 0.4, "vasc": 0.1}, **common),
+        Spec(recipe="qat_int8", verdict="pass", p50=1.30, loss={"df": 0.01}, **common),
+        Spec(p50=5.62, **large),
+        Spec(recipe="ptq_int8", verdict="inconclusive", p50=4.9, loss={"df": 0.08}, **large),
+        Spec(recipe="qat_int8", verdict="pass", p50=4.95, valid=False, **large),
+    ]
