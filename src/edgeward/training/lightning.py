@@ -6,7 +6,6 @@ after each epoch: weights, their average, optimizer, schedule, history and the b
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,14 +17,13 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 from edgeward.training.augment import augment
 from edgeward.training.batches import epoch_batches, read, split_batches, stream, to_float
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Row, best_epoch, finished, log_epoch
 from edgeward.training.loss import Loss
-from edgeward.training.metrics import validation_metrics
+from edgeward.training.metrics import check_finite, validation_metrics
 from edgeward.training.optim import Average, adamw, cosine
 
 Live = Callable[[int, dict[str, float]], None]
@@ -183,12 +181,3 @@ class Progress(pl.Callback):
         trainer.save_checkpoint(self.checkpoint)
         if self.live is not None:
             self.live(int(row["epoch"]), {k: v for k, v in row.items() if k != "epoch"})
-
-
-def check_finite(loss: float, epoch: int, step: int) -> None:
-    """Raise a UserError if the loss is NaN or infinite."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"training diverged: loss {loss} in epoch {epoch + 1}, step {step + 1}. "
-            "Lower 'lr' or 'grad_clip', or raise 'warmup_fraction', in config/train/."
-        )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
+
+from edgeward.core.errors import UserError
 
 
 def macro_auc(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -65,3 +68,12 @@ def validation_metrics(
         "val_balanced_accuracy": float(np.nanmean(recall)),
         "val_rare_recall": float(present.mean()) if len(present) else float("nan"),
     }
+
+
+def check_finite(loss: float, epoch: int, step: int) -> None:
+    """Raise a UserError if the loss is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"training diverged: loss {loss} in epoch {epoch + 1}, step {step + 1}. "
+            "Lower 'lr' or 'grad_clip', or raise 'warmup_fraction', in config/train/."
+        )

@@ -1,0 +1,193 @@
+"""Further training of an already trained network, in plain torch: for QAT, pruning, distillation.
+
+It shares batches, augmentation, losses and metrics with the ``train`` stage, but not Lightning: an exported
+program has no train() and eval() of its own, and importing Lightning costs seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import atomic
+from edgeward.data.store import Prepared
+from edgeward.training.augment import augment
+from edgeward.training.batches import epoch_batches, read, split_batches, stream, to_float
+from edgeward.training.config import FinetuneConfig
+from edgeward.training.history import Row, log_epoch
+from edgeward.training.loss import Loss, logit_shift, make_loss, train_counts
+from edgeward.training.metrics import check_finite, validation_metrics
+from edgeward.training.optim import adamw, cosine
+
+logger = logging.getLogger(__name__)
+
+Mode = Callable[[nn.Module], None]
+Live = Callable[[int, dict[str, float]], None]
+STATE = "finetune.pt"
+
+
+def finetune(
+    model: nn.Module,
+    data: Prepared,
+    cfg: FinetuneConfig,
+    *,
+    seed: int,
+    work: Path,
+    threads: int,
+    meta: dict[str, Any],
+    set_train: Mode,
+    set_eval: Mode,
+    on_epoch_start: Callable[[int], None] | None = None,
+    live: Live | None = None,
+    loss: Loss | None = None,
+) -> list[Row]:
+    """Train `model` in place and leave it in eval mode with the weights of the last epoch.
+
+    Killed and called again with the same arguments, it goes on after its last whole epoch and ends with
+    the same weights, bit for bit, on the same machine and threads.
+
+    Parameters
+    ----------
+    model : from images float32 (b, c, h, w), 0-255, to logits (b, n_classes).
+    work : folder that holds the state of the last whole epoch, ``finetune.pt``.
+    meta : of the trained model (``model.pt``); its ``logit_shift`` must be that of ``cfg.loss``.
+    set_train, set_eval : put the model into the mode, e.g. torchao's
+        ``move_exported_model_to_train`` and ``_eval``.
+    on_epoch_start : called with the epoch, from 0, after `set_train` and before its first batch. After a
+        resume it sees only the epochs that are left, so it must act by the number, not by counting.
+    live : called with (epoch from 1, metrics) after every epoch.
+    loss : replaces the loss of ``cfg.loss``, e.g. for distillation.
+
+    Returns
+    -------
+    One row an epoch, as in ``history.csv``.
+
+    Raises
+    ------
+    UserError
+        If the loss disagrees with the trained model's ``logit_shift``, or training diverges.
+    """
+    torch.set_num_threads(threads)
+    counts = train_counts(data)
+    shift = np.asarray(meta["logit_shift"], dtype=np.float64)
+    if loss is None:
+        _same_shift(cfg, counts, shift)
+        loss = make_loss(cfg.loss, counts)
+    rare = [data.classes.index(name) for name in data.card["rare_classes"]]
+    steps = len(epoch_batches(data, cfg.batch_size, seed=seed, epoch=0))
+    optimizer = adamw(model, cfg)
+    schedule = cosine(optimizer, cfg.epochs * steps, cfg.warmup_fraction)
+    history = _restore(work / STATE, model, optimizer, schedule)
+    for epoch in range(len(history), cfg.epochs):
+        set_train(model)
+        if on_epoch_start is not None:
+            on_epoch_start(epoch)
+        started = time.perf_counter()
+        batches = epoch_batches(data, cfg.batch_size, seed=seed, epoch=epoch)
+        losses = []
+        for step, indices in enumerate(batches):
+            images, labels = _load(data, indices, cfg, stream(seed, epoch * steps + step, 1))
+            torch.manual_seed(stream(seed, epoch * steps + step, 2))  # dropout
+            value = loss(model(images), labels)
+            losses.append(float(value.detach()))
+            check_finite(losses[-1], epoch, step)
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        trained = time.perf_counter()
+        set_eval(model)
+        row: Row = {
+            "epoch": epoch + 1,
+            "train_loss": float(np.mean(losses)),
+            **evaluate(model, data, 2 * cfg.batch_size, shift, rare),
+            "lr": optimizer.param_groups[0]["lr"],
+            "images_per_second": sum(map(len, batches)) / (trained - started),
+            "seconds": time.perf_counter() - started,
+        }
+        history.append(row)
+        log_epoch(row, cfg.epochs)
+        _save(work / STATE, model, optimizer, schedule, history)
+        if live is not None:
+            live(epoch + 1, {k: v for k, v in row.items() if k != "epoch"})
+    set_eval(model)
+    return history
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, data: Prepared, batch_size: int, shift: np.ndarray, rare: list[int]
+) -> dict[str, float]:
+    """Return the validation metrics of a model that is already in eval mode."""
+    batches = split_batches(data, "val", batch_size)
+    logits = [
+        model(to_float(read(data, part)[0], torch.contiguous_format)).numpy() for part in batches
+    ]
+    labels = data.labels[np.concatenate(batches)]
+    return validation_metrics(np.concatenate(logits), labels, shift, rare)
+
+
+def _load(
+    data: Prepared, indices: np.ndarray, cfg: FinetuneConfig, key: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = read(data, indices)
+    generator = torch.Generator().manual_seed(key)
+    return augment(to_float(images, torch.channels_last), cfg.augment, generator), labels
+
+
+def _same_shift(cfg: FinetuneConfig, counts: np.ndarray, shift: np.ndarray) -> None:
+    """Refuse a loss that would move the logits away from the shift on record."""
+    wanted = logit_shift(cfg.loss, counts)
+    if not np.allclose(wanted - wanted.mean(), shift - shift.mean(), atol=1e-6):
+        raise UserError(
+            f"fine-tuning loss '{cfg.loss.name}' (tau {cfg.loss.tau}, beta {cfg.loss.beta}) does not fit "
+            "the trained model, whose logits have another shift: use the loss of the train config "
+            "(loss: ${train.loss} in config/compress/), and natural sampling."
+        )
+
+
+def _save(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    history: list[Row],
+) -> None:
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "history": history,
+    }
+    with atomic(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _restore(
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+) -> list[Row]:
+    """Load the state of the last whole epoch, if there is one; return the history so far."""
+    if not path.is_file():
+        return []
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} is not readable; delete it to start again.") from error
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    logger.info("resuming fine-tuning after epoch %d", len(state["history"]))
+    return list(state["history"])
