@@ -1,0 +1,138 @@
+"""The way from a float module to an integer graph: neural-compressor and torchao.
+
+neural-compressor 3.10 leads through export, prepare and calibrate; its own placement of
+quantize/dequantize pairs is made for TorchInductor, so ours is put in at the one place where it
+chooses a quantizer (`W8A8PT2EQuantizer.update_quantizer_based_on_quant_config`). Its `convert`
+drops `fold_quantize` and so ships weights in float; torchao's `convert_pt2e`, which it wraps, is
+called directly. Training with fake quantization is torchao's alone, since neural-compressor's
+covers only MX formats of linear layers; graph, placement and conversion are the same.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import neural_compressor.torch.quantization as inc
+import torch
+from neural_compressor.torch.algorithms.pt2e_quant.core import W8A8PT2EQuantizer
+from neural_compressor.torch.export import export as inc_export
+from torch import nn
+from torch.fx import GraphModule
+from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
+from torchao.quantization.pt2e.quantizer import Quantizer
+
+from edgeward.compression.program import dynamic_batch
+from edgeward.compression.quantizer import WEIGHTED, OnnxRuntimeQuantizer, module_names
+from edgeward.compression.schemes import Observer, ptq_specs, qat_specs
+from edgeward.core.errors import UserError
+
+HOOK = "update_quantizer_based_on_quant_config"
+# neural-compressor's names of the observers.
+ALGORITHMS: dict[Observer, str] = {"minmax": "minmax", "histogram": "kl"}
+PACKAGES = ("torch", "torchao", "neural-compressor")
+
+logger = logging.getLogger(__name__)
+
+
+def versions() -> dict[str, str]:
+    """Return the installed versions of the packages that quantize."""
+    return {name.replace("-", "_"): importlib.metadata.version(name) for name in PACKAGES}
+
+
+def capture(module: nn.Module, example: torch.Tensor) -> GraphModule:
+    """Export an eager module for quantization, in eval mode, with a dynamic batch.
+
+    Parameters
+    ----------
+    example : float32 (b >= 2, c, h, w), of the size that the model will see.
+
+    Returns
+    -------
+    The graph in ATen operators, without dropout: compressed models are tuned without it.
+    """
+    graph: GraphModule = inc_export(module, (example,), dynamic_shapes=dynamic_batch())
+    for node in list(graph.graph.nodes):
+        if node.target in (torch.ops.aten.dropout.default, torch.ops.aten.dropout_.default):
+            node.replace_all_uses_with(node.args[0])
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return graph
+
+
+def prepare_ptq(
+    graph: GraphModule,
+    example: torch.Tensor,
+    *,
+    observer: Observer,
+    reduce_range: bool,
+    keep_float: Sequence[str],
+) -> GraphModule:
+    """Insert observers by neural-compressor's `prepare`, placed by our quantizer.
+
+    Exclusions travel as neural-compressor's own `set_local` entries.
+    """
+    config = inc.StaticQuantConfig(act_algo=ALGORITHMS[observer])
+    for name in keep_float:
+        config.set_local(name, inc.StaticQuantConfig(w_dtype="fp32", act_dtype="fp32"))
+
+    def choose(quant_config: Any) -> Quantizer:
+        _, by_name = quant_config._get_op_name_op_type_config()
+        excluded = [name for name, local in by_name.items() if local.w_dtype == "fp32"]
+        chosen: dict[str, Observer] = {v: k for k, v in ALGORITHMS.items()}
+        specs = ptq_specs(chosen[quant_config.act_algo], reduce_range)
+        return OnnxRuntimeQuantizer(*specs, keep_float=excluded)
+
+    with _choosing(choose):
+        return inc.prepare(graph, config, example_inputs=(example,))
+
+
+def prepare_qat(
+    graph: GraphModule, *, momentum: float, reduce_range: bool, keep_float: Sequence[str]
+) -> GraphModule:
+    """Insert fake quantization at the same places, for training."""
+    specs = qat_specs(momentum, reduce_range)
+    return prepare_qat_pt2e(graph, OnnxRuntimeQuantizer(*specs, keep_float=keep_float))
+
+
+def convert(prepared: GraphModule) -> GraphModule:
+    """Turn observed ranges into quantize/dequantize pairs and weights into int8."""
+    return convert_pt2e(prepared, fold_quantize=True)
+
+
+def quantized_parameters(converted: GraphModule) -> int:
+    """Count the parameters that a converted graph holds as integers: weights and their biases."""
+    held = {
+        node.args[0]
+        for node in converted.graph.nodes
+        if node.target is torch.ops.quantized_decomposed.dequantize_per_channel.default
+    }
+    return sum(converted.get_buffer(node.target).numel() for node in held)
+
+
+def float_layers(converted: GraphModule) -> list[str]:
+    """Name the convolutions and linear layers of a converted graph that stayed float."""
+    return sorted(
+        module_names(node)[-1]
+        for node in converted.graph.nodes
+        if node.target in WEIGHTED and "dequantize" not in str(getattr(node.args[1], "target", ""))
+    )
+
+
+@contextmanager
+def _choosing(choose: Callable[[Any], Quantizer]) -> Iterator[None]:
+    """Let neural-compressor take its quantizer from `choose`."""
+    original = W8A8PT2EQuantizer.__dict__.get(HOOK)
+    if not isinstance(original, staticmethod):
+        raise UserError(
+            f"neural-compressor {versions()['neural_compressor']} has no {HOOK}, where edgeward "
+            "puts in its placement; 3.10 has it: install the versions of requirements.lock."
+        )
+    setattr(W8A8PT2EQuantizer, HOOK, staticmethod(choose))
+    try:
+        yield
+    finally:
+        setattr(W8A8PT2EQuantizer, HOOK, original)

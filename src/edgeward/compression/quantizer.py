@@ -1,0 +1,213 @@
+"""Where quantize/dequantize pairs go so that onnxruntime runs integer kernels.
+
+onnxruntime fuses an operator into its integer form only if *both* sides of it carry a
+quantize/dequantize pair. The rules here follow from that:
+
+- ``conv2d`` and ``linear``: input, weight and output; if the only user of the output is a ReLU
+  (or a clamp), the pair goes behind that instead, since the integer kernel absorbs it.
+- the last layer: input and weight only, so that logits leave in float instead of 256 levels.
+- ``add`` and ``mul`` of two activations: both inputs and the output.
+- ``max_pool2d``: output shares the scale of its input, since it only selects.
+- never ``softmax``, and no operator that touches it (through reshapes, scalings or added
+  constants): onnxruntime's integer softmax computes something else than quantize-dequantize says.
+
+Activations are uint8 per tensor, affine; weights int8 per output channel, symmetric (-127..127).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch.fx import GraphModule, Node
+from torchao.quantization.pt2e.quantizer import (
+    QuantizationAnnotation,
+    QuantizationSpec,
+    Quantizer,
+    SharedQuantizationSpec,
+)
+
+from edgeward.core.errors import unknown
+
+aten = torch.ops.aten
+ANNOTATION = "quantization_annotation"
+WEIGHTED = {aten.conv2d.default, aten.conv2d.padding, aten.linear.default}
+ELEMENTWISE = {
+    aten.add.Tensor,
+    aten.add_.Tensor,
+    aten.mul.Tensor,
+    aten.mul_.Tensor,
+}
+ABSORBED = {
+    aten.relu.default,
+    aten.relu_.default,
+    aten.hardtanh.default,
+    aten.hardtanh_.default,
+    aten.relu6.default,
+    aten.relu6_.default,
+}
+SOFTMAX = {aten.softmax.int, aten._softmax.default, aten.log_softmax.int}
+# What stands between a softmax and its neighbours without changing which operator they are.
+TRANSPARENT = {
+    aten.view.default,
+    aten.reshape.default,
+    aten.permute.default,
+    aten.transpose.int,
+    aten.contiguous.default,
+    aten.flatten.using_ints,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.to.dtype,
+    aten.clone.default,
+}
+
+
+class OnnxRuntimeQuantizer(Quantizer):
+    """A torchao quantizer for the integer kernels of onnxruntime's CPU provider.
+
+    Parameters
+    ----------
+    activation, weight : what to put on activations and on weights: observers for PTQ, fake
+        quantization for QAT (see ``schemes``).
+    keep_float : module names as in ``named_modules()``; they and all below them stay float.
+    """
+
+    def __init__(
+        self,
+        activation: QuantizationSpec,
+        weight: QuantizationSpec,
+        keep_float: Iterable[str],
+    ) -> None:
+        super().__init__()
+        self.activation = activation
+        self.weight = weight
+        self.keep_float = tuple(keep_float)
+
+    def annotate(self, model: GraphModule) -> GraphModule:
+        """Annotate the nodes of an exported graph; `model` is changed in place.
+
+        Raises
+        ------
+        UserError
+            If a name in `keep_float` is no module of the graph.
+        """
+        nodes = list(model.graph.nodes)
+        self._check_names(nodes)
+        floating = _near_softmax(nodes)
+        for node in nodes:
+            if node in floating or self._is_kept(node):
+                continue
+            if node.target in WEIGHTED and _is_parameter(node.args[1]):
+                self._annotate_weighted(node)
+            elif node.target in ELEMENTWISE and all(map(_is_activation, node.args[:2])):
+                self._annotate_elementwise(node)
+        for node in nodes:
+            if node.target is aten.max_pool2d.default and not self._is_kept(node):
+                self._annotate_selection(node)
+        return model
+
+    def validate(self, model: GraphModule) -> None:
+        """Accept every graph: what cannot be quantized stays float."""
+
+    def _annotate_weighted(self, node: Node) -> None:
+        source, weight = node.args[0], node.args[1]
+        annotation = _annotation(node)
+        annotation.input_qspec_map[source] = self.activation
+        annotation.input_qspec_map[weight] = self.weight
+        if not _is_model_output(node):
+            self._annotate_output(node)
+
+    def _annotate_elementwise(self, node: Node) -> None:
+        for source in node.args[:2]:
+            _annotation(node).input_qspec_map[source] = self.activation
+        self._annotate_output(node)
+
+    def _annotate_output(self, node: Node) -> None:
+        users = list(node.users)
+        absorbed = len(users) == 1 and users[0].target in ABSORBED
+        _annotation(users[0] if absorbed else node).output_qspec = self.activation
+
+    def _annotate_selection(self, node: Node) -> None:
+        source = node.args[0]
+        if source.meta.get(ANNOTATION) is None or source.meta[ANNOTATION].output_qspec is None:
+            return
+        annotation = _annotation(node)
+        annotation.input_qspec_map[source] = self.activation
+        annotation.output_qspec = SharedQuantizationSpec((source, node))
+
+    def _is_kept(self, node: Node) -> bool:
+        return any(name in self.keep_float for name in module_names(node))
+
+    def _check_names(self, nodes: Iterable[Node]) -> None:
+        known = {name for node in nodes for name in module_names(node) if name}
+        for name in self.keep_float:
+            if name not in known:
+                raise unknown("module", name, known, "compress.steps[..].keep_float")
+
+
+def module_names(node: Node) -> list[str]:
+    """Return the names of the modules that a node was traced in, outermost first."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return [name.removeprefix("L['self']").removeprefix(".") for name, _ in stack.values()]
+
+
+def _annotation(node: Node) -> QuantizationAnnotation:
+    return node.meta.setdefault(ANNOTATION, QuantizationAnnotation(_annotated=True))
+
+
+def _is_parameter(value: object) -> bool:
+    return isinstance(value, Node) and value.op == "get_attr"
+
+
+def _is_activation(value: object) -> bool:
+    """Tell whether `value` is a float tensor that depends on the model's input."""
+    if not isinstance(value, Node):
+        return False
+    tensor = value.meta.get("val")
+    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
+        return False
+    return _depends_on_input(value)
+
+
+def _depends_on_input(node: Node) -> bool:
+    seen, todo = set(), [node]
+    while todo:
+        current = todo.pop()
+        if current.op == "placeholder":
+            return True
+        if current not in seen:
+            seen.add(current)
+            # A size of the input (sym_size) does not make a tensor depend on its values.
+            if current.target is not aten.sym_size.int:
+                todo.extend(current.all_input_nodes)
+    return False
+
+
+def _is_model_output(node: Node) -> bool:
+    return all(user.op == "output" for user in node.users)
+
+
+def _near_softmax(nodes: Iterable[Node]) -> set[Node]:
+    """Return the operators next to a softmax, looking through what does not compute."""
+    near: set[Node] = set()
+    for node in nodes:
+        if node.target in SOFTMAX:
+            near.update(_walk([node.args[0]], lambda n: n.all_input_nodes))
+            near.update(_walk(list(node.users), lambda n: list(n.users)))
+    return near
+
+
+def _walk(start: list[Node], following: Callable[[Node], list[Node]]) -> set[Node]:
+    seen: set[Node] = set()
+    todo = list(start)
+    while todo:
+        node = todo.pop()
+        if node in seen or node.op != "call_function":
+            continue
+        seen.add(node)
+        constant_operand = node.target in ELEMENTWISE | {aten.div.Tensor} and not all(
+            map(_is_activation, node.args[:2])
+        )
+        if node.target in TRANSPARENT or constant_operand:
+            todo.extend(following(node))
+    return seen

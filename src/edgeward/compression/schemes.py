@@ -1,0 +1,80 @@
+"""What is put on a tensor: observers for PTQ, fake quantization for QAT, of one number format."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torchao.quantization.pt2e import (
+    FusedMovingAvgObsFakeQuantize,
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    PerChannelMinMaxObserver,
+)
+from torchao.quantization.pt2e.quantizer import QuantizationSpec
+
+Observer = Literal["minmax", "histogram"]
+
+# Smallest scale of an activation: keeps a constant channel from a scale of 1e-7, whose bias would
+# overflow int32.
+ACTIVATION_EPS = 2.0**-12
+
+
+def weight_range(reduce_range: bool) -> tuple[int, int]:
+    """Return the smallest and largest integer of a weight.
+
+    -127..127, or -64..64 with `reduce_range`: on x86 without VNNI the product sum of two pairs
+    u8 x s8 is held in 16 bits, and saturates if weights use all 8 bits
+    (onnxruntime, "Quantize ONNX models", section on U8S8 on AVX2 and AVX512).
+    """
+    return (-64, 64) if reduce_range else (-127, 127)
+
+
+def ptq_specs(observer: Observer, reduce_range: bool) -> tuple[QuantizationSpec, QuantizationSpec]:
+    """Return the specs (activation, weight) that observe."""
+    kind = {"minmax": MinMaxObserver, "histogram": HistogramObserver}[observer]
+    return (
+        _activation(kind.with_args(eps=ACTIVATION_EPS)),
+        _weight(PerChannelMinMaxObserver, reduce_range),
+    )
+
+
+def qat_specs(momentum: float, reduce_range: bool) -> tuple[QuantizationSpec, QuantizationSpec]:
+    """Return the specs (activation, weight) that quantize in the forward pass and pass gradients.
+
+    Parameters
+    ----------
+    momentum : share of the newest batch in the running range of an activation. A weight's range
+        is always that of the weight itself.
+    """
+    activation = FusedMovingAvgObsFakeQuantize.with_args(
+        observer=MovingAverageMinMaxObserver, averaging_constant=momentum, eps=ACTIVATION_EPS
+    )
+    weight = FusedMovingAvgObsFakeQuantize.with_args(
+        observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0
+    )
+    return _activation(activation), _weight(weight, reduce_range)
+
+
+def _activation(constructor: object) -> QuantizationSpec:
+    return QuantizationSpec(
+        dtype=torch.uint8,
+        quant_min=0,
+        quant_max=255,
+        qscheme=torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=constructor,
+    )
+
+
+def _weight(constructor: object, reduce_range: bool) -> QuantizationSpec:
+    low, high = weight_range(reduce_range)
+    return QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=low,
+        quant_max=high,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=constructor,
+    )

@@ -1,0 +1,81 @@
+"""The ``compress`` stage: a checkpoint and a recipe in, one program out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from edgeward.compression.candidate import Candidate
+from edgeward.compression.config import RecipeConfig
+from edgeward.compression.program import export_program, save_program
+from edgeward.core.io import write_json
+from edgeward.models.checkpoint import load_checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+def run(
+    recipe: RecipeConfig,
+    *,
+    seed: int,
+    checkpoint: Path,
+    prepared: Path,
+    out: Path,
+    work: Path,
+    threads: int,
+    live: Callable[[int, dict[str, float]], None] | None = None,
+) -> dict[str, float]:
+    """Apply `recipe` to a trained model; write ``model.pt2`` and ``recipe.json`` to `out`.
+
+    Parameters
+    ----------
+    seed : of the calibration order and of training.
+    checkpoint : ``model.pt``. prepared : folder of the data; read by steps that need images.
+    work : folder of resumable state: a killed run goes on from its last epoch.
+    live : takes (step, metrics) during training.
+
+    Returns
+    -------
+    ``parameters, program_bytes, compress_s`` and what the steps add: ``calibration_images,
+    quantized_parameter_share``, after training the metrics of its last epoch.
+    """
+    started = time.perf_counter()
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    module, meta = load_checkpoint(checkpoint)
+    candidate = Candidate(module, meta, prepared, seed, threads, work, live)
+    candidate.record |= {
+        "recipe": recipe.name,
+        "steps": [step.model_dump(mode="json") for step in recipe.steps],
+        "precision": "fp32",
+        "backend": "torch",
+        "versions": {"torch": torch.__version__},
+        "scheme": {"activation": "float32", "weight": "float32"},
+        "calibration": {"n": 0, "sha256": None},
+        "keep_float": [],
+        "quantized_parameter_share": 0.0,
+    }
+    for step in recipe.steps:
+        logger.info("%s: %s", recipe.name, type(step).__name__)
+        step.apply(candidate)
+    parameters = candidate.parameters
+    program = candidate.program or export_program(candidate.module, candidate.example)
+    save_program(out / "model.pt2", program)
+    size = (out / "model.pt2").stat().st_size
+    write_json(
+        out / "recipe.json",
+        candidate.record
+        | {"parameters": parameters, "program_bytes": size, "meta": candidate.meta},
+    )
+    return {
+        "quantized_parameter_share": 0.0,
+        "calibration_images": 0.0,
+        **candidate.metrics,
+        "parameters": float(parameters),
+        "program_bytes": float(size),
+        "compress_s": time.perf_counter() - started,
+    }

@@ -1,0 +1,96 @@
+"""What PTQ and QAT to INT8 share: number format, calibration, exclusions, what is recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from edgeward.compression.steps.base import Step
+from edgeward.core.config import Closed
+
+if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
+    from edgeward.compression.candidate import Candidate
+
+
+class CalibrationConfig(Closed):
+    """Which images set the ranges of the activations."""
+
+    images: Annotated[
+        Literal["all"] | Annotated[int, Field(ge=1)],
+        Field(description="how many of the calibration set, in seeded order"),
+    ]
+    batch_size: Annotated[int, Field(ge=2, description="images per forward pass")]
+
+
+class Int8(Step):
+    """Settings of an integer model for onnxruntime."""
+
+    final: ClassVar[bool] = True
+
+    calibration: CalibrationConfig
+    observer: Annotated[
+        Literal["minmax", "histogram"],
+        Field(description="how a range is chosen from what was seen"),
+    ]
+    reduce_range: Annotated[bool, Field(description="7-bit weights, for x86 without VNNI")]
+    keep_float: Annotated[
+        list[str], Field(description="modules that stay float, by their exact name")
+    ]
+
+    def calibrate(self, candidate: Candidate) -> GraphModule:
+        """Return the module's graph with observers that have seen the calibration images."""
+        from edgeward.compression import backend, calibration
+
+        graph = backend.capture(candidate.module, candidate.example)
+        prepared = backend.prepare_ptq(
+            graph,
+            candidate.example,
+            observer=self.observer,
+            reduce_range=self.reduce_range,
+            keep_float=self.keep_float,
+        )
+        chosen = calibration.choose(candidate.data, self.calibration.images, candidate.seed)
+        calibration.feed(prepared, candidate.data, chosen, self.calibration.batch_size)
+        candidate.record["calibration"] = {
+            "n": len(chosen),
+            "sha256": calibration.fingerprint(candidate.data, chosen),
+        }
+        candidate.metrics["calibration_images"] = len(chosen)
+        return prepared
+
+    def finish(self, candidate: Candidate, prepared: GraphModule) -> None:
+        """Convert, export and record."""
+        from edgeward.compression import backend, numerics
+        from edgeward.compression.program import export_program
+
+        converted = backend.convert(prepared)
+        enlarged = numerics.quantize_biases(converted)
+        share = backend.quantized_parameters(converted) / candidate.parameters
+        candidate.program = export_program(converted, candidate.example)
+        candidate.record |= {
+            "precision": "int8",
+            "backend": f"neural-compressor {backend.versions()['neural_compressor']}",
+            "versions": backend.versions(),
+            "scheme": self.scheme(),
+            "keep_float": list(self.keep_float),
+            "float_layers": backend.float_layers(converted),
+            "quantized_parameter_share": share,
+            "enlarged_weight_scales": enlarged,
+        }
+        candidate.metrics["quantized_parameter_share"] = share
+
+    def scheme(self) -> dict[str, Any]:
+        """Return the number format, for the record."""
+        from edgeward.compression.schemes import weight_range
+
+        low, high = weight_range(self.reduce_range)
+        return {
+            "activation": "uint8, per tensor, affine, 0..255",
+            "weight": f"int8, per output channel, symmetric, {low}..{high}",
+            "bias": "int32, input scale x weight scale",
+            "observer": self.observer,
+            "placement": "onnxruntime CPU",
+        }
