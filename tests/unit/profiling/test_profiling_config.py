@@ -1,0 +1,49 @@
+"""The device YAMLs, and settings that cannot work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from edgeward.profiling.config import ProfileConfig
+
+DEVICES = sorted((Path(__file__).parents[3] / "config" / "profile").glob("*.yaml"))
+
+
+@pytest.fixture
+def host() -> dict[str, Any]:
+    return yaml.safe_load(next(p for p in DEVICES if p.stem == "host").read_text())
+
+
+@pytest.mark.parametrize("path", DEVICES, ids=lambda p: p.stem)
+def test_shipped_device_is_valid_and_named_after_its_file(path: Path) -> None:
+    assert ProfileConfig(**yaml.safe_load(path.read_text())).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"max_duration_s": 1.0}, "below min_duration_s"),
+        ({"percentiles": [50]}, "percentiles lacks"),
+        ({"deadline_s": 9.0}, "below twice max_duration_s"),
+        ({"threads": [0]}, "greater than or equal to 1"),
+        ({"threads": []}, "at least 1 item"),
+        ({"kind": "toaster"}, "host"),
+        ({"wormup": {}}, "Extra inputs"),
+    ],
+)
+def test_impossible_settings_are_refused(
+    host: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ProfileConfig(**{**host, **change})
+
+
+def test_every_key_is_required(host: dict[str, Any]) -> None:
+    for key in host:
+        with pytest.raises(ValidationError, match=key):
+            ProfileConfig(**{k: v for k, v in host.items() if k != key})

@@ -1,0 +1,157 @@
+"""Counts against hand counts, torch's own counter and published figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from profiling_models import MACS, PARAMETERS, SIZE, small_model
+
+from edgeward.core.errors import UserError
+from edgeward.profiling.graph import int8_macs, read_graph
+
+
+def test_counts_of_a_model_counted_by_hand(fp32_model: Path) -> None:
+    facts = read_graph(fp32_model, batch=1)
+    assert facts.macs == MACS
+    assert facts.parameters == PARAMETERS
+    assert facts.precision == "fp32"
+    assert facts.input_shape == [1, 3, SIZE, SIZE]
+    assert facts.operators == {
+        "Conv": 3,
+        "Flatten": 1,
+        "Gemm": 1,
+        "GlobalAveragePool": 1,
+        "Relu": 3,
+    }
+    assert facts.uncounted == []
+
+
+def test_macs_are_per_image(fp32_model: Path) -> None:
+    facts = read_graph(fp32_model, batch=4)
+    assert facts.input_shape[0] == 4
+    assert facts.macs == MACS
+
+
+def test_quantising_keeps_macs_and_parameters(int8_model: Path) -> None:
+    facts = read_graph(int8_model, batch=1)
+    assert facts.precision == "int8"
+    assert facts.macs == MACS
+    assert facts.parameters == PARAMETERS
+    assert facts.operators["DequantizeLinear"] > 0
+
+
+def test_matrix_products_and_transposed_convolutions(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ConvTranspose", ["image", "wt"], ["up"], strides=[2, 2]),
+        helper.make_node("Reshape", ["up", "to"], ["tokens"]),
+        helper.make_node("Transpose", ["tokens"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["tokens", "turned"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "products",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 4, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 6, 6])],
+        [
+            helper.make_tensor("wt", TensorProto.FLOAT, [3, 6, 2, 2], [0.1] * 72),
+            helper.make_tensor("to", TensorProto.INT64, [3], [0, 6, 64]),
+        ],
+    )
+    path = tmp_path / "products.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, path)
+    facts = read_graph(path, batch=2)
+    assert facts.macs == 4 * 4 * 3 * 6 * 2 * 2 + 6 * 6 * 64
+    assert facts.parameters == 72
+
+
+def test_integer_kernels_are_counted_from_their_shapes() -> None:
+    kernels = [
+        {
+            "operator": "QLinearConv",  # channels last
+            "inputs": [
+                ["uint8", [1, 8, 8, 3]],
+                ["float", []],
+                ["uint8", []],
+                ["int8", [16, 3, 3, 3]],
+            ],
+            "outputs": [["uint8", [1, 8, 8, 16]]],
+        },
+        {
+            "operator": "QGemm",
+            "inputs": [["uint8", [1, 16]], ["float", []]],
+            "outputs": [["uint8", [1, 5]]],
+        },
+        {
+            "operator": "QLinearMatMul",
+            "inputs": [["uint8", [1, 2, 7, 4]], ["float", []]],
+            "outputs": [["uint8", [1, 2, 7, 9]]],
+        },
+        {
+            "operator": "Conv",
+            "inputs": [["float", [1, 3, 8, 8]]],
+            "outputs": [["float", [1, 16, 8, 8]]],
+        },
+    ]
+    assert int8_macs(kernels) == 8 * 8 * 16 * 27 + 5 * 16 + 2 * 7 * 9 * 4
+
+
+def test_unusable_files_are_named(tmp_path: Path, fp32_model: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(fp32_model.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"broken\.onnx is not a valid ONNX model"):
+        read_graph(broken, batch=1)
+    with pytest.raises(UserError, match=r"absent\.onnx does not exist"):
+        read_graph(tmp_path / "absent.onnx", batch=1)
+
+
+def test_fixed_batch_and_dynamic_size_are_refused(tmp_path: Path) -> None:
+    model = small_model()
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    dims[0].dim_value = 1
+    onnx.save(model, tmp_path / "fixed.onnx")
+    with pytest.raises(UserError, match="the batch is fixed at 1, but 2 is asked for"):
+        read_graph(tmp_path / "fixed.onnx", batch=2)
+    dims[2].dim_param = "height"
+    onnx.save(model, tmp_path / "dynamic.onnx")
+    with pytest.raises(UserError, match="only the batch of input 'image' may be dynamic"):
+        read_graph(tmp_path / "dynamic.onnx", batch=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "published"),
+    # MobileOne (arXiv 2206.04040, table 8), ResNet (1512.03385, table 1: 1.8), MobileNetV3
+    # (1905.02244, table 4), EfficientFormerV2 (2212.08059, table 3).
+    [
+        ("mobileone_s0", 275e6),
+        ("resnet18", 1.8e9),
+        ("mobilenetv3_small_100", 56e6),
+        ("efficientformerv2_s0", 0.40e9),
+    ],
+)
+def test_published_counts(name: str, published: float, tmp_path: Path) -> None:
+    import timm
+    import torch
+    from timm.utils.model import reparameterize_model
+    from torch.utils.flop_counter import FlopCounterMode
+
+    net = reparameterize_model(timm.create_model(name, pretrained=False).eval())
+    image = torch.rand(1, 3, 224, 224)
+    path = tmp_path / "model.onnx"
+    with torch.no_grad():
+        torch.onnx.export(
+            net, (image,), path, dynamo=True, opset_version=20, verbose=False, external_data=False
+        )
+        with FlopCounterMode(display=False) as counter:
+            net(image)
+    facts = read_graph(path, batch=1)
+    assert facts.macs == counter.get_total_flops() // 2
+    assert facts.macs == pytest.approx(published, rel=0.011)
+    if name == "resnet18":  # 11.69 M, of which the exporter folds batch norms into the convolutions
+        trainable = sum(p.numel() for p in net.parameters())
+        norms = sum(m.weight.numel() for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d))
+        assert facts.parameters == trainable - norms

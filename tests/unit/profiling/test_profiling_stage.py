@@ -1,0 +1,229 @@
+"""The stage with its agent in real processes, on small models."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import yaml
+from profiling_models import MACS, PARAMETERS, SIZE, quantise, small_model
+
+from edgeward.core.errors import UserError
+from edgeward.profiling import agent, device, stage
+from edgeward.profiling.config import ProfileConfig
+
+CONFIG = Path(__file__).parents[3] / "config" / "profile"
+
+
+def quick(**changed: Any) -> ProfileConfig:
+    values = yaml.safe_load((CONFIG / "host_quick.yaml").read_text())
+    return ProfileConfig(**{**values, **changed})
+
+
+@pytest.fixture(scope="module")
+def profiles(
+    fp32_model: Path, int8_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[dict[str, Any], dict[str, float]]]:
+    found = {}
+    for name, model in (("fp32", fp32_model), ("int8", int8_model)):
+        out = tmp_path_factory.mktemp(name) / "host_quick.json"
+        metrics = stage.run(quick(threads=[1, "all"]), model=model, out=out)
+        found[name] = (json.loads(out.read_text()), metrics)
+    return found
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_profile_holds_what_the_contract_says(profiles: Any, precision: str) -> None:
+    profile, _ = profiles[precision]
+    assert profile["schema"] == "edgeward-profile/1"
+    assert profile["device"] == "host_quick"
+    assert profile["engine"]["name"] == "onnxruntime"
+    assert profile["engine"]["providers"] == ["CPUExecutionProvider"]
+    assert profile["model"]["macs"] == MACS
+    assert profile["model"]["parameters"] == PARAMETERS
+    assert profile["model"]["precision"] == precision
+    assert profile["energy"]["status"] == "not measured"
+    assert profile["energy"]["reason"]
+    assert profile["config"] == quick(threads=[1, "all"]).model_dump()
+    assert profile["settings"][0]["threads"] == 1
+    for setting in profile["settings"]:
+        assert setting["batch"] == 1
+        assert setting["resolution"] == [SIZE, SIZE]
+        assert setting["n"] >= 50
+        assert setting["warmup"] >= 3
+        assert setting["duration_s"] >= 0.2
+        assert setting["load_ms"] > 0
+        assert setting["peak_memory_mb"] > 0
+        assert setting["verdict"] == ("INVALID" if setting["reasons"] else "VALID")
+        latency = setting["latency_ms"]
+        assert latency["min"] <= latency["p50"]["estimate"] <= latency["p90"]["estimate"]
+        assert latency["mean"] * setting["n"] / 1000 <= setting["duration_s"]
+
+
+def test_int8_share_is_none_in_fp32_and_all_when_quantised(profiles: Any) -> None:
+    fp32, int8 = profiles["fp32"][0], profiles["int8"][0]
+    assert fp32["int8_mac_share"] == 0
+    assert int8["int8_mac_share"] == 1
+    assert int8["operators"]["executed"]["QLinearConv"] == 3
+    assert fp32["operators"]["executed"]["Conv"] == 3
+    assert "Relu" not in fp32["operators"]["executed"]  # fused
+    assert fp32["operators"]["exported"]["Relu"] == 3
+
+
+def test_int8_share_of_a_partly_quantised_model(fp32_model: Path, tmp_path: Path) -> None:
+    model = quantise(fp32_model, tmp_path / "part.onnx", ["Gemm"])
+    out = tmp_path / "host_quick.json"
+    metrics = stage.run(quick(), model=model, out=out)
+    assert metrics["int8_mac_share"] == pytest.approx(16 * 5 / MACS)
+
+
+def test_metrics_are_flat_numbers_of_the_first_setting(profiles: Any) -> None:
+    profile, metrics = profiles["fp32"]
+    first = profile["settings"][0]
+    assert all(isinstance(v, int | float) for v in metrics.values())
+    assert metrics["latency_p50_ms"] == first["latency_ms"]["p50"]["estimate"]
+    assert metrics["latency_p90_ms_high"] == first["latency_ms"]["p90"]["high"]
+    assert metrics["peak_memory_mb"] == first["peak_memory_mb"]
+    assert metrics["macs"] == MACS
+    for setting in profile["settings"][1:]:
+        name = f"latency_p50_ms_{setting['threads']}threads"
+        assert metrics[name] == setting["latency_ms"]["p50"]["estimate"]
+
+
+def test_peak_memory_grows_with_what_the_model_needs(tmp_path: Path, profiles: Any) -> None:
+    model = small_model()
+    ballast = np.ones((1000, 10_000), dtype=np.float32)  # 40 MB that every inference touches
+    model.graph.initializer.append(onnx.numpy_helper.from_array(ballast, "ballast"))
+    model.graph.node.insert(
+        len(model.graph.node) - 1,
+        onnx.helper.make_node("ReduceSum", ["ballast"], ["sum"], keepdims=0),
+    )
+    model.graph.node[-1].output[0] = "plain"
+    model.graph.node.append(onnx.helper.make_node("Add", ["plain", "sum"], ["logits"]))
+    path = tmp_path / "heavy.onnx"
+    onnx.save(model, path)
+    out = tmp_path / "host_quick.json"
+    heavy = stage.run(quick(), model=path, out=out)["peak_memory_mb"]
+    assert heavy > profiles["fp32"][1]["peak_memory_mb"] + 35
+
+
+def test_too_short_a_window_is_invalid_and_still_written(fp32_model: Path, tmp_path: Path) -> None:
+    cfg = quick(min_count=1_000_000, min_duration_s=0.01, max_duration_s=0.05, attempts=2)
+    out = tmp_path / "host_quick.json"
+    metrics = stage.run(cfg, model=fp32_model, out=out)
+    setting = json.loads(out.read_text())["settings"][0]
+    assert metrics["valid"] == 0
+    assert setting["verdict"] == "INVALID"
+    assert any("of min_count = 1000000 samples" in reason for reason in setting["reasons"])
+    assert len(setting["earlier_attempts"]) == 1
+
+
+def test_missing_provider_is_an_error_not_a_fallback(fp32_model: Path, tmp_path: Path) -> None:
+    engine = {"name": "onnxruntime", "providers": ["QNNExecutionProvider"], "spinning": True}
+    out = tmp_path / "x.json"
+    with pytest.raises(UserError) as caught:
+        stage.run(quick(engine=engine), model=fp32_model, out=out)
+    for part in ("QNNExecutionProvider", "CPUExecutionProvider", "config/profile/host_quick.yaml"):
+        assert part in str(caught.value)
+    assert not out.exists()
+
+
+def test_model_that_the_engine_refuses(tmp_path: Path) -> None:
+    model = small_model()
+    model.opset_import.append(onnx.helper.make_opsetid("nobody.knows", 1))
+    model.graph.node[1].domain = "nobody.knows"
+    path = tmp_path / "strange.onnx"
+    onnx.save(model, path)
+    with pytest.raises(
+        UserError, match=r"strange\.onnx: the shape of tensor .* cannot be inferred"
+    ):
+        stage.run(quick(), model=path, out=tmp_path / "x.json")
+    with pytest.raises(UserError, match=r"strange\.onnx: the model cannot be loaded"):
+        device.ask(time_request(path), quick())
+
+
+def test_missing_model(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist; the stage `export` writes it"):
+        stage.run(quick(), model=tmp_path / "model.onnx", out=tmp_path / "x.json")
+
+
+def time_request(model: Path, **changed: Any) -> dict[str, Any]:
+    cfg = quick()
+    return {
+        "task": "time",
+        "model": str(model),
+        "sha256": stage.sha256(model),
+        "providers": ["CPUExecutionProvider"],
+        "spinning": True,
+        "threads": 1,
+        "batch": 1,
+        "seed": 0,
+        "input_range": [0, 255],
+        "warmup": cfg.warmup.model_dump(),
+        "min_duration_s": 0.01,
+        "min_count": 5,
+        "max_duration_s": 0.1,
+        **changed,
+    }
+
+
+def test_agent_runs_alone_with_nothing_of_ours(fp32_model: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "agent.py"
+    copy.write_text(Path(agent.__file__).read_text())
+    guard = (
+        "import sys, runpy\n"
+        "class Guard:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in {'edgeward', 'torch', 'scipy', 'onnx', 'pydantic'}:\n"
+        "            raise ImportError('not on a device: ' + name)\n"
+        "sys.meta_path.insert(0, Guard())\n"
+        f"runpy.run_path({str(copy)!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", guard],
+        input=json.dumps(time_request(fp32_model)),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    answer = json.loads(done.stdout)
+    assert answer["ok"], answer
+    assert done.returncode == 0
+    assert len(answer["samples_ns"]) >= 5
+    assert all(ns > 0 for ns in answer["samples_ns"])
+
+
+def test_agent_refuses_another_file_than_the_one_meant(fp32_model: Path) -> None:
+    with pytest.raises(UserError, match="its SHA-256 is"):
+        device.ask(time_request(fp32_model, sha256="0" * 64), quick())
+
+
+def test_deadline_ends_the_process(fp32_model: Path) -> None:
+    cfg = quick(deadline_s=2.0)
+    with pytest.raises(UserError, match=r"not done after 2 s; change `deadline_s`"):
+        device.ask(time_request(fp32_model, min_duration_s=600, max_duration_s=600), cfg)
+
+
+def test_process_that_dies_is_reported(fp32_model: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"ended with status 1 and without an answer;[\s\S]*KeyError"
+    ):
+        device.ask({"task": "nap", "model": str(fp32_model)}, quick())
+
+
+def test_two_inputs_are_refused(tmp_path: Path) -> None:
+    model = small_model()
+    extra = onnx.helper.make_tensor_value_info("age", onnx.TensorProto.FLOAT, [1])
+    model.graph.input.append(extra)
+    path = tmp_path / "two.onnx"
+    onnx.save(model, path)
+    with pytest.raises(UserError, match=r"one input \(batch, c, h, w\) expected"):
+        stage.run(quick(), model=path, out=tmp_path / "x.json")
+    with pytest.raises(UserError, match="one float32 image"):
+        device.ask(time_request(path), quick())
