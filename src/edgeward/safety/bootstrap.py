@@ -111,7 +111,6 @@ class Arm:
         self._ranks = {
             k: RankTable.of(scores.log_odds[:, k], onehot[k]) for k in np.flatnonzero(self.present)
         }
-        self._inflation: dict[str, float] = {}
         features = _Features()
         features.add("class", onehot)
         features.add("hits", onehot & scores.correct)
@@ -127,18 +126,15 @@ class Arm:
                 ]
             ),
         }
-        for name, confidence in (
-            ("ece", scores.confidence),
-            ("ece_temperature_scaled", scores.confidence_scaled),
-        ):
-            square, bin_of, inflation = calibration.debiased_ece(
-                confidence, scores.correct, groups, bins
-            )
-            self.estimates[name], self._inflation[name] = np.asarray(square), inflation
-            hot = _one_hot(bin_of)
-            features.add(f"{name} residual", hot * (confidence - scores.correct))
-            features.add(f"{name} correct", hot * scores.correct)
-            features.add(f"{name} count", hot)
+        self._debiased = {
+            "ece": calibration.DebiasedECE(scores.confidence, scores.correct, groups, bins),
+            "ece_temperature_scaled": calibration.DebiasedECE(
+                scores.confidence_scaled, scores.correct, groups, bins
+            ),
+        }
+        for name, ece in self._debiased.items():
+            self.estimates[name] = np.asarray(ece.square)
+            features.add(name, ece.features)
         width = calibration.equal_width_bins(scores.confidence)
         residual = scores.confidence - scores.correct
         features.add("ece_15bin", _one_hot(width) * residual)
@@ -170,10 +166,8 @@ class Arm:
         at = {name: sums[rows] for name, rows in self._at.items()}
         total = at["class"].sum(axis=0)
         out = {"nll": at["nll"][0] / total, "brier": at["brier"][0] / total}
-        for name, inflation in self._inflation.items():
-            out[name] = calibration.debiased_square(
-                at[f"{name} residual"], at[f"{name} correct"], at[f"{name} count"], inflation
-            )
+        for name, ece in self._debiased.items():
+            out[name] = ece.replicates(at[name])
         out["ece_15bin"] = np.abs(at["ece_15bin"]).sum(axis=0) / total
         out["smooth_ece"] = calibration.smooth_from_sums(at["smooth_ece"], total)
         classes = len(self.present)

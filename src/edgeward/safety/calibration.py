@@ -86,20 +86,45 @@ def debiased_square(
     return result
 
 
-def debiased_ece(
-    confidence: np.ndarray, correct: np.ndarray, groups: np.ndarray, bins: int
-) -> tuple[float, np.ndarray, float]:
-    """Return the signed debiased squared ECE, its equal-mass bins (n,) and its inflation D.
+class DebiasedECE:
+    """Debiased squared ECE over equal-mass bins of a sample, and its replicates under weights.
 
-    The ECE reported is the square root of the square where positive, else 0.
+    The ECE reported is the root of the square where that is positive, else 0.
+
+    A resample adds noise to bin gaps that hold noise already, so its squared gaps spread wider than the
+    sample's do. The replicates therefore come from a world in which the gaps are the sample's, shrunk
+    such that their mean square is the debiased one; only what resampling adds is noise.
+
+    Parameters
+    ----------
+    confidence : float, shape (n,).
+    correct : bool, shape (n,).
+    groups : int, shape (n,).
+    bins : number of bins asked for.
     """
-    bin_of = equal_mass_bins(confidence, bins)
-    residual = confidence - correct
-    inflation = residual_inflation(residual, bin_of, groups)
-    square = debiased_square(
-        np.bincount(bin_of, residual), np.bincount(bin_of, correct), np.bincount(bin_of), inflation
-    )
-    return float(square), bin_of, inflation
+
+    def __init__(
+        self, confidence: np.ndarray, correct: np.ndarray, groups: np.ndarray, bins: int
+    ) -> None:
+        bin_of = equal_mass_bins(confidence, bins)
+        residual = confidence - correct
+        self.inflation = residual_inflation(residual, bin_of, groups)
+        hot = np.arange(bin_of.max() + 1)[:, None] == bin_of
+        self.features = np.vstack([hot * residual, hot * correct, hot])
+        count = np.bincount(bin_of)
+        sums = np.bincount(bin_of, residual)
+        self.square = float(
+            debiased_square(sums, np.bincount(bin_of, correct), count, self.inflation)
+        )
+        gap = sums / count
+        plain = float(count @ gap**2) / len(confidence)
+        kept = np.sqrt(max(self.square, 0.0) / plain) if plain > 0 else 1.0
+        self._noise = ((1 - min(kept, 1.0)) * gap)[:, None]
+
+    def replicates(self, sums: np.ndarray) -> np.ndarray:
+        """Return squares (b,) from weighted sums of `features`, shape (3 bins, b)."""
+        residual, correct, count = np.split(sums, 3)
+        return debiased_square(residual - count * self._noise, correct, count, self.inflation)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def endpoints(
                 n_groups=row.groups,
                 doubts=doubts,
                 cases_needed=needed if needed > row.n else None,
-            )  # fmt: skip
+            )
         )
     absent = [name for k, name in enumerate(s.classes) if not rows[k].n]
     scarce = [
@@ -142,7 +142,7 @@ def endpoints(
                 doubts=doubts,
                 resampled=resampled,
                 cases_needed=_more_images(change[metric], margin, len(s.labels), cfg),
-            )  # fmt: skip
+            )
         )
     return out
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
 
 
@@ -50,17 +51,24 @@ def wilson(successes: float, n: float, level: float) -> tuple[float, float]:
     return low, high
 
 
-def _tango_statistic(delta: float, gained: float, lost: float, n: float) -> float:
-    """Score statistic of ``p_gained - p_lost = delta``: Tango 1998, equations 9 to 12."""
+def tango_statistic(delta: float, gained: ArrayLike, lost: ArrayLike, n: float) -> np.ndarray:
+    """Return the score statistic of ``p_gained - p_lost = delta``: Tango 1998, equations 9 to 12.
+
+    Parameters
+    ----------
+    delta : difference under test.
+    gained, lost : discordant counts, any common shape.
+    n : pairs in all.
+    """
+    right, wrong = np.asarray(gained, float), np.asarray(lost, float)
     a = 2 * n
-    b = -gained - lost + (2 * n - gained + lost) * delta
-    c = -lost * delta * (1 - delta)
-    q = (np.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
-    variance = n * (2 * q + delta * (1 - delta))
-    distance = gained - lost - n * delta
-    if variance <= 0:
-        return 0.0 if distance == 0 else float(np.copysign(np.inf, distance))
-    return float(distance / np.sqrt(variance))
+    b = -right - wrong + (2 * n - right + wrong) * delta
+    c = -wrong * delta * (1 - delta)
+    q = (np.sqrt(np.maximum(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+    variance = np.maximum(n * (2 * q + delta * (1 - delta)), 0.0)
+    distance = right - wrong - n * delta
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(distance == 0, 0.0, distance / np.sqrt(variance))
 
 
 def tango(gained: float, lost: float, n: float, level: float) -> tuple[float, float]:
@@ -84,11 +92,11 @@ def tango(gained: float, lost: float, n: float, level: float) -> tuple[float, fl
         return -1.0, 1.0
     z, estimate = z_value(level), (gained - lost) / n
     limits = []
-    for end, target in ((-1.0, z), (1.0, -z)):
+    for end in (-1.0, 1.0):
         inside, outside = estimate, end
         for _ in range(60):
             middle = (inside + outside) / 2
-            if abs(_tango_statistic(middle, gained, lost, n)) < abs(target):
+            if abs(float(tango_statistic(middle, gained, lost, n))) < z:
                 inside = middle
             else:
                 outside = middle

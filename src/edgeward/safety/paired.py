@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr
+from scipy.special import bdtr, gammaln, xlog1py, xlogy
 
 from edgeward.safety.clusters import design_effect, pooled_correlation
-from edgeward.safety.intervals import mover, record, tango, z_value
+from edgeward.safety.intervals import mover, record, tango, tango_statistic, z_value
+
+_MANY = 20_000  # from here on the normal approximation is exact enough
 
 
 def mcnemar_exact(lost: int, gained: int) -> float:
@@ -114,17 +116,41 @@ def mean_difference(rows: list[PairedRecall]) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def non_inferiority_power(n: int, discordance: float, margin: float, level: float) -> float:
+    """Return the chance that Tango's interval of n independent pairs lies within the margin.
+
+    For equal recalls: discordant pairs are binomial (n, discordance), and half of them are losses.
+    Summed over all counts within six standard deviations.
+    """
+    mean, spread = n * discordance, np.sqrt(n * discordance * (1 - discordance))
+    m = np.arange(max(0, int(mean - 6 * spread) - 6), min(n, int(mean + 6 * spread) + 6) + 1)
+    lost = np.arange(m[-1] + 1)[:, None]
+    share = (
+        _log_choose(n, m) + xlogy(m, discordance) + xlog1py(n - m, -discordance)
+        + _log_choose(m, np.minimum(lost, m)) - m * np.log(2)
+    )  # fmt: skip
+    passed = (lost <= m) & (tango_statistic(-margin, m - lost, lost, n) > z_value(level))
+    return float(np.exp(share)[passed].sum())
+
+
+def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
+    result: np.ndarray = gammaln(np.add(n, 1)) - gammaln(k + 1) - gammaln(np.subtract(n, k) + 1)
+    return result
+
+
 def cases_needed(
     row: PairedRecall, pooled_discordance: float, margin: float, level: float, power: float
 ) -> int:
-    """Return the cases of a class with which non-inferiority would be shown.
+    """Return the images of a class with which non-inferiority would probably be shown.
 
-    For equal recalls, ``(z_alpha + z_power)^2 psi D / margin^2`` with the observed discordance psi =
-    (gained + lost)/n and design effect D (Connor, Biometrics 43 (1987) 207-211, for no difference); at
-    least one discordant case is assumed, the pooled rate if there is no case at all, and no fewer than
-    ``z^2 (1/margin - 1) D``, below which Tango's interval exceeds the margin even without discordance.
+    The least number, in steps of 5 %, with `power` chance of a pass if both recalls are equal and the
+    discordance stays at the rate seen, times the design effect. At least one discordant image is
+    assumed, since none among few does not mean none; without any image, the rate over all classes.
     """
-    z, z_power = z_value(level), z_value(2 * power - 1)
     rate = max(row.gained + row.lost, 1) / row.n if row.n else pooled_discordance
-    wanted = max((z + z_power) ** 2 * rate / margin**2, z * z * (1 / margin - 1))
-    return int(np.ceil(wanted * row.design_effect))
+    z = z_value(level) + z_value(2 * power - 1)
+    least = z_value(level) ** 2 * (1 / margin - 1)  # Tango's limit without any discordance
+    n = int(np.ceil(max(z**2 * rate / margin**2, least)))
+    while n < _MANY and non_inferiority_power(n, rate, margin, level) < power:
+        n = int(np.ceil(1.05 * n))
+    return int(np.ceil(n * row.design_effect))

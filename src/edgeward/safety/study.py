@@ -121,7 +121,8 @@ def _auc_record(
     return record(estimate, low, high, n=n, method="clustered bootstrap")
 
 
-def _scalar(metric: str, model: Assessed) -> float:
+def scalar(metric: str, model: Assessed) -> float:
+    """Return the estimate of one of `SCALARS` on its reported scale."""
     value = float(model.arm.estimates[metric])
     return float(np.sqrt(max(value, 0.0))) if metric in bootstrap.SQUARED else value
 
@@ -142,7 +143,7 @@ def describe(
     for k, name in enumerate(s.classes):
         mine, said = s.labels == k, model.scores.decision == k
         groups_k = s.n_groups(k)
-        row = {
+        row: dict[str, Any] = {
             "class": name,
             "n": int(mine.sum()),
             "n_groups": groups_k,
@@ -163,7 +164,7 @@ def describe(
     sensitivities = [row["sensitivity"] for row in per_class]
     out: dict[str, Any] = {
         "auc_macro": _auc_record(
-            _scalar("auc_macro", model), replicates["auc_macro"], len(s.labels), s.scarcest, level
+            scalar("auc_macro", model), replicates["auc_macro"], len(s.labels), s.scarcest, level
         ),
         "accuracy": _proportion(correct, s.groups, pooled, level),
         "balanced_accuracy": _mean(sensitivities),
@@ -172,7 +173,7 @@ def describe(
     for metric in SCALARS[4:]:
         low, high = percentile(replicates[metric], level, s.n_groups())
         out[metric] = record(
-            _scalar(metric, model), low, high, n=len(s.labels), method="clustered bootstrap"
+            scalar(metric, model), low, high, n=len(s.labels), method="clustered bootstrap"
         )
     return {
         "classes": s.classes,

@@ -83,7 +83,9 @@ def endpoint(
             else "worse, and not shown to be within the margin"
         )
     else:
-        why = "; ".join(doubts) or "the interval reaches past the margin, and past no loss"
+        why = (
+            "; ".join(doubts) or "the data show neither a loss nor that it stays within the margin"
+        )
         if cases_needed is not None:
             of = f"images of {class_name}" if class_name else "test images of the same mix"
             why += f"; about {cases_needed} {of} would be needed (there are {n})"

@@ -1,0 +1,218 @@
+"""How often the intervals of `edgeward.safety` hold the truth: simulation with a known truth.
+
+Run ``python benchmarks/coverage.py`` (about five minutes on one core; ``--trials`` for more). The
+tables are those of docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from edgeward.safety import paired
+from edgeward.safety.clusters import design_effect, pooled_correlation
+from edgeward.safety.config import SafetyConfig
+from edgeward.safety.intervals import tango, wilson
+from edgeward.safety.stage import assess
+from edgeward.safety.study import SCALARS, Assessed, Sample, evaluate, scalar
+
+LEVEL = 0.95
+SIZES = np.array([1, 1, 1, 2, 2, 3, 4])  # images per group: mean 2, as in sets with repeat images
+
+
+def clustered(rng: np.random.Generator, groups: int, repeat: bool) -> np.ndarray:
+    """Return the group number of each image."""
+    sizes = rng.choice(SIZES, groups) if repeat else np.ones(groups, dtype=int)
+    return np.repeat(np.arange(groups), sizes)
+
+
+def copied(
+    rng: np.random.Generator, group: np.ndarray, icc: float, draw: Callable[[int], np.ndarray]
+) -> np.ndarray:
+    """Draw a value per image with the given intra-cluster correlation: some copy their group's draw."""
+    own, shared = draw(len(group)), draw(group.max() + 1)
+    return np.where(rng.random(len(group)) < np.sqrt(icc), shared[group], own)
+
+
+def sides(intervals: Iterable[tuple[float, float]], truth: float) -> str:
+    """Format the coverage, and on which side the misses lie, and the mean width."""
+    low, high = np.array(list(intervals)).T
+    held = np.mean((low <= truth + 1e-12) & (truth - 1e-12 <= high))
+    above, below = np.mean(low > truth + 1e-12), np.mean(high < truth - 1e-12)
+    return f"{held:6.3f} | {above:5.3f} | {below:5.3f} | {np.mean(high - low):5.3f}"
+
+
+def recall(trials: int) -> None:
+    """Sensitivity of a rare class beside a common one, with and without the design effect."""
+    print("\n| groups | icc | recall | interval | coverage | low > truth | high < truth | width |")
+    rng = np.random.default_rng(1)
+    for groups, icc, p in (
+        (12, 0.0, 0.6), (12, 0.5, 0.6), (30, 0.5, 0.6), (30, 0.5, 0.95), (100, 0.5, 0.6), (100, 0.5, 0.95),
+    ):  # fmt: skip
+        found: dict[str, list[tuple[float, float]]] = {"corrected": [], "plain": []}
+        for _ in range(trials):
+            rare, common = clustered(rng, groups, icc > 0), clustered(rng, 400, icc > 0)
+            hit = copied(rng, rare, icc, lambda n, p=p: rng.random(n) < p)
+            other = copied(rng, common, icc, lambda n: rng.random(n) < 0.9)
+            pooled = pooled_correlation(
+                np.concatenate([hit, other]).astype(float),
+                np.repeat([0, 1], [len(rare), len(common)]),
+                np.concatenate([rare, common + groups]),
+            )
+            d = design_effect(hit.astype(float), rare, pooled)
+            found["corrected"].append(wilson(hit.sum() / d, len(hit) / d, LEVEL))
+            found["plain"].append(wilson(hit.sum(), len(hit), LEVEL))
+        for name, intervals in found.items():
+            print(f"| {groups} | {icc} | {p} | {name} | {sides(intervals, p)} |")
+
+
+def paired_recall(trials: int) -> None:
+    """Difference of a rare class's recall; and the percentile bootstrap beside it, to see why not."""
+    print(
+        "\n| groups | icc | lost | gained | interval | coverage | low > truth | high < truth | width |"
+    )
+    rng = np.random.default_rng(2)
+    for groups, icc, lost, gained in (
+        (12, 0.0, 0.02, 0.02), (12, 0.5, 0.1, 0.05), (30, 0.0, 0.02, 0.02), (30, 0.5, 0.1, 0.05),
+        (30, 0.5, 0.05, 0.0), (100, 0.5, 0.02, 0.02), (100, 0.5, 0.1, 0.05), (100, 0.5, 0.05, 0.0),
+    ):  # fmt: skip
+        found: dict[str, list[tuple[float, float]]] = {
+            "Tango, corrected": [],
+            "Tango, plain": [],
+            "bootstrap": [],
+        }
+
+        def draw(n: int, lost: float = lost, gained: float = gained) -> np.ndarray:
+            u = rng.random(n)
+            return np.where(u < lost, -1.0, np.where(u > 1 - gained, 1.0, 0.0))
+
+        for _ in range(trials):
+            rare, common = clustered(rng, groups, icc > 0), clustered(rng, 400, icc > 0)
+            change, other = copied(rng, rare, icc, draw), copied(rng, common, icc, draw)
+            rows = paired.paired_recall(
+                np.concatenate([change < 0, other < 0]), np.concatenate([change > 0, other > 0]),
+                np.repeat([0, 1], [len(rare), len(common)]), np.concatenate([rare, common + groups]),
+                2, LEVEL,
+            )  # fmt: skip
+            found["Tango, corrected"].append((rows[0].low, rows[0].high))
+            found["Tango, plain"].append(
+                tango((change > 0).sum(), (change < 0).sum(), len(change), LEVEL)
+            )
+            sums, sizes = np.bincount(rare, change), np.bincount(rare)
+            weights = rng.multinomial(groups, np.full(groups, 1 / groups), 400)
+            replicates = (weights @ sums) / (weights @ sizes)
+            low, high = np.quantile(replicates, [0.025, 0.975])
+            found["bootstrap"].append((low, high))
+        for name, intervals in found.items():
+            print(
+                f"| {groups} | {icc} | {lost} | {gained} | {name} | {sides(intervals, gained - lost)} |"
+            )
+
+
+def non_inferiority(trials: int) -> None:
+    """How often a rare class passes at the margin (should be <= 0.025), and with `cases_needed` cases."""
+    rng = np.random.default_rng(3)
+    margin, power = 0.05, 0.8
+    print("\n| cases | lost | gained | true loss | passed |")
+    for n in (40, 73, 100, 200, 400, 800):
+        for lost, gained in ((0.05, 0.0), (0.10, 0.05), (0.20, 0.15)):
+            passed = 0
+            for counts in rng.multinomial(n, [lost, gained, 1 - lost - gained], trials):
+                passed += tango(counts[1], counts[0], n, LEVEL)[0] > -margin
+            print(f"| {n} | {lost} | {gained} | {lost - gained:.2f} | {passed / trials:.3f} |")
+    print("\n| discordance | cases needed | passed with these |")
+    for psi in (0.0, 0.02, 0.05, 0.1, 0.2):
+        seen = round(psi / 2 * 1000)
+        row = paired.PairedRecall(1000, 1000, seen, seen, 1.0, 0, 0)
+        n = paired.cases_needed(row, 0.0, margin, LEVEL, power)
+        passed = 0
+        for counts in rng.multinomial(n, [psi / 2, psi / 2, 1 - psi], trials):
+            passed += tango(counts[1], counts[0], n, LEVEL)[0] > -margin
+        print(f"| {psi} | {n} | {passed / trials:.3f} |")
+
+
+def draw_study(
+    rng: np.random.Generator, per_class: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw a reference that is over-confident and a slightly worse model, on lesions of c classes."""
+    labels_of = np.repeat(np.arange(len(per_class)), per_class)
+    groups = clustered(rng, len(labels_of), True)
+    labels = labels_of[groups]
+    c = len(per_class)
+    lesion = rng.normal(size=(len(labels_of), c))[groups]
+    image = rng.normal(size=(len(labels), c))
+    evidence = 1.6 * (labels[:, None] == np.arange(c)) + 0.7 * lesion + 0.7 * image
+    reference = 2.0 * evidence + 0.5 * np.log(per_class / per_class.sum())
+    compressed = 1.15 * (reference + 0.5 * rng.normal(size=evidence.shape))
+    return reference, compressed, labels, groups
+
+
+def study(trials: int, resamples: int, cfg: SafetyConfig) -> None:
+    """Everything that is reported, from the whole assessment, against a sample of 400,000 images."""
+    zero, names = np.zeros(4), ["a", "b", "c", "d"]
+    cfg = cfg.model_copy(update={"resamples": resamples})
+    for per_class in ([100, 40, 20, 12], [400, 160, 80, 40]):
+        rng = np.random.default_rng(4)
+
+        def pair(counts: np.ndarray, rng: np.random.Generator = rng) -> tuple[Assessed, Assessed]:
+            a, b, labels, groups = draw_study(rng, counts)
+            sample = Sample(labels, groups, names, ["d"])
+            return evaluate(a, sample, zero, 1.5, cfg), evaluate(b, sample, zero, 1.5, cfg)
+
+        before, after = (
+            describe_points(x) for x in pair(np.array(per_class) * (200_000 // sum(per_class)))
+        )
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        points: dict[tuple[str, str], list[float]] = {}
+        truth = {}
+        for trial in range(trials):
+            reference, compressed = pair(np.array(per_class))
+            safety, verdict = assess(compressed, reference, cfg.model_copy(update={"seed": trial}))
+            for metric in SCALARS:
+                difference = verdict["differences"][metric]
+                rows = {"value": safety[metric], "difference": difference}
+                if "bootstrap" in difference:
+                    low, high = difference["bootstrap"]
+                    rows["difference, bootstrap"] = {**difference, "low": low, "high": high}
+                for what, row in rows.items():
+                    key = (metric, what)
+                    found.setdefault(key, []).append((row["low"], row["high"]))
+                    points.setdefault(key, []).append(row["estimate"])
+                    truth[key] = after[metric] - (before[metric] if what != "value" else 0.0)
+        print(f"\nGroups per class {per_class}, 2 images a group:\n")
+        print(
+            "| metric | of | truth | mean, sd of estimates | coverage | low > truth | high < truth | width |"
+        )
+        for key, intervals in found.items():
+            spread = f"{np.mean(points[key]):.4f}, {np.std(points[key]):.4f}"
+            print(
+                f"| {key[0]} | {key[1]} | {truth[key]:.4f} | {spread} | {sides(intervals, truth[key])} |"
+            )
+
+
+def describe_points(model: Assessed) -> dict[str, float]:
+    """Return the estimates of all scalar metrics."""
+    return {metric: scalar(metric, model) for metric in SCALARS}
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--study-trials", type=int, default=300)
+    parser.add_argument("--resamples", type=int, default=500)
+    args = parser.parse_args()
+    root = Path(__file__).resolve().parents[1]
+    cfg = SafetyConfig(**yaml.safe_load((root / "config/safety/default.yaml").read_text()))
+    recall(args.trials)
+    paired_recall(args.trials)
+    non_inferiority(args.trials)
+    study(args.study_trials, args.resamples, cfg)
+
+
+if __name__ == "__main__":
+    main()
