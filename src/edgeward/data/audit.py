@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 
 MAX_FINDINGS = 100  # of each kind in card.json; the counts are always complete
 _THUMB = 16
-_BLOCK = 512
+_BLOCK = 256  # x _STRIDE pairs at a time, 8 bytes each
+_STRIDE = 4096
 
 
 def _cells(grey: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -89,8 +90,8 @@ def near_pairs(
     for a, b in ((0, 1), (0, 2), (1, 2)):
         for start in range(0, len(sides[a]), _BLOCK):
             left = sides[a][start : start + _BLOCK]
-            for offset in range(0, len(sides[b]), 1 << 15):
-                right = sides[b][offset : offset + (1 << 15)]
+            for offset in range(0, len(sides[b]), _STRIDE):
+                right = sides[b][offset : offset + _STRIDE]
                 apart = np.bitwise_count(dhash[left][:, None] ^ dhash[right][None, :])
                 rows, columns = np.nonzero(apart <= bits)
                 for at in range(0, len(rows), 1 << 14):

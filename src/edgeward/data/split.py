@@ -20,8 +20,9 @@ def stratified_group_split(
     """Deal groups to train, val and test so that each class comes near its shares.
 
     Classes are dealt from the rarest to the commonest and, within a class, groups from the
-    largest to the smallest, each to the split that lacks most of that class; when no more
-    groups of a class are left than splits without it, those splits get them. If no group holds
+    largest to the smallest, each to the split that lacks the largest part of its share of that
+    class, so that large groups spread like small ones; when no more groups of a class are left
+    than splits without it, those splits get them. If no group holds
     two classes, a split exceeds its share of a class by at most that class's largest group, and
     falls short by at most twice that.
 
@@ -55,7 +56,8 @@ def stratified_group_split(
         )
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(unique))
-    lack = np.outer(np.array(shares), table.sum(0))
+    target = np.outer(np.array(shares), table.sum(0))
+    lack = target.copy()
     side = np.full(len(unique), -1)
     has = np.zeros((len(SPLITS), len(classes)), bool)
     for c in np.argsort(table.sum(0), kind="stable"):
@@ -66,8 +68,7 @@ def stratified_group_split(
             without = np.flatnonzero(~has[:, c])
             if len(without) and len(queue) - i <= len(without):
                 choice = without
-            # Most wanting in this class, then in all, by a hair of whole images.
-            need = lack[choice, c] + 1e-6 * lack[choice].sum(1)
+            need = lack[choice, c] / target[choice, c] + 1e-9 * lack[choice].sum(1)
             side[g] = choice[np.argmax(need)]
             lack[side[g]] -= table[g]
             has[side[g]] |= table[g] > 0
