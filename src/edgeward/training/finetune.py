@@ -49,6 +49,7 @@ def finetune(
     on_epoch_start: Callable[[int], None] | None = None,
     live: Live | None = None,
     loss: Loss | None = None,
+    memory_format: torch.memory_format = torch.contiguous_format,
 ) -> list[Row]:
     """Train `model` in place and leave it in eval mode with the weights of the last epoch.
 
@@ -66,6 +67,8 @@ def finetune(
         resume it sees only the epochs that are left, so it must act by the number, not by counting.
     live : called with (epoch from 1, metrics) after every epoch.
     loss : replaces the loss of ``cfg.loss``, e.g. for distillation.
+    memory_format : layout of the images. channels_last is faster, but an exported program may hold
+        views that fit only the layout of the example that it was exported with.
 
     Returns
     -------
@@ -95,7 +98,8 @@ def finetune(
         batches = epoch_batches(data, cfg.batch_size, seed=seed, epoch=epoch)
         losses = []
         for step, indices in enumerate(batches):
-            images, labels = _load(data, indices, cfg, stream(seed, epoch * steps + step, 1))
+            key = stream(seed, epoch * steps + step, 1)
+            images, labels = _load(data, indices, cfg, memory_format, key)
             torch.manual_seed(stream(seed, epoch * steps + step, 2))  # dropout
             value = loss(model(images), labels)
             losses.append(float(value.detach()))
@@ -110,7 +114,7 @@ def finetune(
         row: Row = {
             "epoch": epoch + 1,
             "train_loss": float(np.mean(losses)),
-            **evaluate(model, data, 2 * cfg.batch_size, shift, rare),
+            **evaluate(model, data, 2 * cfg.batch_size, shift, rare, memory_format),
             "lr": optimizer.param_groups[0]["lr"],
             "images_per_second": sum(map(len, batches)) / (trained - started),
             "seconds": time.perf_counter() - started,
@@ -126,23 +130,31 @@ def finetune(
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, data: Prepared, batch_size: int, shift: np.ndarray, rare: list[int]
+    model: nn.Module,
+    data: Prepared,
+    batch_size: int,
+    shift: np.ndarray,
+    rare: list[int],
+    memory_format: torch.memory_format,
 ) -> dict[str, float]:
     """Return the validation metrics of a model that is already in eval mode."""
     batches = split_batches(data, "val", batch_size)
-    logits = [
-        model(to_float(read(data, part)[0], torch.contiguous_format)).numpy() for part in batches
-    ]
+    logits = [model(to_float(read(data, part)[0], memory_format)).numpy() for part in batches]
     labels = data.labels[np.concatenate(batches)]
     return validation_metrics(np.concatenate(logits), labels, shift, rare)
 
 
 def _load(
-    data: Prepared, indices: np.ndarray, cfg: FinetuneConfig, key: int
+    data: Prepared,
+    indices: np.ndarray,
+    cfg: FinetuneConfig,
+    memory_format: torch.memory_format,
+    key: int,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     images, labels = read(data, indices)
     generator = torch.Generator().manual_seed(key)
-    return augment(to_float(images, torch.channels_last), cfg.augment, generator), labels
+    images = augment(to_float(images, memory_format), cfg.augment, generator)
+    return images.contiguous(memory_format=memory_format), labels
 
 
 def _same_shift(cfg: FinetuneConfig, counts: np.ndarray, shift: np.ndarray) -> None:
