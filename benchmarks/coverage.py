@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import yaml
 from edgeward.safety import paired
 from edgeward.safety.clusters import design_effect, pooled_correlation
 from edgeward.safety.config import SafetyConfig
-from edgeward.safety.intervals import tango, wilson
+from edgeward.safety.intervals import tango, tango_statistic, wilson, z_value
 from edgeward.safety.stage import assess
 from edgeward.safety.study import SCALARS, Assessed, Sample, evaluate, scalar
 
@@ -46,6 +47,11 @@ def sides(intervals: Iterable[tuple[float, float]], truth: float) -> str:
     return f"{held:6.3f} | {above:5.3f} | {below:5.3f} | {np.mean(high - low):5.3f}"
 
 
+def successes(rng: np.random.Generator, p: float, n: int) -> np.ndarray:
+    """Draw n independent successes with probability p."""
+    return rng.random(n) < p
+
+
 def recall(trials: int) -> None:
     """Sensitivity of a rare class beside a common one, with and without the design effect."""
     print("\n| groups | icc | recall | interval | coverage | low > truth | high < truth | width |")
@@ -56,8 +62,8 @@ def recall(trials: int) -> None:
         found: dict[str, list[tuple[float, float]]] = {"corrected": [], "plain": []}
         for _ in range(trials):
             rare, common = clustered(rng, groups, icc > 0), clustered(rng, 400, icc > 0)
-            hit = copied(rng, rare, icc, lambda n, p=p: rng.random(n) < p)
-            other = copied(rng, common, icc, lambda n: rng.random(n) < 0.9)
+            hit = copied(rng, rare, icc, partial(successes, rng, p))
+            other = copied(rng, common, icc, partial(successes, rng, 0.9))
             pooled = pooled_correlation(
                 np.concatenate([hit, other]).astype(float),
                 np.repeat([0, 1], [len(rare), len(common)]),
@@ -113,26 +119,27 @@ def paired_recall(trials: int) -> None:
             )
 
 
-def non_inferiority(trials: int) -> None:
+def non_inferiority(many: int) -> None:
     """How often a rare class passes at the margin (should be <= 0.025), and with `cases_needed` cases."""
     rng = np.random.default_rng(3)
     margin, power = 0.05, 0.8
     print("\n| cases | lost | gained | true loss | passed |")
     for n in (40, 73, 100, 200, 400, 800):
         for lost, gained in ((0.05, 0.0), (0.10, 0.05), (0.20, 0.15)):
-            passed = 0
-            for counts in rng.multinomial(n, [lost, gained, 1 - lost - gained], trials):
-                passed += tango(counts[1], counts[0], n, LEVEL)[0] > -margin
-            print(f"| {n} | {lost} | {gained} | {lost - gained:.2f} | {passed / trials:.3f} |")
+            share = passes(rng.multinomial(n, [lost, gained, 1 - lost - gained], many), n, margin)
+            print(f"| {n} | {lost} | {gained} | {lost - gained:.2f} | {share:.3f} |")
     print("\n| discordance | cases needed | passed with these |")
     for psi in (0.0, 0.02, 0.05, 0.1, 0.2):
         seen = round(psi / 2 * 1000)
         row = paired.PairedRecall(1000, 1000, seen, seen, 1.0, 0, 0)
         n = paired.cases_needed(row, 0.0, margin, LEVEL, power)
-        passed = 0
-        for counts in rng.multinomial(n, [psi / 2, psi / 2, 1 - psi], trials):
-            passed += tango(counts[1], counts[0], n, LEVEL)[0] > -margin
-        print(f"| {psi} | {n} | {passed / trials:.3f} |")
+        share = passes(rng.multinomial(n, [psi / 2, psi / 2, 1 - psi], many), n, margin)
+        print(f"| {psi} | {n} | {share:.3f} |")
+
+
+def passes(counts: np.ndarray, n: int, margin: float) -> float:
+    """Return the share of (lost, gained, same) counts, shape (trials, 3), that pass."""
+    return float(np.mean(tango_statistic(-margin, counts[:, 1], counts[:, 0], n) > z_value(LEVEL)))
 
 
 def draw_study(
@@ -210,7 +217,7 @@ def main() -> None:
     cfg = SafetyConfig(**yaml.safe_load((root / "config/safety/default.yaml").read_text()))
     recall(args.trials)
     paired_recall(args.trials)
-    non_inferiority(args.trials)
+    non_inferiority(20 * args.trials)
     study(args.study_trials, args.resamples, cfg)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime as ort
 
 from edgeward.core.errors import UserError
+from edgeward.core.io import digest
 from edgeward.data.store import Prepared, to_input
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
     for what, theirs, ours in (
         ("classes", meta["classes"], data.classes),
         ("data", meta["data"], data.card["name"]),
-        ("data_sha256", meta["data_sha256"], data.card["hashes"]["images.npy"]),
+        ("data_sha256", meta["data_sha256"], digest(data.card["hashes"])),
         ("image_size", sizes, (height, width)),
     ):
         if theirs != ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +55,11 @@ def assess(
 
 
 def fingerprint(data: Prepared) -> str:
-    """Return a hash of what makes a test set: images, and which, with label and group, are in test."""
+    """Return a hash of what makes a test set: the prepared files, and which images, labels, groups."""
     rows = data.indices("test")
     return digest(
         {
-            "images": data.card["hashes"]["images.npy"],
+            "files": data.card["hashes"],
             "indices": rows,
             "labels": data.labels[rows],
             "groups": data.groups[rows],
@@ -92,7 +93,10 @@ def load_reference(folder: Path, sample: Sample, test_sha256: str, cfg: SafetyCo
 
 
 def metrics_of(safety: dict[str, Any], verdict: dict[str, Any]) -> dict[str, float]:
-    """Return the flat metrics of both results; what does not exist (an absent class) is left out."""
+    """Return the flat metrics of both results, under names that MLflow takes.
+
+    What does not exist (an absent class) is left out.
+    """
     found: dict[str, float] = {name: safety[name]["estimate"] for name in SCALARS}
     for limit in ("low", "high"):
         found[f"rare_recall_{limit}"] = safety["rare_recall"][limit]
@@ -106,7 +110,11 @@ def metrics_of(safety: dict[str, Any], verdict: dict[str, Any]) -> dict[str, flo
         for name, row in verdict["differences"].items():
             found[f"delta_{name}"] = row["estimate"]
             found[f"delta_{name}_low"], found[f"delta_{name}_high"] = row["low"], row["high"]
-    return {name: float(value) for name, value in found.items() if np.isfinite(value)}
+    return {
+        re.sub(r"[^\w.-]", "_", name): float(value)
+        for name, value in found.items()
+        if np.isfinite(value)
+    }
 
 
 def run(
