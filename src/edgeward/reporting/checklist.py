@@ -23,6 +23,8 @@ PERCENTILES = ("p50", "p90", "p95", "p99")
 QUALITY = ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall")
 CALIBRATION = ("ece", "ece_15bin", "smooth_ece", "ece_temperature_scaled", "nll", "brier")
 
+BUILT = ("recipe", "steps", "precision", "backend", "scheme", "keep_float", "quantized_parameter_share")
+
 QUESTIONS = (
     "Are the test images like those of the intended site: population, cameras, prevalence, image quality?",
     "Is the reference model itself good enough for the intended use, class by class?",
@@ -183,7 +185,7 @@ def _provenance(candidate: Candidate, digest: str) -> dict[str, Any]:
         "edgeward": edgeward.__version__,
         "versions": built.get("versions"),
         "model_sha256": digest,
-        "recipe": {key: built.get(key) for key in ("recipe", "steps", "backend", "scheme")},
+        "recipe": {key: built[key] for key in BUILT if key in built},
         "calibration": built.get("calibration"),
         "data": {
             "name": card["name"],

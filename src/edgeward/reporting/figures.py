@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from edgeward.reporting import svg
 from edgeward.reporting.comparison import rare_cases
 from edgeward.reporting.load import Candidate, Timing, reference_of
-from edgeward.reporting.numbers import Interval, fixed, interval, milliseconds
+from edgeward.reporting.numbers import Interval, fixed, interval, milliseconds, plural
 from edgeward.reporting.palette import LIGHT, SYMBOLS, series
 
 Groups = dict[str, list[Candidate]]
@@ -113,7 +113,7 @@ def _trade_off_panel(
 ) -> None:
     points = _measured(device, members)
     threads = {t.threads for _, t in points}
-    setting = f", {next(iter(threads))} thread(s)" if len(threads) == 1 else ""
+    setting = f", {plural(next(iter(threads)) or 0, 'thread')}" if len(threads) == 1 else ""
     n = rare_cases(members[0])
     axes.set_title(f"{data} on {device}{setting}; {n} test images of rare classes" if device else data)
     if not points:
@@ -145,7 +145,7 @@ def _trade_off_panel(
 
 
 def _latency_axis(axes: Axes, values: list[float]) -> None:
-    if max(values) > 4 * min(values) > 0:
+    if max(values) > 8 * min(values) > 0:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -215,7 +215,7 @@ def _reliability_panel(axes: Axes, members: list[Candidate], key: Key) -> None:
                label=f"{recipe}: ECE {' / '.join(fixed(v.estimate) for v in values)}")
         for recipe, values in shown.items()
     ]  # fmt: skip
-    axes.legend(handles=handles, loc="upper left", handlelength=1.4, borderaxespad=0.2)
+    axes.legend(handles=handles, loc="lower right", handlelength=1.4, borderaxespad=0.2)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", xlabel="Confidence", ylabel="Accuracy")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_yticks(np.linspace(0, 1, 6))
@@ -258,9 +258,11 @@ def forest(groups: Groups, key: Key) -> str:
     reach = _reach(compressed)
     for axes, candidate in zip(grid, compressed, strict=False):
         _forest_panel(axes, candidate, reach)
-        name = key.label(candidate) if len(groups) == 1 else f"{candidate.data}: {key.label(candidate)}"
-        axes.set_title(f"{name}\n{SYMBOLS[candidate.outcome]} {candidate.outcome}")
-        axes.title.set_color(LIGHT[candidate.outcome])
+        where = "" if len(groups) == 1 else f"{candidate.data}: "
+        seed = f" · seed {candidate.seed}" if key.several_seeds else ""
+        axes.set_title(f"{where}{candidate.model}\n{candidate.recipe}{seed}\n", fontsize=8.5)
+        axes.text(0, 1.02, f"{SYMBOLS[candidate.outcome]} {candidate.outcome}", va="bottom",
+                  transform=axes.transAxes, color=LIGHT[candidate.outcome], weight="bold")  # fmt: skip
     alt = ". ".join(
         f"{key.label(c)}: "
         + ", ".join(

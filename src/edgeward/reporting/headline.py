@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from edgeward.reporting.comparison import speedup
 from edgeward.reporting.load import Candidate, reference_of
-from edgeward.reporting.numbers import bracket, count, fixed, interval, listing, plural
+from edgeward.reporting.numbers import bracket, fixed, interval, listing, plural
 
 ORDER = ("pass", "inconclusive", "fail")
 
@@ -74,32 +74,23 @@ def _lead(counts: dict[str, int], everything: int) -> str:
 
 def _finding(candidate: Candidate, candidates: list[Candidate]) -> str:
     if candidate.outcome != "pass":
-        return " ".join([*_reasons(candidate), *_needed(candidate)])
+        return " ".join(_reasons(candidate))
     n = len(candidate.verdict["endpoints"])
     return " ".join([f"Within the margin on {plural(n, 'endpoint')}.", *_gain(candidate, candidates)])
 
 
 def _reasons(candidate: Candidate, limit: int = 2) -> list[str]:
-    reasons = [str(reason).rstrip(". ") + "." for reason in candidate.verdict["reasons"]]
+    """Return the first reasons as sentences, without the outcome that they begin with."""
+    reasons = [
+        sentence[:1].upper() + sentence[1:]
+        for reason in candidate.verdict["reasons"]
+        for sentence in [str(reason).removeprefix(f"{candidate.outcome}: ").rstrip(". ") + "."]
+    ]
     if not reasons:
         return ["No reason was recorded."]
     more = len(reasons) - limit
     tail = [f"({plural(more, 'more reason')} in the details.)"] if more > 0 else []
     return [*reasons[:limit], *tail]
-
-
-def _needed(candidate: Candidate) -> list[str]:
-    """Say how many cases would decide the endpoint that is furthest from a decision."""
-    open_ = [
-        e
-        for e in candidate.verdict["endpoints"]
-        if e.get("outcome") == "inconclusive" and interval(e.get("cases_needed")).known
-    ]
-    if candidate.outcome != "inconclusive" or not open_:
-        return []
-    worst = max(open_, key=lambda e: e["cases_needed"])
-    what = worst.get("class") or worst.get("name")
-    return [f"To decide {what} takes about {count(worst['cases_needed'])} cases (now {worst['n']})."]
 
 
 def _gain(candidate: Candidate, candidates: list[Candidate]) -> list[str]:
@@ -144,6 +135,14 @@ def _caveats(candidates: list[Candidate]) -> list[str]:
             "A pass says that compression lost nothing beyond the margins. It does not say that the "
             "reference is good enough: read its sensitivity per class."
         )
+    for c in candidates:
+        if c.is_reference:
+            rare = [str(name) for name in c.safety["rare_classes"]]
+            caveats += [
+                f"{c.model} {c.recipe} on {c.data}: {reason}"
+                for reason in c.verdict["reasons"]
+                if any(name in reason for name in rare)
+            ]
     timings = [t for c in candidates for device in c.profiles if (t := c.timing(device))]
     invalid = sum(not t.valid for t in timings)
     if invalid:

@@ -6,6 +6,7 @@ Standard library only, since the end summary in the terminal uses it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,15 +115,18 @@ def short(value: float | None) -> str:
 
 
 def bracket(value: Interval, digits: int = 3, *, signed: bool = False) -> str:
-    """Format the ends of an interval as ``[low, high]``, or nothing if there are none."""
-    if not value.bounded:
+    """Format the ends of an interval as ``[low, high]``, or nothing if there are none.
+
+    An end that the sample is too small for is a dash.
+    """
+    if value.low is None and value.high is None:
         return ""
     return f"[{fixed(value.low, digits, signed=signed)}, {fixed(value.high, digits, signed=signed)}]"
 
 
 def bracket_ms(value: Interval) -> str:
-    """Format the ends of an interval of times in ms."""
-    if not value.bounded:
+    """Format the ends of an interval of times in ms, as `bracket` does."""
+    if value.low is None and value.high is None:
         return ""
     return f"[{milliseconds(value.low)}, {milliseconds(value.high)}]"
 
@@ -137,6 +141,15 @@ def p_value(value: float | None) -> str:
 def plural(n: int, one: str, many: str | None = None) -> str:
     """Return ``n`` with the noun in the right number."""
     return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def span(values: Iterable[float | None]) -> str:
+    """Return the range of the values that are there: ``50``, ``1873 to 2011``, or a dash."""
+    there = sorted({value for value in values if value is not None})
+    if not there:
+        return MISSING
+    ends = [count(there[0]), *([count(there[-1])] if len(there) > 1 else [])]
+    return " to ".join(ends)
 
 
 def listing(items: list[str]) -> str:

@@ -14,7 +14,7 @@ from edgeward.reporting import numbers, palette, svg
 from edgeward.reporting.comparison import Row, over_seeds, rare_cases
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
-from edgeward.reporting.load import Candidate, by_data, reference_of
+from edgeward.reporting.load import Candidate, Timing, by_data, reference_of
 from edgeward.reporting.numbers import Interval, interval
 
 SEED_METRICS = ("p50_ms", "auc_macro", "balanced_accuracy", "rare_recall", "ece")
@@ -33,7 +33,7 @@ def _environment(escape: bool) -> Environment:
     environment.globals.update(
         {name: getattr(numbers, name) for name in (
             "interval", "fixed", "milliseconds", "count", "short", "bracket", "bracket_ms",
-            "p_value", "plural", "listing",
+            "p_value", "plural", "listing", "span",
         )},
         symbol=palette.SYMBOLS,
         flat=flat,
@@ -137,6 +137,26 @@ def _entry(candidate: Candidate, row: Row, reach: float) -> dict[str, Any]:
     }
 
 
+def _measured(members: list[Candidate]) -> list[dict[str, Any]]:
+    """Return per device how the latencies of the comparison were measured."""
+    devices: dict[str, list[Timing]] = {}
+    for candidate in members:
+        for device in candidate.profiles:
+            if timing := candidate.timing(device):
+                devices.setdefault(device, []).append(timing)
+    return [
+        {
+            "device": device,
+            "threads": timings[0].threads,
+            "batch": timings[0].batch,
+            "warmup": [interval(t.setting.get("warmup")).estimate for t in timings],
+            "n": [interval(t.setting.get("n")).estimate for t in timings],
+            "confidence": (timings[0].profile.get("config") or {}).get("confidence"),
+        }
+        for device, timings in devices.items()
+    ]
+
+
 def _group(
     data: str,
     members: list[Candidate],
@@ -162,7 +182,7 @@ def _group(
         "several_seeds": len({c.seed for c in members}) > 1,
         "several_devices": len({row["device"] for row in rows}) > 1,
         "over_seeds": over_seeds(rows, SEED_METRICS),
-        "timings": [t for c in members for d in c.profiles if (t := c.timing(d))],
+        "measured": _measured(members),
         "figures": {
             name: Markup(svg.inline(document, f"f{position}-{name}"))  # noqa: S704 own drawing
             for name, document in drawn.items()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from edgeward.reporting.comparison import Row, rows
-from edgeward.reporting.load import Candidate, load_all
-from edgeward.reporting.numbers import fixed, milliseconds
+from edgeward.reporting.load import REQUIRED, Candidate, load_all
+from edgeward.reporting.numbers import fixed, interval, milliseconds, span
 
 WIDTH = 120
 SYMBOLS = {"pass": "+", "fail": "x", "inconclusive": "?", "reference": "="}
@@ -18,6 +19,9 @@ LEAST = 8  # characters that a text column keeps, however narrow the rest
 def table(candidates: Iterable[Mapping[str, Any]]) -> str:
     """Return the table for the terminal, at most 120 columns wide.
 
+    It also serves a sweep that stopped half way: a candidate that lacks a file is counted below
+    the table, and one that was not profiled yet has no latency.
+
     Parameters
     ----------
     candidates : as given to `edgeward.reporting.stage.run`.
@@ -25,9 +29,21 @@ def table(candidates: Iterable[Mapping[str, Any]]) -> str:
     Raises
     ------
     UserError
-        If a candidate's files are missing or broken.
+        If a file is broken.
     """
-    return render(load_all(candidates))
+    entries = [_present(entry) for entry in candidates]
+    finished = [entry for entry in entries if entry is not None]
+    left = len(entries) - len(finished)
+    text = render(load_all(finished)) if finished else "No candidate is finished.\n"
+    return text + (f"{left} of {len(entries)} candidates not finished.\n" if left else "")
+
+
+def _present(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the entry less the profiles that are not there, or None if another file is missing."""
+    paths = dict(entry["paths"])
+    paths["profile"] = {d: p for d, p in paths["profile"].items() if Path(p).is_file()}
+    needed = (*REQUIRED, "history")
+    return {**entry, "paths": paths} if all(Path(paths[k]).is_file() for k in needed) else None
 
 
 def render(candidates: list[Candidate]) -> str:
@@ -90,13 +106,13 @@ def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
     notes = []
     for device in dict.fromkeys(row["device"] for row in measured):
         mine = [row for row in measured if row["device"] == device]
-        threads = sorted({row["threads"] for row in mine if row["threads"] is not None})
-        runs = [row["n_timed"] for row in mine if row["n_timed"] is not None]
-        warm = sorted({str(row["warmup"]) for row in mine})
+        threads, batch, warmup, n = (
+            span(interval(row[key]).estimate for row in mine)
+            for key in ("threads", "batch", "warmup", "n_timed")
+        )
         notes.append(
-            f"Latency on {device}: {'/'.join(map(str, threads))} thread(s), batch "
-            f"{'/'.join(str(b) for b in sorted({row['batch'] for row in mine}))}, warm-up "
-            f"{'/'.join(warm)}, n >= {min(runs, default='not recorded')} timed inferences."
+            f"Latency on {device}: {threads} thread{'' if threads == '1' else 's'}, batch {batch}, "
+            f"warm-up {warmup}, {n} timed inferences."
         )
     for data in dict.fromkeys(c.data for c in candidates):
         row = next(r for r in comparison if r["data"] == data)

@@ -132,11 +132,13 @@ def _safety(spec: Spec) -> dict[str, Any]:
 
 def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     if spec.verdict == "reference":
-        return {"reference": spec.recipe, "verdict": "reference", "reasons": [], "churn": None,
+        return {"reference": spec.recipe, "verdict": "reference",
+                "reasons": ["This is fp32, which the others are compared with."], "churn": None,
                 "endpoints": [], "differences": {}, "per_class": [],
                 "bootstrap": {"resamples": 2000, "seed": 0}}  # fmt: skip
     differences = {
-        name: around((safety[name]["estimate"] or 0) - (base[name]["estimate"] or 0), 0.01)
+        name: around((safety[name]["estimate"] or 0) - (base[name]["estimate"] or 0),
+                     0.035 if name == "rare_recall" else 0.006)
         for name in ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "ece")
     }
     endpoints, per_class = [], []
@@ -157,7 +159,7 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
                 "reference": old["sensitivity"]["estimate"],
                 "compressed": entry["sensitivity"]["estimate"], "difference": record,
                 "n": entry["n"], "n_groups": int(entry["n"] * 0.8), "outcome": outcome,
-                "reason": f"{entry['class']}: {outcome} at margin 0.05",
+                "reason": f"recall of {entry['class']}: difference {delta:+.3f}, margin -0.05: {outcome}.",
                 "cases_needed": 412 if outcome == "inconclusive" else None,
             })  # fmt: skip
     for metric in ("balanced_accuracy", "auc_macro", "ece"):
@@ -169,9 +171,9 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
             "outcome": "pass", "reason": f"{metric} within the margin", "cases_needed": None,
         })  # fmt: skip
     said = {
-        "pass": [],
-        "fail": ["The recall of df falls by 0.21 [0.10, 0.32], more than the margin of 0.05."],
-        "inconclusive": ["The recall of df may have fallen by more than the margin of 0.05."],
+        "pass": [f"All {len(endpoints)} endpoints are within their margins."],
+        "fail": [f"fail: {e['reason']}" for e in endpoints if e["outcome"] == "fail"],
+        "inconclusive": [f"inconclusive: {e['reason']}" for e in endpoints if e["cases_needed"]],
     }
     return {
         "reference": "fp32", "verdict": spec.verdict, "reasons": said[spec.verdict],
@@ -206,7 +208,7 @@ def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
         "schema": "edgeward-profile/1", "device": device,
         "host": {"cpu": "Example CPU", "cores": 2, "instructions": ["avx2", "avx512_vnni"]},
         "engine": {"name": "onnxruntime", "version": "1.31.0", "providers": ["CPUExecutionProvider"]},
-        "config": {"warmup": 50, "spinning": True},
+        "config": {"confidence": 0.95, "engine": {"spinning": True}},
         "model": {
             "file_bytes": 1_220_000 if int8 else 4_300_000,
             "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest(),
