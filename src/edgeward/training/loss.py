@@ -70,9 +70,9 @@ def make_loss(cfg: LossConfig, counts: np.ndarray) -> Loss:
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(
-            logits + adjust.to(logits.device),
+            logits + adjust.to(logits),
             labels,
-            weight=None if weight is None else weight.to(logits.device),
+            weight=None if weight is None else weight.to(logits),
             label_smoothing=smoothing,
         )
 
