@@ -69,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    if options.follow is not None:
+        os.nice(5)  # the stages come first
     os.environ.pop("MLFLOW_RUN_ID", None)  # it would win over the parent of every run
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

@@ -86,17 +86,28 @@ class StageEntry:
         return "/".join([*named, self.stage, *([self.device] if self.device else [])])
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What the entry is of: stage, data, model, seed, recipe, device, sweep (or None)."""
+        names = ("stage", "data", "model", "seed", "recipe", "device", "sweep")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def candidate(self) -> str | None:
         """Key of the candidate that the stage belongs to; None if several candidates share it."""
-        if self.stage not in CANDIDATE_STAGES:
-            return None
-        return f"{self.data}/{self.model}/s{self.seed}/{self.recipe}"
+        return candidate_key(self.identity)
 
     @property
     def receipt(self) -> Path:
         """The file that says which run the stage became."""
         name = f"{self.device}.mlflow.json" if self.stage == "profile" else "mlflow.json"
         return self.folder / name
+
+
+def candidate_key(identity: Mapping[str, Any]) -> str | None:
+    """Return the key of the candidate that a stage belongs to; None if candidates share it."""
+    if identity["stage"] not in CANDIDATE_STAGES:
+        return None
+    return "{data}/{model}/s{seed}/{recipe}".format(**identity)
 
 
 def read_entry(path: Path) -> StageEntry:

@@ -21,7 +21,7 @@ def gather(stage: str, folder: Path, device: str | None) -> dict[str, Any]:
 
     `row` and `tags` go to the run of the candidate; `model` (assess only) is the file that was
     assessed and the evidence for or against it. A stage whose outputs cannot be read adds nothing
-    but the tag `row_problem`: the computation is done and tracking must not undo it.
+    but a `problem`, which its run shows: the computation is done and tracking must not undo it.
     """
     readers = {"export": _export, "profile": _profile, "assess": _assess}
     if stage not in readers:
@@ -30,7 +30,7 @@ def gather(stage: str, folder: Path, device: str | None) -> dict[str, Any]:
         return readers[stage](Path(folder), device or HOST)
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         logger.warning("%s: the row of the candidate lacks %s: %r", folder, stage, error)
-        return {"tags": {"row_problem": f"{stage}: {error!r}"[:500]}}
+        return {"problem": f"{stage}: {error!r}"[:500]}
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:

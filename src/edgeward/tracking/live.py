@@ -65,13 +65,19 @@ class LiveCurve:
         self._last = -1
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add the metrics of one step (an epoch)."""
+        """Add the metrics of one step (an epoch). If that cannot be written, the stage goes on."""
+        try:
+            self._log(step, metrics)
+        except OSError as error:
+            logger.warning("step %d is missing from the live curve: %s", step, error)
+
+    def _log(self, step: int, metrics: Mapping[str, float]) -> None:
         if self._path is None:
             self._path = self._continued(step) or self._begin(step)
         if step <= self._last:
             return
         line = json.dumps({"step": step, "time": time.time(), "metrics": dict(metrics)})
-        with self._path.open("a") as handle:  # opened each time: delivery may remove the file
+        with self._path.open("a") as handle:
             handle.write(line + "\n")
         self._last = step
 
@@ -91,14 +97,13 @@ class LiveCurve:
 
     def _begin(self, step: int) -> Path:
         entry, curve = self.entry, uuid.uuid4().hex
-        identity = ("stage", "data", "model", "seed", "recipe", "device", "sweep")
         header = {
             "curve": curve,
             "key": entry.key,
             "config": digest(entry.config),
             "first_step": step,
             "started_at": entry.started_at,
-            "identity": {name: getattr(entry, name) for name in identity},
+            "identity": entry.identity,
         }
         live = self.outbox / "live"
         live.mkdir(parents=True, exist_ok=True)

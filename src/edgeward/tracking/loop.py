@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -76,7 +77,7 @@ class Deliverer:
                     break
             time.sleep(POLL_S if following else min(POLL_S, 0.2))
         if self._delivery is not None and not pending(self.outbox):
-            self._try(self._delivery.pause_curves)
+            self._try(self._delivery.curves.pause)
         return self._conclude()
 
     def _round(self) -> bool:
@@ -94,11 +95,12 @@ class Deliverer:
             return self._live() and bool(entries) and self._entry(entries[0])
 
     def open(self) -> None:
+        from edgeward.tracking.book import Book
         from edgeward.tracking.runs import Delivery
         from edgeward.tracking.store import init_store
 
         client, experiment_id = init_store(self.uri, self.experiment)
-        self._delivery = Delivery(client, experiment_id, self.uri, self.outbox)
+        self._delivery = Delivery(Book(client, experiment_id), self.uri, self.outbox)
 
     def _try(self, action: Callable[[], None]) -> bool:
         try:
@@ -125,7 +127,7 @@ class Deliverer:
         assert self._delivery is not None
         try:
             self._delivery.client.set_experiment_tag(
-                self._delivery.experiment_id, "edgeward.delivered_at", str(int(time.time()))
+                self._delivery.book.experiment_id, "edgeward.delivered_at", str(int(time.time()))
             )
         except Exception:
             return False
@@ -138,7 +140,7 @@ class Deliverer:
         assert self._delivery is not None
         for header in curves(self.outbox):
             try:
-                self._delivery.curve(header)
+                self._delivery.curves.deliver(header)
             except FileNotFoundError:
                 continue
             except Exception as error:
@@ -174,7 +176,7 @@ class Deliverer:
             self._away(error)
             return False
         path.unlink()
-        self._delivery.forget_curves(entry)
+        self._delivery.curves.forget(entry)
         self._failures = 0
         self.count += 1
         logger.info("delivered %s in %.2f s", entry.key, time.monotonic() - started)
@@ -183,7 +185,7 @@ class Deliverer:
     def _set_aside(self, path: Path, error: Exception) -> None:
         failed = self.outbox / "failed"
         failed.mkdir(exist_ok=True)
-        (failed / f"{path.name}.reason.txt").write_text(f"{type(error).__name__}: {error}\n")
+        (failed / f"{path.name}.reason.txt").write_text(f"{_describe(error)}\n")
         path.replace(failed / path.name)
         logger.error(
             "%s cannot be delivered and was moved to %s: %s", path.name, failed, _short(error)
@@ -225,5 +227,10 @@ def _birth(pid: int | None) -> str | None:
     return "alive"
 
 
+def _describe(error: Exception) -> str:
+    """Return type and message, without the credentials that a URI in the message may hold."""
+    return re.sub(r"//[^/@\s]+@", "//", f"{type(error).__name__}: {error}")
+
+
 def _short(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
+    return (_describe(error).splitlines() or [""])[0][:300]

@@ -17,7 +17,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from edgeward.core.io import write_json
+from edgeward.core.io import digest, write_json
 from edgeward.tracking.entry import FORMAT, StageEntry
 from edgeward.tracking.facts import gather
 from edgeward.tracking.live import LiveCurve, curves, sequenced
@@ -34,13 +34,14 @@ def post(outbox: Path, entry: StageEntry) -> Path:
     """
     outbox = Path(outbox)
     facts = gather(entry.stage, entry.folder, entry.device) if entry.status == "FINISHED" else {}
-    curve = next((c for c in reversed(curves(outbox)) if c["key"] == entry.key), None)
+    config = digest(entry.config)
+    own = [c for c in curves(outbox) if c["key"] == entry.key and c["config"] == config]
     content = asdict(entry) | {
         "format": FORMAT,
         "key": entry.key,
         "folder": os.path.relpath(entry.folder, outbox),
         "artifacts": [os.path.relpath(path, outbox) for path in entry.artifacts],
-        "curve": curve["curve"] if curve else None,
+        "curve": own[-1]["curve"] if own else None,
         "facts": facts,
     }
     with sequenced(outbox) as number:

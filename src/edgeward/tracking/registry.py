@@ -18,10 +18,11 @@ from mlflow.types import Schema, TensorSpec
 
 from edgeward.core.io import sha256
 from edgeward.tracking.entry import StageEntry
-from edgeward.tracking.store import runs_with, tags_of
+from edgeward.tracking.store import tags_of
 
 ALIAS = "candidate"
 FOLDER = "model"
+DESCRIPTION = "Compressed models whose verdict against their reference was pass, as assessed."
 EVIDENCE_ROW = (
     "latency_p50_ms",
     "latency_p90_ms",
@@ -33,14 +34,14 @@ EVIDENCE_ROW = (
 logger = logging.getLogger(__name__)
 
 
-def log_onnx(client: MlflowClient, run_id: str, file: Path) -> str:
-    """Keep `file`, byte for byte, as the MLflow model ``model/`` of a run; return its SHA-256.
+def log_onnx(client: MlflowClient, run_id: str, file: Path, place: str = FOLDER) -> str:
+    """Keep `file`, byte for byte, as the MLflow model `place` of a run; return its SHA-256.
 
     `mlflow.onnx.log_model` would write the graph anew; what is registered must be the file that
     was assessed. `mlflow.onnx.load_model` and `mlflow.pyfunc.load_model` read the result.
     """
     graph = onnx.load(file, load_external_data=False).graph
-    model = Model(artifact_path=FOLDER, run_id=run_id)
+    model = Model(artifact_path=place, run_id=run_id)
     model.signature = ModelSignature(_schema(graph.input), _schema(graph.output))
     model.add_flavor(
         "onnx",
@@ -56,8 +57,8 @@ def log_onnx(client: MlflowClient, run_id: str, file: Path) -> str:
         model.save(str(Path(folder) / "MLmodel"))
         needs = [f"{name}=={version(name)}" for name in ("mlflow", "onnx", "onnxruntime")]
         (Path(folder) / "requirements.txt").write_text("\n".join(needs) + "\n")
-        client.log_artifacts(run_id, folder, FOLDER)
-    client.log_artifact(run_id, str(file), FOLDER)
+        client.log_artifacts(run_id, folder, place)
+    client.log_artifact(run_id, str(file), place)
     return sha256(file)
 
 
@@ -84,13 +85,14 @@ def _versions(client: MlflowClient, name: str, candidate: str) -> list[ModelVers
 
 
 def apply_verdict(
-    client: MlflowClient, experiment_id: str, entry: StageEntry, run_id: str, row: dict[str, float]
+    client: MlflowClient, entry: StageEntry, run_id: str, parent: str, row: dict[str, float]
 ) -> None:
     """Register the assessed model if its verdict is pass, else withdraw the candidate's versions.
 
     Parameters
     ----------
-    run_id : the run of this `assess` entry. `row` : the metrics of the candidate's run.
+    run_id : the run of this `assess` entry. `parent` : the run of the candidate, which keeps the
+        registered file, since runs of stages are replaced. `row` : the metrics of that run.
     """
     model = entry.facts.get("model")
     if model is None or entry.candidate is None:
@@ -104,59 +106,49 @@ def apply_verdict(
         **{f"edgeward.{key}": text for key, text in model["evidence"].items()},
         **{f"edgeward.{key}": f"{row[key]:.6g}" for key in EVIDENCE_ROW if key in row},
         "edgeward.assess_run": run_id,
-        "edgeward.data": entry.data,
-        "edgeward.seed": entry.seed,
     }
     if model["verdict"] != "pass":
         _withdraw(client, name, versions, model["verdict"])
-        if same:
-            _tag(client, same, evidence)
-        return
+    elif same is None:
+        same = _create(client, entry, parent, evidence)
     if same is None:
-        source = _source(client, experiment_id, entry, run_id)
-        if source is None:
-            return
-        same = _create(client, name, *source)
-    _tag(client, same, {**evidence, "edgeward.key": entry.candidate, "edgeward.withdrawn": ""})
-    _tag(client, same, {"edgeward.onnx_sha256": model["sha256"]})
-    client.set_registered_model_alias(name, ALIAS, same.version)
-    logger.info("%s version %s is '%s': its verdict is pass", name, same.version, ALIAS)
+        return
+    _tag(client, same, evidence)
+    if model["verdict"] == "pass":
+        client.set_registered_model_alias(name, ALIAS, same.version)
+        if "edgeward.withdrawn" in same.tags:
+            client.delete_model_version_tag(name, same.version, "edgeward.withdrawn")
+        logger.info("%s version %s is '%s': its verdict is pass", name, same.version, ALIAS)
 
 
-def _source(
-    client: MlflowClient, experiment_id: str, entry: StageEntry, run_id: str
-) -> tuple[str, str] | None:
-    """Return artifact URI and run id of the assessed file: that of `export`, else a copy of our own."""
-    digest = entry.facts["model"]["sha256"]
-    for run in reversed(
-        runs_with(client, experiment_id, "edgeward.key", f"{entry.candidate}/export")
-    ):
-        if run.data.tags.get("edgeward.onnx_sha256") == digest:
-            return f"{run.info.artifact_uri}/{FOLDER}", run.info.run_id
+def _create(
+    client: MlflowClient, entry: StageEntry, parent: str, evidence: dict[str, Any]
+) -> ModelVersion | None:
+    """Create the version of the assessed file; None if that file is no longer there."""
+    name, digest = model_name(entry), entry.facts["model"]["sha256"]
     file = (entry.folder / entry.facts["model"]["path"]).resolve()
     if not file.is_file() or sha256(file) != digest:
         logger.warning("%s passed but is not registered: model.onnx has changed since", entry.key)
-        client.set_tag(
-            run_id, "edgeward.not_registered", "model.onnx has changed since it was assessed"
-        )
+        client.set_tag(parent, "edgeward.not_registered", f"{digest} has been replaced since")
         return None
-    log_onnx(client, run_id, file)
-    return f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}", run_id
-
-
-def _create(client: MlflowClient, name: str, source: str, run_id: str) -> ModelVersion:
-    """Create a version, or return the one that an interrupted delivery has created from `source`."""
+    place = f"registered/{digest[:12]}"
+    log_onnx(client, parent, file, place)
     try:
-        client.create_registered_model(
-            name, description="Compressed models that passed the verdict."
-        )
+        client.create_registered_model(name, description=DESCRIPTION)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    for found in client.search_model_versions(f"name='{name}'"):
-        if found.run_id == run_id and "edgeward.onnx_sha256" not in found.tags:
-            return found
-    return client.create_model_version(name, source, run_id, await_creation_for=60)
+    tags = {
+        **evidence,
+        "edgeward.key": entry.candidate,
+        "edgeward.onnx_sha256": digest,
+        "edgeward.data": entry.data,
+        "edgeward.seed": entry.seed,
+    }
+    source = f"{client.get_run(parent).info.artifact_uri}/{place}"
+    return client.create_model_version(
+        name, source, parent, tags=tags_of(tags), await_creation_for=60
+    )
 
 
 def _tag(client: MlflowClient, target: ModelVersion, tags: dict[str, Any]) -> None:

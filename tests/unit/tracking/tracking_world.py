@@ -45,7 +45,9 @@ def write_onnx(path: Path, seed: int) -> None:
 class World:
     """One working directory: ``results/`` and an outbox."""
 
-    def __init__(self, root: Path, data: str = "phantom", model: str = "small", seed: int = 0) -> None:
+    def __init__(
+        self, root: Path, data: str = "phantom", model: str = "small", seed: int = 0
+    ) -> None:
         self.root, self.data, self.model, self.seed = Path(root), data, model, seed
         self.outbox = self.root / ".edgeward" / "outbox"
 
@@ -69,9 +71,7 @@ class World:
         kwargs.setdefault("finished_at", time.time())
         kwargs.setdefault("started_at", kwargs["finished_at"] - 10)
         kwargs.setdefault("artifacts", sorted(p for p in folder.rglob("*.*") if p.is_file()))
-        kwargs.setdefault(
-            "datasets", [{"name": self.data, "digest": "ab" * 32, "context": stage}]
-        )
+        kwargs.setdefault("datasets", [{"name": self.data, "digest": "ab" * 32, "context": stage}])
         return StageEntry(stage=stage, folder=folder, config=config, **kwargs)
 
     def post(self, entry: StageEntry) -> Path:
@@ -120,6 +120,10 @@ class World:
         write_json(folder / "verdict.json", content)
         metrics = {"rare_recall": rare_recall, "auc_macro": 0.8}
         return self.post(self.entry("assess", folder, recipe=recipe, metrics=metrics))
+
+    def assess_after_export(self, recipe: str) -> Path:
+        self.export(recipe)
+        return self.assess(recipe)
 
     def report(self, sweep: str = "default") -> Path:
         folder = self.folder("report", sweep)

@@ -1,0 +1,85 @@
+"""One experiment of the store: finding runs by what they stand for, and making them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from edgeward.tracking.entry import candidate_key
+from edgeward.tracking.store import runs_with
+
+
+def title(identity: dict[str, Any]) -> str:
+    """Return the name of a stage's run from what the stage is of (`StageEntry.identity`)."""
+    stage = identity["stage"]
+    if stage == "prepare":
+        return f"prepare {identity['data']}"
+    if stage == "train":
+        return f"train {identity['model']} s{identity['seed']}"
+    if stage == "report":
+        return f"report {identity['sweep']}"
+    return f"profile {identity['device']}" if stage == "profile" else str(stage)
+
+
+def sequence(run: Run) -> int:
+    """Return the sequence number of the entry or curve that a run stands for."""
+    return int(run.data.tags.get("edgeward.sequence", 0))
+
+
+def delivered(run: Run) -> bool:
+    """Tell whether a run belongs to a posted entry, not to a curve alone."""
+    return "edgeward.entry_id" in run.data.tags
+
+
+def stage_tags(key: str, identity: dict[str, Any], parent: str | None) -> dict[str, Any]:
+    """Return the tags by which a stage's run is found."""
+    return {
+        "edgeward.kind": "stage",
+        "edgeward.key": key,
+        **{f"edgeward.{name}": value for name, value in identity.items()},
+        "mlflow.parentRunId": parent,
+    }
+
+
+@dataclass(frozen=True)
+class Book:
+    """An experiment, and the client that writes to it."""
+
+    client: MlflowClient
+    experiment_id: str
+
+    def runs(self, key: str) -> list[Run]:
+        """Find the active runs of a stage or candidate, oldest first."""
+        return runs_with(self.client, self.experiment_id, "edgeward.key", key)
+
+    def candidate(self, identity: dict[str, Any], started_at: float) -> str | None:
+        """Return the run that is a candidate's row, made if it is new; None for shared stages."""
+        key = candidate_key(identity)
+        if key is None:
+            return None
+        runs = self.runs(key)
+        for surplus in runs[1:]:  # of a request whose answer was lost: nothing refers to it
+            self.client.delete_run(surplus.info.run_id)
+        if runs:
+            return str(runs[0].info.run_id)
+        names = ("data", "model", "seed", "recipe")
+        tags = {
+            "edgeward.kind": "candidate",
+            "edgeward.key": key,
+            **{f"edgeward.{name}": identity[name] for name in names},
+        }
+        name = f"{identity['model']} {identity['recipe']} s{identity['seed']}"
+        return self.create(name, started_at, tags)
+
+    def create(self, name: str, started_at: float, tags: dict[str, Any]) -> str:
+        """Make a run that began at `started_at` (Unix seconds); return its id."""
+        run = self.client.create_run(
+            self.experiment_id,
+            start_time=int(started_at * 1000),
+            tags={k: str(v) for k, v in tags.items() if v is not None},
+            run_name=name,
+        )
+        return str(run.info.run_id)
