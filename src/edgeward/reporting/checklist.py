@@ -23,7 +23,15 @@ PERCENTILES = ("p50", "p90", "p95", "p99")
 QUALITY = ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall")
 CALIBRATION = ("ece", "ece_15bin", "smooth_ece", "ece_temperature_scaled", "nll", "brier")
 
-BUILT = ("recipe", "steps", "precision", "backend", "scheme", "keep_float", "quantized_parameter_share")
+BUILT = (
+    "recipe",
+    "steps",
+    "precision",
+    "backend",
+    "scheme",
+    "keep_float",
+    "quantized_parameter_share",
+)
 
 QUESTIONS = (
     "Are the test images like those of the intended site: population, cameras, prevalence, image quality?",

@@ -125,7 +125,9 @@ def over_seeds(table: list[Row], metrics: tuple[str, ...]) -> list[Row]:
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in table:
-        groups.setdefault(tuple(row[k] for k in ("data", "model", "recipe", "device")), []).append(row)
+        groups.setdefault(tuple(row[k] for k in ("data", "model", "recipe", "device")), []).append(
+            row
+        )
     summaries = []
     for (data, model, recipe, device), members in groups.items():
         if len(members) < 2:

@@ -76,7 +76,9 @@ def _finding(candidate: Candidate, candidates: list[Candidate]) -> str:
     if candidate.outcome != "pass":
         return " ".join(_reasons(candidate))
     n = len(candidate.verdict["endpoints"])
-    return " ".join([f"Within the margin on {plural(n, 'endpoint')}.", *_gain(candidate, candidates)])
+    return " ".join(
+        [f"Within the margin on {plural(n, 'endpoint')}.", *_gain(candidate, candidates)]
+    )
 
 
 def _reasons(candidate: Candidate, limit: int = 2) -> list[str]:
@@ -96,7 +98,9 @@ def _reasons(candidate: Candidate, limit: int = 2) -> list[str]:
 def _gain(candidate: Candidate, candidates: list[Candidate]) -> list[str]:
     reference = reference_of(candidate, candidates)
     if reference is None:
-        return ["Its reference is not in this sweep, so speed and size have nothing to compare with."]
+        return [
+            "Its reference is not in this sweep, so speed and size have nothing to compare with."
+        ]
     sentences = []
     for device in candidate.profiles:
         mine, other = candidate.timing(device), reference.timing(device)
@@ -155,5 +159,7 @@ def _caveats(candidates: list[Candidate]) -> list[str]:
     for data, card in {c.data: c.card for c in candidates}.items():
         leaks = (card.get("leakage") or {}).get("findings")
         if leaks:
-            caveats.append(f"Leakage findings in {data}: see its data card before believing a number.")
+            caveats.append(
+                f"Leakage findings in {data}: see its data card before believing a number."
+            )
     return caveats

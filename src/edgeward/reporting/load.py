@@ -147,7 +147,9 @@ def _read(path: Path, what: str, required: Iterable[str]) -> dict[str, Any]:
             f"The report needs {path} ({what}), which is not there. Run the stage again."
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} ({what}) is not valid JSON: {error}. Run the stage again.") from None
+        raise UserError(
+            f"{path} ({what}) is not valid JSON: {error}. Run the stage again."
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path} ({what}) must hold a JSON object. Run the stage again.")
     missing = [key for key in required if key not in content]

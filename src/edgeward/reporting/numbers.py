@@ -70,7 +70,9 @@ def ratio(numerator: Interval, denominator: Interval) -> Interval:
         return Interval()
     assert numerator.estimate is not None
     estimate = numerator.estimate / denominator.estimate
-    if not (numerator.bounded and denominator.bounded) or not (denominator.low and denominator.high):
+    if not (numerator.bounded and denominator.bounded) or not (
+        denominator.low and denominator.high
+    ):
         return Interval(estimate)
     assert numerator.low is not None
     assert numerator.high is not None
@@ -121,7 +123,9 @@ def bracket(value: Interval, digits: int = 3, *, signed: bool = False) -> str:
     """
     if value.low is None and value.high is None:
         return ""
-    return f"[{fixed(value.low, digits, signed=signed)}, {fixed(value.high, digits, signed=signed)}]"
+    return (
+        f"[{fixed(value.low, digits, signed=signed)}, {fixed(value.high, digits, signed=signed)}]"
+    )
 
 
 def bracket_ms(value: Interval) -> str:

@@ -184,7 +184,7 @@ def _group(
         "over_seeds": over_seeds(rows, SEED_METRICS),
         "measured": _measured(members),
         "figures": {
-            name: Markup(svg.inline(document, f"f{position}-{name}"))  # noqa: S704 own drawing
+            name: Markup(svg.inline(document, f"f{position}-{name}"))
             for name, document in drawn.items()
         },
         "candidates": members,

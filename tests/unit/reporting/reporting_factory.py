@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgeward.core.io import write_json
+from edgeward.reporting import stage
 
 CLASSES = ["nv", "mel", "bkl", "bcc", "akiec", "vasc", "df"]
 PRIOR = np.array([0.67, 0.111, 0.11, 0.051, 0.033, 0.0142, 0.0115])
@@ -137,8 +138,10 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
                 "endpoints": [], "differences": {}, "per_class": [],
                 "bootstrap": {"resamples": 2000, "seed": 0}}  # fmt: skip
     differences = {
-        name: around((safety[name]["estimate"] or 0) - (base[name]["estimate"] or 0),
-                     0.035 if name == "rare_recall" else 0.006)
+        name: around(
+            (safety[name]["estimate"] or 0) - (base[name]["estimate"] or 0),
+            0.035 if name == "rare_recall" else 0.006,
+        )
         for name in ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "ece")
     }
     endpoints, per_class = [], []
@@ -146,7 +149,7 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
         if entry["n"] == 0:
             continue
         delta = entry["sensitivity"]["estimate"] - old["sensitivity"]["estimate"]
-        record = around(delta, 1.4 / np.sqrt(entry["n"]) * 0.25)
+        record = {**around(delta, 1.4 / np.sqrt(entry["n"]) * 0.25), "n": entry["n"]}
         differences[f"recall_{entry['class']}"] = record
         lost = max(0, round(-delta * entry["n"])) + 1
         per_class.append({"class": entry["class"], "n": entry["n"], "gained": 1, "lost": lost,
@@ -237,7 +240,7 @@ def _card(spec: Spec, labels: np.ndarray) -> dict[str, Any]:
         "source": "a seeded generator", "licence": "Apache-2.0", "citation": "edgeward",
         "rare_rule": "share of train below 2 %", "n_images": 3 * spec.n,
         "image_shape": [64, 64, 3], "input_range": [0, 255],
-        "counts": {split: counts for split in ("train", "val", "test")},
+        "counts": dict.fromkeys(("train", "val", "test"), counts),
         "groups": {"train": 700, "val": 690, "test": 2220},
         "train_prior": PRIOR.tolist(), "channel_mean": [0.7, 0.5, 0.5],
         "channel_std": [0.1, 0.1, 0.1],
@@ -316,3 +319,22 @@ def default_sweep(**common: Any) -> list[Spec]:
         Spec(recipe="ptq_int8", verdict="inconclusive", p50=4.9, loss={"df": 0.08}, **large),
         Spec(recipe="qat_int8", verdict="pass", p50=4.95, valid=False, **large),
     ]
+
+
+SWEEP = {"name": "trial <1> & co", "description": "made up & <escaped>"}
+
+
+class Made(NamedTuple):
+    """A report with what it was made from."""
+
+    specs: list[Spec]
+    entries: list[dict[str, Any]]
+    out: Path
+    metrics: dict[str, float]
+
+
+def make(root: Path, specs: list[Spec]) -> Made:
+    """Build the inputs and the report."""
+    entries = build(root / "in", specs)
+    metrics = stage.run(SWEEP, entries, out=root / "out")
+    return Made(specs, entries, root / "out", metrics)

@@ -1,0 +1,71 @@
+"""What all figures share: colours and markers, error bars, grids of panels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from edgeward.reporting.load import Candidate
+from edgeward.reporting.numbers import Interval
+from edgeward.reporting.palette import LIGHT, series
+
+Groups = dict[str, list[Candidate]]
+MARKERS = "osD^vPXhp<>*"
+WIDTH = 11.6  # inches; 1114 px at the natural size of the page
+
+
+class Key:
+    """Colours for recipes and markers for models, the same in all figures of a sweep."""
+
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        everyone = list(candidates)
+        neutral = dict.fromkeys(c.recipe for c in everyone if c.is_reference)
+        others = dict.fromkeys(c.recipe for c in everyone if c.recipe not in neutral)
+        models = dict.fromkeys(c.model for c in everyone)
+        self.names: dict[str, str] = dict.fromkeys(neutral, series(0))
+        self.names |= {recipe: series(i + 1) for i, recipe in enumerate(others)}
+        self.colours = {recipe: LIGHT[name] for recipe, name in self.names.items()}
+        self.markers = {model: MARKERS[i % len(MARKERS)] for i, model in enumerate(models)}
+        self.model_colours = {model: LIGHT[series(i + 1)] for i, model in enumerate(models)}
+        self.several_seeds = len({c.seed for c in everyone}) > 1
+
+    def label(self, candidate: Candidate, *, recipe: bool = True) -> str:
+        """Return a short name for a candidate."""
+        parts = [candidate.model, *([candidate.recipe] if recipe else [])]
+        return " · ".join([*parts, *([f"s{candidate.seed}"] if self.several_seeds else [])])
+
+
+def errors(value: Interval) -> list[list[float]] | None:
+    if not value.bounded:
+        return None
+    assert value.estimate is not None
+    assert value.low is not None
+    assert value.high is not None
+    return [[max(0.0, value.estimate - value.low)], [max(0.0, value.high - value.estimate)]]
+
+
+def note(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center",
+              color=LIGHT["muted"])  # fmt: skip
+    axes.grid(False)
+    axes.set(xticks=[], yticks=[])
+
+
+def panels(n: int, *, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+    columns = max(1, min(columns, n))
+    rows = max(1, -(-n // columns))
+    width = WIDTH * max(0.34, columns / 4) if columns < 4 else WIDTH
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+    for axes in grid[n:]:
+        axes.remove()
+    return figure, grid[: max(n, 1)]
+
+
+def number(value: float | None) -> float:
+    """Return the value, or NaN (which is not drawn) where there is none."""
+    return math.nan if value is None else value

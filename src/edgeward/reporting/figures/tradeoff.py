@@ -1,0 +1,135 @@
+"""Latency against rare-class recall."""
+
+from __future__ import annotations
+
+import math
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from edgeward.reporting import svg
+from edgeward.reporting.comparison import rare_cases
+from edgeward.reporting.figures.common import WIDTH, Groups, Key, errors, note, number
+from edgeward.reporting.load import Candidate, Timing
+from edgeward.reporting.numbers import fixed, milliseconds, plural
+from edgeward.reporting.palette import LIGHT
+
+
+def pareto(points: list[tuple[float, float]]) -> list[int]:
+    """Return the indices of the points that no other beats, by ascending first coordinate.
+
+    Parameters
+    ----------
+    points : (cost, gain) pairs; less cost and more gain are better.
+    """
+    front: list[int] = []
+    best = -math.inf
+    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if points[i][1] > best:
+            front.append(i)
+            best = points[i][1]
+    return front
+
+
+def trade_off(groups: Groups, key: Key) -> str:
+    """Draw p50 latency (ms) against rare-class recall, a panel per data set and device."""
+    panels = [
+        (data, device, members)
+        for data, members in groups.items()
+        for device in dict.fromkeys(d for c in members for d in c.profiles) or [None]
+    ]
+    figure = Figure(figsize=(WIDTH * 0.82, 3.9 * len(panels)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axes, (data, device, members) in zip(grid, panels, strict=True):
+        _trade_off_panel(axes, data, device, members, key)
+    alt = "; ".join(_describe_trade_off(*panel) for panel in panels)
+    return svg.standalone(figure, f"Median latency against rare-class recall. {alt}.")
+
+
+def _measured(device: str | None, members: list[Candidate]) -> list[tuple[Candidate, Timing]]:
+    return [
+        (c, timing)
+        for c in members
+        if device and (timing := c.timing(device)) and timing.latency("p50").known
+        if c.metric("rare_recall").known
+    ]
+
+
+def _describe_trade_off(data: str, device: str | None, members: list[Candidate]) -> str:
+    points = ", ".join(
+        f"{c.model} {c.recipe} seed {c.seed} {milliseconds(t.latency('p50').estimate)} ms at recall "
+        f"{fixed(c.metric('rare_recall').estimate)}"
+        for c, t in _measured(device, members)
+    )
+    return f"{data} on {device}: {points}" if points else f"{data}: nothing measured"
+
+
+def _trade_off_panel(
+    axes: Axes, data: str, device: str | None, members: list[Candidate], key: Key
+) -> None:
+    points = _measured(device, members)
+    threads = {t.threads for _, t in points}
+    setting = f", {plural(next(iter(threads)) or 0, 'thread')}" if len(threads) == 1 else ""
+    n = rare_cases(members[0])
+    axes.set_title(
+        f"{data} on {device}{setting}; {n} test images of rare classes" if device else data
+    )
+    if not points:
+        note(axes, "No candidate has both a latency and a rare-class recall.")
+        return
+    for candidate, timing in points:
+        _point(axes, candidate, timing, key)
+    valid = [_position(c, t) for c, t in points if t.valid]
+    if len(valid) > 1:
+        front = [valid[i] for i in pareto(valid)]
+        axes.plot(*zip(*front, strict=True), ls=(0, (2, 2)), color=LIGHT["muted"], lw=1, zorder=1)
+    _latency_axis(axes, [_position(c, t)[0] for c, t in points])
+    axes.margins(x=0.1, y=0.14)
+    axes.set(xlabel="Latency per image, ms (marker: median with interval; tick: p90)",
+             ylabel="Rare-class recall")  # fmt: skip
+    _trade_off_legend(axes, [c for c, _ in points], [t.valid for _, t in points], key)
+
+
+def _position(candidate: Candidate, timing: Timing) -> tuple[float, float]:
+    recall = candidate.metric("rare_recall")
+    return number(timing.latency("p50").estimate), number(recall.estimate)
+
+
+def _point(axes: Axes, candidate: Candidate, timing: Timing, key: Key) -> None:
+    x, y = _position(candidate, timing)
+    tail = number(timing.latency("p90").estimate)
+    colour = key.colours[candidate.recipe]
+    axes.plot([x, tail], [y, y], color=colour, lw=0.9, alpha=0.55, zorder=2)
+    axes.plot([tail], [y], "|", color=colour, ms=6, alpha=0.7, zorder=2)
+    axes.errorbar(
+        [x], [y], errors(candidate.metric("rare_recall")), errors(timing.latency("p50")),
+        fmt=key.markers[candidate.model], color=colour, ms=7.5, elinewidth=1.2, capsize=2.5,
+        mfc=colour if timing.valid else LIGHT["surface"], mec=colour, mew=1.3, zorder=3,
+    )  # fmt: skip
+
+
+def _latency_axis(axes: Axes, values: list[float]) -> None:
+    if max(values) > 8 * min(values) > 0:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+
+
+def _trade_off_legend(axes: Axes, members: list[Candidate], valid: list[bool], key: Key) -> None:
+    def dot(label: str, marker: str, colour: str, fill: str) -> Line2D:
+        return Line2D([], [], ls="", marker=marker, color=colour, mfc=fill, mec=colour, label=label)
+
+    ink = LIGHT["muted"]
+    handles = [dot(m, key.markers[m], ink, ink) for m in dict.fromkeys(c.model for c in members)]
+    handles += [
+        Line2D([], [], lw=4, color=key.colours[recipe], label=recipe)
+        for recipe in dict.fromkeys(c.recipe for c in members)
+    ]
+    if not all(valid):
+        handles.append(dot("timing INVALID", "o", ink, LIGHT["surface"]))
+    if sum(valid) > 1:
+        handles.append(Line2D([], [], ls=(0, (2, 2)), lw=1, color=ink, label="Pareto front"))
+    axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)

@@ -1,0 +1,307 @@
+"""The page: it parses, needs nothing from outside, escapes, and shows the numbers of the files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from reporting_factory import SWEEP, Made, Spec, build, default_sweep, make
+
+from edgeward.core.io import read_json, write_json
+from edgeward.reporting import stage
+from edgeward.reporting.numbers import fixed, milliseconds
+
+VOID = {"meta", "link", "br", "hr", "img", "input", "col", "path", "use", "line", "circle"}
+REMOTE = re.compile(
+    r"""(?:src|href|action|data)\s*=\s*["']\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import"""
+)
+
+
+class Page(HTMLParser):
+    """Checks nesting and collects ids, links, texts and the rows of tables."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.stack: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.scripts = 0
+        self.tables: list[list[list[str]]] = []
+        self.cell: list[str] | None = None
+        self.images: list[dict[str, str | None]] = []
+        self.feed(text)
+        self.close()
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if named.get("id"):
+            self.ids.append(str(named["id"]))
+        if tag == "a":
+            self.links.append(str(named.get("href")))
+        self.scripts += tag == "script"
+        if tag == "svg" and named.get("role") == "img":
+            self.images.append(named)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.cell = []
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        if named.get("id"):
+            self.ids.append(str(named["id"]))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in VOID:
+            return
+        assert self.stack, f"</{tag}> closes nothing"
+        assert self.stack.pop() == tag
+        if tag in ("td", "th"):
+            assert self.cell is not None
+            self.tables[-1][-1].append(" ".join("".join(self.cell).split()))
+            self.cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self.cell is not None:
+            self.cell.append(data)
+
+
+@pytest.fixture(scope="module")
+def html(made: Made) -> str:
+    return (made.out / "index.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_the_page_is_well_formed_and_its_links_lead_somewhere(made: Made, page: Page) -> None:
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids
+        else:
+            assert (made.out / link).is_file()
+
+
+def test_nothing_comes_from_outside(html: str) -> None:
+    assert not REMOTE.search(html)
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def test_the_detector_of_remote_resources_works() -> None:
+    for text in ('<img src="https://a/b.png">', "<a href='//a'>", "url(http://a)", "@import 'x'"):
+        assert REMOTE.search(text)
+
+
+def test_every_figure_is_inline_labelled_and_follows_the_theme(html: str, page: Page) -> None:
+    assert len(page.images) == 4
+    for image in page.images:
+        assert len(str(image["aria-label"])) > 30
+    drawings = "".join(re.findall(r'<svg role="img".*?</svg>', html, re.DOTALL))
+    assert "var(--ink)" in drawings
+    assert set(re.findall(r"(?:fill|stroke): #[0-9a-f]+", drawings)) == set()
+
+
+def test_the_table_shows_the_numbers_of_the_files(made: Made, page: Page) -> None:
+    table = page.tables[0]
+    head, body = table[0], table[1:]
+    assert len(body) == len(made.entries)
+    for entry, cells in zip(made.entries, body, strict=True):
+        row = dict(zip(head, cells, strict=True))
+        safety = read_json(entry["paths"]["safety"])
+        verdict = read_json(entry["paths"]["verdict"])
+        profile = read_json(entry["paths"]["profile"]["host"])
+        latency = profile["settings"][0]["latency_ms"]
+        assert row["Model"] == entry["model"]
+        assert row["Recipe"] == entry["recipe"]
+        assert verdict["verdict"] in row["Verdict"]
+        for name, column in (("p50", "p50ms"), ("p90", "p90ms")):
+            record = latency[name]
+            assert row[column].startswith(
+                f"{milliseconds(record['estimate'])}[{milliseconds(record['low'])}, "
+                f"{milliseconds(record['high'])}]"
+            )
+        for name, column in (("auc_macro", "AUCmacro"), ("balanced_accuracy", "Balanced accuracy"),
+                             ("rare_recall", "Rare recall"), ("ece", "ECE")):  # fmt: skip
+            record = safety[name]
+            ends = f"[{fixed(record['low'])}, {fixed(record['high'])}]"
+            assert row[column] == fixed(record["estimate"]) + ends
+        if verdict["verdict"] != "reference":
+            delta = verdict["differences"]["rare_recall"]
+            assert row["Δ rare recallto reference"].startswith(
+                fixed(delta["estimate"], signed=True)
+            )
+        assert ("INVALID" in row["p50ms"]) == (profile["settings"][0]["verdict"] == "INVALID")
+
+
+def test_verdicts_are_told_by_symbol_and_word(html: str) -> None:
+    for symbol, word in (("✓", "pass"), ("✕", "fail"), ("?", "inconclusive"), ("◆", "reference")):
+        assert f"<i>{symbol}</i></span>{word}</span>" in html
+
+
+def test_confusion_and_data_card(made: Made, page: Page) -> None:
+    safety = read_json(made.entries[0]["paths"]["safety"])
+    heat = next(t for t in page.tables if t[0][0] == "truth")
+    shown = [[int(cell.replace(" ", "")) for cell in row[1:]] for row in heat[1:]]
+    assert shown == np.array(safety["confusion"]).tolist()
+    card = next(t for t in page.tables if t[0] == ["Class", "train", "val", "test"])
+    assert [row[0] for row in card[1:8]] == [
+        *safety["classes"][:5], *(f"★ {name}" for name in safety["classes"][5:])
+    ]  # fmt: skip
+    assert [int(row[3].replace(" ", "")) for row in card[1:8]] == [
+        e["n"] for e in safety["per_class"]
+    ]
+
+
+def test_csv_and_json_hold_the_same_rows(made: Made) -> None:
+    with (made.out / "comparison.csv").open(newline="") as handle:
+        table = list(csv.DictReader(handle))
+    content = json.loads((made.out / "comparison.json").read_text())
+    assert content["schema"] == "edgeward-comparison/1"
+    assert len(table) == len(content["rows"]) == len(made.entries)
+    for text, row in zip(table, content["rows"], strict=True):
+        assert list(text) == list(row)
+        for key, value in row.items():
+            if value is None:
+                assert text[key] == ""
+            else:
+                assert type(value)(text[key]) == value
+    first, second = content["rows"][:2]
+    assert second["speedup"] == pytest.approx(first["p50_ms"] / second["p50_ms"])
+    assert second["speedup_low"] == pytest.approx(first["p50_ms_low"] / second["p50_ms_high"])
+    assert first["speedup"] is None
+
+
+def test_figures_are_svg_with_text_and_without_date(made: Made) -> None:
+    for name in ("latency_vs_rare_recall", "reliability", "forest", "training"):
+        text = (made.out / "figures" / f"{name}.svg").read_text()
+        root = ET.fromstring(text)
+        assert root.tag.endswith("svg")
+        assert root.attrib["aria-label"]
+        assert "<text" in text
+        assert not re.search(r"dc:date|<metadata|\d{4}-\d\d-\d\dT", text)
+    forest = (made.out / "figures" / "forest.svg").read_text()
+    for name in ("★ df (n=", "★ vasc (n=", "nv (n="):
+        assert name in forest
+    ticks = re.findall(r">[+−]?(\d\.\d\d)<", forest)
+    assert 0.05 <= max(map(float, ticks)) < 1  # the axis spans differences, not counts
+
+
+def test_the_same_input_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
+    stage.run(SWEEP, made.entries, out=tmp_path)
+    files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(made.out) for p in made.out.rglob("*") if p.is_file())
+    assert len(files) == 1 + 2 + 4 + 2 * len(made.entries)
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (made.out / file).read_bytes(), file
+
+
+def test_metrics_count(made: Made) -> None:
+    assert made.metrics == {
+        "candidates": 6, "pass": 2, "inconclusive": 1, "fail": 1, "invalid_timings": 1
+    }  # fmt: skip
+
+
+def test_text_from_data_is_escaped_everywhere(tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script> & $\\frac{1}$ \"q\" |"
+    names = {"classes": ["a", evil, "c<b>"], "rare": [evil], "n": 400}
+    specs = [
+        Spec(**names),
+        Spec(recipe="ptq_int8", verdict="fail", leaks=[f"{evil} twice"], loss={evil: 0.5}, **names),
+    ]
+    entries = build(tmp_path / "in", specs)
+    for entry in entries:
+        verdict = read_json(entry["paths"]["verdict"])
+        write_json(entry["paths"]["verdict"], verdict | {"reasons": [evil]})
+        parity = read_json(entry["paths"]["parity"])
+        write_json(entry["paths"]["parity"], parity | {evil: evil})
+    stage.run({"name": evil, "description": evil}, entries, out=tmp_path / "out")
+    html = (tmp_path / "out" / "index.html").read_text()
+    page = Page(html)
+    assert page.scripts == 1  # ours
+    assert "<script>alert" not in html
+    assert "c<b>" not in html
+    for figure in (tmp_path / "out" / "figures").iterdir():
+        ET.fromstring(figure.read_text())
+    assert "frac" in (tmp_path / "out" / "figures" / "forest.svg").read_text()
+    for file in (tmp_path / "out" / "checklists").glob("*.md"):
+        assert "<script>" not in file.read_text()
+        json.loads(file.with_suffix(".json").read_text())
+
+
+def test_several_data_sets_seeds_and_devices(tmp_path: Path) -> None:
+    small = {"classes": ["a", "b", "c"], "rare": ["c"], "n": 300}
+    specs = [
+        Spec(seed=seed, recipe=recipe, verdict=verdict, **small)
+        for seed in (0, 1)
+        for recipe, verdict in (("fp32", "reference"), ("ptq_int8", "pass"))
+    ]
+    specs[3].valid = False
+    specs += [Spec(data="other", devices=("host", "phone"), **small)]
+    report = make(tmp_path, specs)
+    html = (report.out / "index.html").read_text()
+    page = Page(html)
+    assert len(page.ids) == len(set(page.ids))
+    assert len(page.images) == 8
+    rows = json.loads((report.out / "comparison.json").read_text())["rows"]
+    assert [(r["data"], r["seed"], r["device"]) for r in rows][-2:] == [
+        ("other", 0, "host"), ("other", 0, "phone")
+    ]  # fmt: skip
+    means = next(t for t in page.tables if t[0][2] == "Seeds")
+    ptq = dict(zip(means[0], means[2], strict=True))
+    recall = [r["rare_recall"] for r in rows if r["recipe"] == "ptq_int8"]
+    assert ptq["Seeds"] == "2"
+    assert ptq["Verdicts"] == "2 pass"
+    assert ptq["Rare recall"].startswith(fixed(sum(recall) / 2))
+    assert "n = 1" in ptq["p50ms"]  # the INVALID timing is left out
+
+
+def test_no_compressed_candidate(tmp_path: Path) -> None:
+    report = make(tmp_path, [Spec(n=400)])
+    html = (report.out / "index.html").read_text()
+    Page(html)
+    assert "no verdict: the page describes 1 reference model" in html
+    assert "A pass says" not in html
+    assert report.metrics["pass"] == 0
+    assert "No compressed candidate" in (report.out / "figures" / "forest.svg").read_text()
+
+
+def test_missing_reference_and_missing_optional_values(tmp_path: Path) -> None:
+    report = make(
+        tmp_path, [Spec(recipe="ptq_int8", verdict="pass", sparse=True, devices=(), n=400, rare=[])]
+    )
+    html = (report.out / "index.html").read_text()
+    Page(html)
+    assert "The one compressed candidate may replace its reference" in html
+    assert "Its reference is not in this sweep" in html
+    row = json.loads((report.out / "comparison.json").read_text())["rows"][0]
+    assert row["device"] is row["p50_ms"] is row["speedup"] is row["rare_recall"] is None
+    assert "Not profiled on any device" in html
+
+
+def test_old_checklists_go(tmp_path: Path) -> None:
+    specs = [Spec(n=300), Spec(n=300, recipe="ptq_int8", verdict="pass")]
+    entries = build(tmp_path / "in", specs)
+    stage.run(SWEEP, entries, out=tmp_path / "out")
+    stage.run(SWEEP, entries[:1], out=tmp_path / "out")
+    assert {p.stem for p in (tmp_path / "out" / "checklists").iterdir()} == {
+        "phantom-mobileone_s0-s0-fp32"
+    }
+
+
+def test_default_sweep_covers_every_verdict() -> None:
+    assert {s.verdict for s in default_sweep()} == {"reference", "pass", "fail", "inconclusive"}
