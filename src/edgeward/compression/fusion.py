@@ -11,7 +11,7 @@ from collections import Counter
 
 import torch
 from torch import nn
-from torch.fx import Node
+from torch.fx import Graph, Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from edgeward.compression.program import export_program
@@ -25,8 +25,8 @@ def fuse(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module, dict[str,
     """Return a copy of an eval-mode module without the norms and scales that a layer can absorb.
 
     A batch norm or a layer scale (``x * gamma``, one gamma per channel) goes into the convolution
-    or linear layer before it if it is that layer's only user and both are called once. Repeated
-    until nothing is left to fold, so that conv, norm and scale in a row become one.
+    or linear layer before it if it is that layer's only user and both are called once; conv, norm
+    and scale in a row become one.
 
     Parameters
     ----------
@@ -37,33 +37,31 @@ def fuse(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module, dict[str,
     The module, whose outputs equal the original's up to rounding, and how many of each were folded.
     """
     module = copy.deepcopy(module).eval()
+    graph = export_program(module, example).module().graph
+    calls = Counter(_owner(node) for node in graph.nodes if node.op == "call_function")
     folded: Counter[str] = Counter()
-    while True:
-        graph = export_program(module, example).module()
-        calls = Counter(_owner(node) for node in graph.graph.nodes if node.op == "call_function")
-        before = folded.total()
-        for node in graph.graph.nodes:
-            source = _source(node)
-            if source is None or len(source.users) != 1:
+    gone: set[Node] = set()
+    for node in graph.nodes:
+        source = _source(node, gone)
+        if source is None or calls[_owner(source)] != 1:
+            continue
+        layer_name, name = _owner(source), _owner(node)
+        layer, follower = module.get_submodule(layer_name), module.get_submodule(name)
+        if not isinstance(layer, nn.Conv2d | nn.Linear) or layer is follower:
+            continue
+        if _is_batch_norm(follower) and node.target is aten.batch_norm.default:
+            if _calls(graph, name, node.target) != 1:
                 continue
-            layer_name, name = _owner(source), _owner(node)
-            layer = module.get_submodule(layer_name)
-            if not isinstance(layer, nn.Conv2d | nn.Linear) or layer_name == name:
-                continue
-            if _layer_calls(graph.graph.nodes, layer_name) != 1:
-                continue
-            follower = module.get_submodule(name)
-            if isinstance(follower, nn.BatchNorm1d | nn.BatchNorm2d):
-                if follower.running_mean is None:
-                    continue
-                _fold_norm(module, layer_name, name)
-                folded["batch_norm"] += 1
-            elif _is_layer_scale(follower) and calls[name] <= 2:
-                _fold_scale(layer, follower.gamma)
-                _replace(module, name, nn.Identity())
-                folded["layer_scale"] += 1
-        if folded.total() == before:
-            return module, dict(folded)
+            _fold_norm(module, layer_name, name)
+            folded["batch_norm"] += 1
+        elif _is_layer_scale(follower) and _calls(graph, name, node.target) == 1:
+            _fold_scale(layer, follower.gamma)
+            _replace(module, name, nn.Identity())
+            folded["layer_scale"] += 1
+        else:
+            continue
+        gone.add(node)
+    return module, dict(folded)
 
 
 def _owner(node: Node) -> str:
@@ -71,31 +69,37 @@ def _owner(node: Node) -> str:
     return str(list(stack.values())[-1][0])
 
 
-def _source(node: Node) -> Node | None:
-    """Return the layer whose output `node` takes, looking through dropout; None if there is none."""
+def _calls(graph: Graph, name: str, target: object) -> int:
+    return sum(node.target is target and _owner(node) == name for node in graph.nodes)
+
+
+def _source(node: Node, gone: set[Node]) -> Node | None:
+    """Return the layer whose output `node` alone takes, looking through dropout and what is folded."""
     if node.target not in (aten.batch_norm.default, aten.mul.Tensor, aten.mul_.Tensor):
         return None
     source = node.args[0]
-    while isinstance(source, Node) and source.target in SKIPPED and len(source.users) == 1:
+    while isinstance(source, Node) and len(source.users) == 1:
+        if source.target in WEIGHTED:
+            # A weight computed in the forward pass (weight standardisation) cannot be folded into.
+            return source if source.args[1].op == "get_attr" else None
+        if source.target not in SKIPPED and source not in gone:
+            return None
         source = source.args[0]
-    if not isinstance(source, Node) or source.target not in WEIGHTED:
-        return None
-    # A weight that is computed in the forward pass (weight standardisation) cannot be folded into.
-    return source if source.args[1].op == "get_attr" else None
+    return None
 
 
-def _layer_calls(nodes: object, name: str) -> int:
-    return sum(n.target in WEIGHTED and _owner(n) == name for n in nodes)  # type: ignore[attr-defined]
+def _is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None
 
 
-def _is_layer_scale(follower: nn.Module) -> bool:
+def _is_layer_scale(module: nn.Module) -> bool:
     """Tell timm's LayerScale and LayerScale2d: one product with a parameter `gamma` per channel."""
-    gamma = getattr(follower, "gamma", None)
+    gamma = getattr(module, "gamma", None)
     return (
         isinstance(gamma, nn.Parameter)
         and gamma.dim() == 1
-        and list(follower.parameters()) == [gamma]
-        and type(follower).__name__.startswith("LayerScale")
+        and list(module.parameters()) == [gamma]
+        and type(module).__name__.startswith("LayerScale")
     )
 
 

@@ -6,6 +6,7 @@ sizes, so `load_program` looks into the archive first and takes only plain tenso
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import zipfile
@@ -70,8 +71,8 @@ def load_program(path: Path) -> ExportedProgram:
     except (zipfile.BadZipFile, json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{path} is not a readable program; compress again.") from error
     if QUANTIZED_OPS in graph:
-        # Registers the operators, on import.
-        import torch.ao.quantization.fx._decomposed
+        # Registers the operators.
+        importlib.import_module("torch.ao.quantization.fx._decomposed")
     return torch.export.load(path)
 
 

@@ -11,7 +11,6 @@ from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from edgeward.compression import backend
 from edgeward.training.finetune import finetune
-from edgeward.training.loss import logit_shift, train_counts
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate
@@ -26,8 +25,7 @@ def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> Graph
     The single-branch module is trained, never the train form: its batch norms would stand between
     convolution and quantizer and end in the graph. Training starts at exactly the ranges of
     `calibrated`; they follow the activations for `range_epochs` and rest afterwards. The range of a
-    weight is always that of the weight. The decision rule of the loss is kept in
-    ``meta["logit_shift"]``.
+    weight is always that of the weight.
     """
     module = candidate.module.requires_grad_(True)
     model = backend.prepare_qat(
@@ -55,8 +53,6 @@ def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> Graph
     with torch.no_grad():
         # The weights moved after their range was last taken.
         model(candidate.example)
-    counts = train_counts(candidate.data)
-    candidate.meta["logit_shift"] = logit_shift(step.finetune.loss, counts).tolist()
     candidate.record["history"] = history
     candidate.metrics.update(history[-1])
     return model
@@ -95,8 +91,9 @@ class RangeSchedule:
         self.moving = range_epochs > 0
 
     def start_epoch(self, epoch: int) -> None:
-        """Note the epoch that begins, counted from 0."""
+        """Let ranges move or rest in this epoch, counted from 0."""
         self.moving = epoch < self.range_epochs
+        self.train()
 
     def train(self) -> None:
         """Get ready for training steps."""
