@@ -6,16 +6,15 @@ import importlib
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgeward.core.errors import UserError, unknown
+from edgeward.core.errors import UserError
 from edgeward.core.io import sha256, write_json
 from edgeward.data.audit import Signatures, leakage
-from edgeward.data.config import DataConfig, PythonSource, RareByName
+from edgeward.data.card import NAMED, Read, facts
+from edgeward.data.config import DataConfig, PythonSource
 from edgeward.data.listing import Listing, Request
 from edgeward.data.sources import folder, ham10000, medmnist, phantom
 from edgeward.data.split import calibration_set, stratified_group_split
@@ -30,7 +29,6 @@ SOURCES = {
     "medmnist": medmnist.open_source,
     "folder": folder.open_source,
 }
-_NAMED = 20  # invalid images that an error names
 
 
 def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
@@ -49,18 +47,7 @@ def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
     return opener(Request(source.options, cfg.image_size, cfg.seed, data_root))
 
 
-@dataclass
-class _Read:
-    """What the one pass over the pixels leaves behind."""
-
-    rows: np.ndarray
-    seen: Signatures
-    sums: np.ndarray
-    squares: np.ndarray
-    invalid: list[tuple[str, str]]
-
-
-def _stream(listing: Listing, size: int, folder: Path) -> _Read:
+def _stream(listing: Listing, size: int, work: Path) -> Read:
     """Write all readable images (and masks) and take their sums and fingerprints, in one pass."""
     rows, sums, squares = [], [], []
     seen, invalid = Signatures(), list(listing.invalid)
@@ -68,7 +55,7 @@ def _stream(listing: Listing, size: int, folder: Path) -> _Read:
     said = time.monotonic()
     with ExitStack() as stack:
         images = stack.enter_context(
-            ArrayWriter(folder / "images.npy", (size, size, listing.channels))
+            ArrayWriter(work / "images.npy", (size, size, listing.channels))
         )
         for batch in listing.batches():
             invalid += [(listing.ids[row], reason) for row, reason in batch.invalid]
@@ -77,7 +64,7 @@ def _stream(listing: Listing, size: int, folder: Path) -> _Read:
             images.append(batch.images)
             if batch.masks is not None:
                 if masks is None:
-                    masks = stack.enter_context(ArrayWriter(folder / "masks.npy", (size, size)))
+                    masks = stack.enter_context(ArrayWriter(work / "masks.npy", (size, size)))
                 masks.append(batch.masks)
             rows.append(batch.rows)
             seen.add(batch.images)
@@ -92,14 +79,14 @@ def _stream(listing: Listing, size: int, folder: Path) -> _Read:
         raise UserError(
             f"no usable image in {listing.source}{_named(invalid)} Change data.source (config/data/)."
         )
-    return _Read(np.concatenate(rows), seen, np.concatenate(sums), np.concatenate(squares), invalid)
+    return Read(np.concatenate(rows), seen, np.concatenate(sums), np.concatenate(squares), invalid)
 
 
 def _named(invalid: list[tuple[str, str]]) -> str:
     if not invalid:
         return "."
-    lines = [f"  {name}: {reason}" for name, reason in invalid[:_NAMED]]
-    more = [f"  and {len(invalid) - _NAMED} more"] if len(invalid) > _NAMED else []
+    lines = [f"  {name}: {reason}" for name, reason in invalid[:NAMED]]
+    more = [f"  and {len(invalid) - NAMED} more"] if len(invalid) > NAMED else []
     return ":\n" + "\n".join([*lines, *more]) + "\n"
 
 
@@ -140,17 +127,6 @@ def _sides(cfg: DataConfig, listing: Listing, rows: np.ndarray, groups: list[str
     return splits
 
 
-def _rare(cfg: DataConfig, classes: list[str], prior: np.ndarray) -> tuple[list[str], str]:
-    """Return the rare classes and the rule, in words."""
-    if isinstance(cfg.rare, RareByName):
-        for name in cfg.rare.classes:
-            if name not in classes:
-                raise unknown("class", name, classes, "data.rare.classes (config/data/)")
-        return [c for c in classes if c in cfg.rare.classes], "named in the configuration"
-    rare = [c for c, share in zip(classes, prior, strict=True) if share < cfg.rare.below]
-    return rare, f"less than {cfg.rare.below:g} of train"
-
-
 def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, float]:
     """Prepare a data set.
 
@@ -174,8 +150,8 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
     log.info("%s: %d images, %d classes", cfg.name, len(listing.ids), len(listing.classes))
     if cfg.invalid == "refuse" and listing.invalid:
         _check_invalid(cfg, listing, listing.invalid)
-    with publishing(out) as folder:
-        read = _stream(listing, cfg.image_size, folder)
+    with publishing(out) as work:
+        read = _stream(listing, cfg.image_size, work)
         _check_invalid(cfg, listing, read.invalid)
         rows, labels = read.rows, listing.labels[read.rows]
         ids, groups = [listing.ids[i] for i in rows], [listing.groups[i] for i in rows]
@@ -185,19 +161,19 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         calibration = calibration_set(
             labels, train, cfg.calibration.n, cfg.calibration.min_per_class, cfg.seed
         )
-        np.save(folder / "labels.npy", labels, allow_pickle=False)
+        np.save(work / "labels.npy", labels, allow_pickle=False)
         names = [listing.classes[label] for label in labels]
         write_csv(
-            folder / "split.csv",
+            work / "split.csv",
             ("index", "id", "label", "class", "group", "split"),
             zip(range(len(ids)), ids, labels.tolist(), names, groups, splits, strict=True),
         )
-        write_csv(folder / "calibration.csv", ("index",), ([i] for i in calibration.tolist()))
-        card = _card(cfg, listing, read, labels, groups, splits)
+        write_csv(work / "calibration.csv", ("index",), ([i] for i in calibration.tolist()))
+        card = facts(cfg, listing, read, labels, groups, splits)
         card["leakage"] = leaks
         card["calibration"] = {"n": len(calibration)}
-        card["hashes"] = {p.name: sha256(p) for p in sorted(folder.iterdir())}
-        write_json(folder / "card.json", card)
+        card["hashes"] = {p.name: sha256(p) for p in sorted(work.iterdir())}
+        write_json(work / "card.json", card)
     seconds = time.perf_counter() - started
     metrics = {f"n_{split}": float(np.sum(splits == split)) for split in SPLITS}
     metrics |= {f"leak_{k}": float(v) for k, v in leaks.items() if k != "findings"}
@@ -210,48 +186,3 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
     }
     log.info("%s: %d images in %.1f s", cfg.name, len(ids), seconds)
     return metrics
-
-
-def _card(
-    cfg: DataConfig,
-    listing: Listing,
-    read: _Read,
-    labels: np.ndarray,
-    groups: list[str],
-    splits: np.ndarray,
-) -> dict[str, Any]:
-    """Collect the facts of the data that follow from labels, splits and sums."""
-    classes, train = listing.classes, splits == "train"
-    prior = np.bincount(labels[train], minlength=len(classes)) / train.sum()
-    rare, rule = _rare(cfg, classes, prior)
-    pixels = int(train.sum()) * cfg.image_size**2
-    mean = read.sums[train].sum(0) / pixels
-    variance = read.squares[train].sum(0) / pixels - mean**2
-    counts = {
-        split: dict(
-            zip(classes, np.bincount(labels[splits == split], minlength=len(classes)), strict=True)
-        )
-        for split in SPLITS
-    }
-    of_group = np.array(groups)
-    return {
-        "name": cfg.name,
-        "task": "classification",
-        "source": listing.source,
-        "licence": listing.licence,
-        "citation": listing.citation,
-        "classes": classes,
-        "rare_classes": rare,
-        "rare_rule": rule,
-        "n_images": len(labels),
-        "image_shape": [cfg.image_size, cfg.image_size, listing.channels],
-        "input_range": [0, 255],
-        "counts": counts,
-        "groups": {split: len(set(of_group[splits == split])) for split in SPLITS},
-        "train_prior": prior,
-        "channel_mean": mean / 255,
-        "channel_std": np.sqrt(np.maximum(variance, 0)) / 255,
-        "seed": cfg.seed,
-        "invalid": {"n": len(read.invalid), "first": [list(i) for i in read.invalid[:_NAMED]]},
-        **listing.notes,
-    }

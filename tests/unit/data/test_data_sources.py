@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.util
 import io
+import runpy
 import threading
 import zipfile
 from collections import Counter
@@ -228,7 +230,7 @@ def test_missing_masks_can_be_done_without(tmp_path: Path) -> None:
 
 
 def test_faults_of_ham10000_are_named(tmp_path: Path) -> None:
-    folder = ham(tmp_path, zipped=False)
+    folder = ham(tmp_path, zipped=False, n=84)
     part = folder / "HAM10000_images_part_1"
     (part / "ISIC_0.jpg").write_bytes(picture(0)[:900])
     (part / "ISIC_1.jpg").write_bytes(picture(0, (20, 20)))
@@ -238,10 +240,8 @@ def test_faults_of_ham10000_are_named(tmp_path: Path) -> None:
     (masks / "ISIC_3_segmentation.png").unlink()
     (masks / "ISIC_4_segmentation.png").write_bytes(mask((64, 80)))
     metadata = folder / "HAM10000_metadata.csv"
-    text = (
-        metadata.read_text().replace("ISIC_5,akiec", "ISIC_5,").replace("ISIC_6,bkl", "ISIC_6,xx")
-    )
-    metadata.write_text(text.replace("ISIC_5,bcc", "ISIC_5,"))
+    text = metadata.read_text().replace("ISIC_5,bcc", "ISIC_5,")
+    metadata.write_text(text.replace("ISIC_6,bkl", "ISIC_6,xx"))
     with pytest.raises(UserError, match="ISIC_stray: unlabelled: not in the metadata"):
         stage.run(config("ham10000", **SMALL), out=tmp_path / "out", data_root=tmp_path)
     metrics = stage.run(
@@ -272,7 +272,7 @@ def test_published_ham10000_is_listed_whole_and_split_by_lesion(shared_data: Pat
     splits = stratified_group_split(listing.labels, numbers, shares, cfg.seed, listing.classes)
     for split, share in zip(SPLITS, shares, strict=True):
         own = np.bincount(listing.labels[splits == split], minlength=7)
-        np.testing.assert_allclose(own, share * np.bincount(listing.labels), atol=1.01)
+        np.testing.assert_allclose(own, share * np.bincount(listing.labels), atol=2)
         per_lesion = (splits == split).sum() / len(set(numbers[splits == split]))
         assert per_lesion == pytest.approx(10015 / 7470, rel=0.05)
     for side in ("train", "val"):
@@ -346,11 +346,13 @@ def server(tmp_path: Path) -> Iterator[str]:
         httpd.shutdown()
 
 
-def test_catalogue_is_medmnists_own() -> None:
-    import importlib
-
-    info = importlib.import_module("medmnist.info")
-    assert medmnist.catalogue() == info.INFO
+def test_catalogue_is_medmnists_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # info.py makes a folder in the home
+    spec = importlib.util.find_spec("medmnist")
+    assert spec is not None
+    assert spec.origin is not None
+    own = runpy.run_path(str(Path(spec.origin).with_name("info.py")))["INFO"]
+    assert medmnist.catalogue() == own
 
 
 def test_a_download_is_used_only_with_the_right_md5(

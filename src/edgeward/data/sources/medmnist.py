@@ -6,11 +6,11 @@ import ast
 import hashlib
 import importlib.util
 import logging
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,7 +65,7 @@ def _download(url: str, to: Path, md5: str) -> None:
                     f"{url} has MD5 {found}, the medmnist package says {md5}: damaged or changed "
                     "on the way, not used. Try again."
                 )
-    except (urllib.error.URLError, TimeoutError, ConnectionError, OSError) as error:
+    except (OSError, HTTPException) as error:
         raise UserError(
             f"{url} could not be fetched to {to} ({error}). Download it by hand and put it there."
         ) from error
