@@ -1,0 +1,216 @@
+"""The stage on files: a real ONNX model in onnxruntime over prepared data."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from pydantic import ValidationError
+from safety_cases import config
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import digest, read_json
+from edgeward.data.store import Prepared, open_prepared, to_input
+from edgeward.safety import stage
+
+CFG = config(resamples=200, batch_size=7)
+SHIFT = [0.2, -0.1, 0.4]
+
+
+def write_model(
+    path: Path, prepared: Prepared, matrix: np.ndarray, bias: np.ndarray, **metadata: object
+) -> Path:
+    """Write an ONNX model: mean colour (0-255) times a matrix (3, c), plus a bias."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "matrix", "bias"], ["logits"]),
+    ]
+    size = prepared.images.shape[1]
+    graph = helper.make_graph(
+        nodes, "colour",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, size, size])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", matrix.shape[1]])],
+        [
+            numpy_helper.from_array(matrix.astype(np.float32), "matrix"),
+            numpy_helper.from_array(bias.astype(np.float32), "bias"),
+        ],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    facts = {
+        "classes": prepared.classes, "data": "small",
+        "data_sha256": digest(prepared.card["hashes"]),
+        "image_size": [size, size], "logit_shift": SHIFT,
+    } | metadata  # fmt: skip
+    helper.set_model_props(model, {k: json.dumps(v) for k, v in facts.items()})
+    onnx.save(model, path)
+    return path
+
+
+MATRIX, BIAS = 0.05 * np.eye(3), np.array([0.5, 0.0, -0.5])
+
+
+@pytest.fixture(scope="module")
+def chain(small_prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference and a compressed model, both assessed; returns their folder."""
+    root = tmp_path_factory.mktemp("chain")
+    write_model(root / "fp32.onnx", small_prepared, MATRIX, BIAS)
+    write_model(root / "int8.onnx", small_prepared, 1.02 * MATRIX, BIAS)
+    for name, reference in (("fp32", None), ("int8", root / "fp32")):
+        metrics = stage.run(
+            CFG, model=root / f"{name}.onnx", prepared=small_prepared.root, out=root / name,
+            reference=reference, threads=1,
+        )  # fmt: skip
+        (root / f"{name}.metrics").write_text(json.dumps(metrics))
+    return root
+
+
+def _run(
+    root: Path, prepared: Path, model: str = "fp32.onnx", reference: str | None = None
+) -> None:
+    stage.run(
+        CFG, model=root / model, prepared=prepared, out=root / "again",
+        reference=root / reference if reference else None, threads=1,
+    )  # fmt: skip
+
+
+def test_logits_are_those_of_the_split_in_order(chain: Path, small_prepared: Prepared) -> None:
+    for name, split in (("logits.npy", "test"), ("val_logits.npy", "val")):
+        logits = np.load(chain / "fp32" / name)
+        images = to_input(small_prepared.images[small_prepared.indices(split)])
+        assert logits.dtype == np.float32
+        assert logits == pytest.approx(images.mean(axis=(2, 3)) @ MATRIX + BIAS, abs=1e-3)
+
+
+def test_results_hold_what_the_contract_says(chain: Path, small_prepared: Prepared) -> None:
+    safety, verdict = read_json(chain / "int8/safety.json"), read_json(chain / "int8/verdict.json")
+    rows = small_prepared.indices("test")
+    groups = len(np.unique(small_prepared.groups[rows]))
+    assert safety["n"] == {
+        "test": len(rows), "val": len(small_prepared.indices("val")), "groups": groups,
+    }  # fmt: skip
+    assert safety["confidence_level"] == 0.95
+    assert [row["class"] for row in safety["per_class"]] == small_prepared.classes
+    for name in stage.SCALARS:
+        assert {"estimate", "low", "high"} <= set(safety[name])
+        assert {"estimate", "low", "high"} <= set(verdict["differences"][name])
+    for part in ("confidence", "accuracy", "low", "high", "count"):
+        assert len(safety["reliability"][part]) == len(safety["reliability"]["count"])
+    assert verdict["reference"] == "fp32"
+    assert verdict["verdict"] == "inconclusive"
+    assert {row["metric"] for row in verdict["endpoints"]} == {
+        "recall_rare", "balanced_accuracy", "auc_macro", "ece",
+    }  # fmt: skip
+    for row in verdict["endpoints"]:
+        assert set(row) == {
+            "name", "metric", "class", "margin", "direction", "reference", "compressed", "difference",
+            "n", "n_groups", "outcome", "reason", "cases_needed",
+        }  # fmt: skip
+    assert verdict["bootstrap"]["resamples"] == 200
+    assert read_json(chain / "fp32/verdict.json")["verdict"] == "reference"
+
+
+def test_metrics_are_flat_finite_numbers(chain: Path) -> None:
+    reference, compressed = (
+        json.loads((chain / f"{name}.metrics").read_text()) for name in ("fp32", "int8")
+    )
+    assert all(isinstance(v, float) and np.isfinite(v) for v in compressed.values())
+    assert {"auc_macro", "rare_recall", "recall_rare", "ece", "temperature"} <= set(reference)
+    assert set(reference) < set(compressed)
+    assert compressed["delta_auc_macro"] == pytest.approx(
+        compressed["auc_macro"] - reference["auc_macro"]
+    )
+
+
+def test_a_second_run_gives_the_same_bytes(chain: Path, small_prepared: Prepared) -> None:
+    _run(chain, small_prepared.root, "int8.onnx", "fp32")
+    for name in ("logits.npy", "val_logits.npy", "safety.json", "verdict.json"):
+        assert (chain / "again" / name).read_bytes() == (chain / "int8" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("classes", ["a", "b", "c"]), ("data", "other"), ("data_sha256", "f" * 64),
+        ("image_size", [64, 64]), ("logit_shift", [0.0, 1.0]),
+    ],
+)  # fmt: skip
+def test_a_model_of_other_data_is_refused(
+    tmp_path: Path, small_prepared: Prepared, key: str, value: object
+) -> None:
+    write_model(tmp_path / "fp32.onnx", small_prepared, MATRIX, BIAS, **{key: value})
+    with pytest.raises(UserError, match=key):
+        _run(tmp_path, small_prepared.root)
+    assert not (tmp_path / "again").exists()
+
+
+def test_a_model_without_metadata_or_that_is_none_is_refused(
+    tmp_path: Path, small_prepared: Prepared
+) -> None:
+    model = onnx.load(write_model(tmp_path / "x.onnx", small_prepared, MATRIX, BIAS))
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    with pytest.raises(UserError, match="lacks the metadata classes"):
+        _run(tmp_path, small_prepared.root, "bare.onnx")
+    (tmp_path / "junk.onnx").write_bytes(b"no model")
+    with pytest.raises(UserError, match="cannot open"):
+        _run(tmp_path, small_prepared.root, "junk.onnx")
+    with pytest.raises(UserError, match="is missing"):
+        _run(tmp_path, small_prepared.root, "none.onnx")
+
+
+def test_nan_logits_are_refused(tmp_path: Path, small_prepared: Prepared) -> None:
+    write_model(tmp_path / "fp32.onnx", small_prepared, MATRIX, np.array([0.0, np.nan, 0.0]))
+    with pytest.raises(UserError, match="NaN or infinite"):
+        _run(tmp_path, small_prepared.root)
+
+
+def test_a_reference_of_another_test_set_is_refused(
+    chain: Path, tmp_path: Path, small_prepared: Prepared
+) -> None:
+    shutil.copytree(chain / "fp32", tmp_path / "fp32")
+    shutil.copy(chain / "int8.onnx", tmp_path)
+    facts = read_json(tmp_path / "fp32/safety.json")
+    (tmp_path / "fp32/safety.json").write_text(json.dumps(facts | {"test_sha256": "0" * 64}))
+    with pytest.raises(UserError, match="another test set"):
+        _run(tmp_path, small_prepared.root, "int8.onnx", "fp32")
+    (tmp_path / "fp32/logits.npy").unlink()
+    with pytest.raises(UserError, match=r"logits.npy is missing; assess the reference fp32"):
+        _run(tmp_path, small_prepared.root, "int8.onnx", "fp32")
+
+
+def test_an_empty_validation_split_is_refused(
+    chain: Path, tmp_path: Path, small_prepared: Prepared
+) -> None:
+    shutil.copytree(small_prepared.root, tmp_path / "prepared")
+    split = tmp_path / "prepared/split.csv"
+    split.write_text(split.read_text().replace(",val", ",train"))
+    data = open_prepared(tmp_path / "prepared")
+    write_model(tmp_path / "fp32.onnx", data, MATRIX, BIAS)
+    with pytest.raises(UserError, match="'val' is empty"):
+        _run(tmp_path, data.root)
+
+
+def test_a_misspelt_or_senseless_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match="resample"):
+        config(resample=5)
+    with pytest.raises(ValidationError, match="confidence_level"):
+        config(confidence_level=95)
+
+
+def test_the_stage_imports_no_heavy_library() -> None:
+    """Start-up is part of every job: none of these costs under a second."""
+    code = (
+        "import sys, edgeward.safety.stage;"
+        "print([m for m in ('torch', 'sklearn', 'scipy.stats', 'mlflow', 'pandas', 'matplotlib') "
+        "if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
