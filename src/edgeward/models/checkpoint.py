@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +60,7 @@ def load_checkpoint(path: Path) -> tuple[Deployable, dict[str, Any]]:
         If the file is not a checkpoint of this format, or does not fit the network it names.
     """
     path = Path(path)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist: run the train stage first.") from error
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{path} is not a readable checkpoint; delete it and train again."
-        ) from error
+    content = read_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not an edgeward checkpoint of format {FORMAT}; train again.")
     meta = content["meta"]
@@ -86,3 +78,21 @@ def load_checkpoint(path: Path) -> tuple[Deployable, dict[str, Any]]:
             f"{path} holds other weights than '{meta['model']['architecture']}' has; train again."
         ) from error
     return deployable.eval(), meta
+
+
+def read_tensors(path: Path) -> Any:
+    """Read what `torch.save` wrote, without executing anything that it may hold.
+
+    Raises
+    ------
+    UserError
+        If the file does not exist, is cut off, or holds more than tensors and plain values.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: run the stage that writes it first.") from error
+    except Exception as error:  # garbage makes the unpickler raise whatever it stumbles over
+        raise UserError(
+            f"{path} is not a readable checkpoint ({type(error).__name__}); delete it and run again."
+        ) from error

@@ -7,7 +7,6 @@ program has no train() and eval() of its own, and importing Lightning costs seco
 from __future__ import annotations
 
 import logging
-import pickle
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import nn
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
+from edgeward.models.checkpoint import read_tensors
 from edgeward.training.augment import augment
 from edgeward.training.batches import epoch_batches, read, split_batches, stream, to_float
 from edgeward.training.config import FinetuneConfig
@@ -194,10 +194,7 @@ def _restore(
     """Load the state of the last whole epoch, if there is one; return the history so far."""
     if not path.is_file():
         return []
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is not readable; delete it to start again.") from error
+    state = read_tensors(path)
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])

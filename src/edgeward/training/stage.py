@@ -14,7 +14,7 @@ import torch
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared, open_prepared
-from edgeward.models.checkpoint import save_checkpoint
+from edgeward.models.checkpoint import read_tensors, save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
@@ -141,7 +141,7 @@ def _fit(
     """Train, or go on training, until `progress` says that it is finished."""
     resume = work / LAST if (work / LAST).is_file() else None
     if resume is not None:
-        saved = torch.load(resume, map_location="cpu", weights_only=True)
+        saved = read_tensors(resume)
         progress.load_state_dict(saved["callbacks"][progress.state_key])
         logger.info("resuming after epoch %d of %d", len(progress.history), train.epochs)
         if finished(progress.history, train.epochs, train.early_stop_patience):
@@ -153,7 +153,6 @@ def _fit(
         devices=1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         max_epochs=train.epochs,
-        gradient_clip_val=train.grad_clip,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         deterministic="warn" if device.type == "cuda" else None,

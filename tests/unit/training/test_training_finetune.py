@@ -1,0 +1,164 @@
+"""Fine-tuning: improves, resumes exactly, refuses a loss of another shift, needs no Lightning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from edgeward.core.errors import UserError
+from edgeward.models import Deployable, build
+from edgeward.models.config import ModelConfig
+from edgeward.training.config import FinetuneConfig, TrainConfig
+from edgeward.training.finetune import finetune
+
+CONFIG = Path(__file__).parents[3] / "config"
+
+
+def config(**changes: Any) -> FinetuneConfig:
+    values = yaml.safe_load((CONFIG / "train" / "default.yaml").read_text())
+    values = {key: values[key] for key in FinetuneConfig.model_fields}
+    return FinetuneConfig(**{**values, "epochs": 4, "batch_size": 16, "lr": 0.01, **changes})
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    cfg = ModelConfig(
+        name="tiny",
+        builder="edgeward",
+        architecture="dscnn",
+        drop_rate=0.2,
+        options={"width": 16, "blocks": 2},
+    )
+    net = build(cfg, num_classes=3, in_chans=3, image_size=(32, 32))
+    return Deployable(net, [0.5, 0.5, 0.5], [0.2, 0.2, 0.2])
+
+
+@pytest.fixture
+def tune(small_prepared, tmp_path):
+    counts = np.bincount(small_prepared.labels[small_prepared.indices("train")])
+    meta = {"logit_shift": np.log(counts / counts.sum()).tolist()}
+
+    def call(model: nn.Module, work: str = "work", **changes: Any) -> list[dict[str, float]]:
+        (tmp_path / work).mkdir(exist_ok=True)
+        arguments: dict[str, Any] = {
+            "cfg": config(),
+            "meta": meta,
+            "set_train": lambda m: m.train(),
+            "set_eval": lambda m: m.eval(),
+        }
+        return finetune(
+            model, small_prepared, seed=1, work=tmp_path / work, threads=1, **arguments | changes
+        )
+
+    return call
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_it_learns_and_reports_every_epoch(tune):
+    model, seen, hooks = network(), [], []
+    history = tune(model, live=lambda e, m: seen.append((e, m)), on_epoch_start=hooks.append)
+    assert hooks == [0, 1, 2, 3]
+    assert [e for e, _ in seen] == [1, 2, 3, 4] == [row["epoch"] for row in history]
+    assert history[-1]["train_loss"] < history[0]["train_loss"] / 2
+    assert history[-1]["val_auc"] > 0.9
+    assert not model.training
+
+
+def test_interrupted_it_resumes_to_the_same_weights(tune):
+    whole, halved, again = network(), network(), network()
+    expected = tune(whole, "a")
+
+    def interrupt(epoch: int, metrics: dict[str, float]) -> None:
+        if epoch == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        tune(halved, "b", live=interrupt)
+    hooks: list[int] = []
+    history = tune(again, "b", on_epoch_start=hooks.append)
+    assert hooks == [2, 3]
+    state = whole.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in again.state_dict().items())
+    assert [row["val_loss"] for row in history] == [row["val_loss"] for row in expected]
+
+
+def test_modes_are_set_by_the_caller_alone(tune):
+    """A module without train() and eval(), as exported programs are."""
+
+    class Exported(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def train(self, mode: bool = True) -> nn.Module:
+            raise NotImplementedError
+
+        def eval(self) -> nn.Module:
+            raise NotImplementedError
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+    modes: list[str] = []
+    tune(
+        Exported(),
+        cfg=config(epochs=2),
+        set_train=lambda m: modes.append("train"),
+        set_eval=lambda m: modes.append("eval"),
+    )
+    assert modes == ["train", "eval", "train", "eval", "eval"]
+
+
+def test_loss_with_another_shift_is_refused(tune):
+    values = config().loss.model_dump()
+    other = config(loss={**values, "name": "cross_entropy"})
+    with pytest.raises(UserError, match=r"another shift"):
+        tune(network(), cfg=other)
+
+
+def test_own_loss_replaces_the_configured_one(tune):
+    calls: list[int] = []
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(labels))
+        return nn.functional.cross_entropy(logits, labels)
+
+    tune(network(), cfg=config(epochs=1), loss=loss)
+    assert len(calls) > 3
+    assert set(calls) == {16}
+
+
+def test_divergence_and_a_broken_state_are_clear_errors(tune, tmp_path):
+    with pytest.raises(UserError, match="diverged"):
+        tune(network(), cfg=config(lr=1e18, grad_clip=1e18, warmup_fraction=0.0))
+    (tmp_path / "work" / "finetune.pt").write_bytes(b"half a file")
+    with pytest.raises(UserError, match=r"finetune\.pt is not a readable"):
+        tune(network())
+
+
+def test_neither_lightning_nor_timm_is_imported():
+    code = (
+        "import edgeward.training.finetune, sys; "
+        "assert not {'pytorch_lightning', 'timm', 'torchvision'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_configs_are_read_without_torch():
+    code = "import edgeward.training.config, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_train_config_is_a_finetune_config_with_more():
+    assert set(FinetuneConfig.model_fields) < set(TrainConfig.model_fields)

@@ -1,0 +1,238 @@
+"""The train stage as a whole: outputs, learning, and a real kill -9 in the middle."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from edgeward.core.errors import UserError
+from edgeward.data.store import Prepared, open_prepared
+from edgeward.models.checkpoint import load_checkpoint
+from edgeward.models.config import ModelConfig
+from edgeward.training.config import TrainConfig
+from edgeward.training.history import COLUMNS
+from edgeward.training.metrics import validation_metrics
+from edgeward.training.stage import run
+
+CONFIG = Path(__file__).parents[3] / "config"
+MODEL = {
+    "name": "tiny",
+    "builder": "edgeward",
+    "architecture": "dscnn",
+    "drop_rate": 0.2,  # so that the resume must restore the dropout's random numbers
+    "options": {"width": 16, "blocks": 2},
+}
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    base = yaml.safe_load((CONFIG / "train" / "default.yaml").read_text())
+    small = {"epochs": 4, "batch_size": 16, "precision": "fp32", "accelerator": "cpu"}
+    return {**base, **small, "lr": 0.01, "ema_decay": 0.8, **changes}
+
+
+def train(data: Prepared, root: Path, live: Any = None, **changes: Any) -> dict[str, float]:
+    work = root / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    return run(
+        ModelConfig(**MODEL),
+        TrainConfig(**settings(**changes)),
+        seed=3,
+        prepared=data.root,
+        out=root / "out",
+        work=work,
+        threads=1,
+        live=live,
+    )
+
+
+@pytest.fixture(scope="module")
+def reference(small_prepared, tmp_path_factory) -> tuple[Path, dict[str, float], list[Any]]:
+    root = tmp_path_factory.mktemp("reference")
+    calls: list[Any] = []
+    metrics = train(small_prepared, root, lambda *call: calls.append(call))
+    return root, metrics, calls
+
+
+def test_stage_learns_and_writes_what_it_says(reference, small_prepared):
+    root, metrics, calls = reference
+    net, meta = load_checkpoint(root / "out" / "model.pt")
+    val = small_prepared.indices("val")
+    images = torch.from_numpy(small_prepared.images[val]).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        logits = net(images).numpy()
+    shift = np.array(meta["logit_shift"])
+    again = validation_metrics(logits, small_prepared.labels[val], shift, rare=[2])
+    for name, value in again.items():
+        assert metrics[name] == pytest.approx(value, abs=1e-4)
+    assert metrics["val_auc"] > 0.9
+    assert metrics["epochs"] == 4
+    assert metrics["parameters"] == sum(p.numel() for p in net.parameters())
+    prior = np.array(small_prepared.card["train_prior"])
+    np.testing.assert_allclose(shift, np.log(prior), rtol=1e-6)
+    assert meta["classes"] == small_prepared.classes
+    assert (meta["data"], meta["seed"], meta["image_size"]) == ("small", 3, [32, 32])
+    rows = list(csv.DictReader((root / "out" / "history.csv").open()))
+    assert tuple(rows[0]) == COLUMNS
+    assert [float(row["epoch"]) for row in rows] == [1, 2, 3, 4]
+    assert [epoch for epoch, _ in calls] == [1, 2, 3, 4]
+    assert calls[-1][1]["val_auc"] == pytest.approx(float(rows[-1]["val_auc"]))
+    assert max(float(row["val_balanced_accuracy"]) for row in rows) == pytest.approx(
+        metrics["val_balanced_accuracy"]
+    )
+
+
+def test_nothing_of_lightning_is_left_behind(reference, tmp_path, monkeypatch, small_prepared):
+    root, _, _ = reference
+    assert sorted(p.name for p in (root / "out").iterdir()) == ["history.csv", "model.pt"]
+    assert list((root / "work").iterdir()) == []
+    monkeypatch.chdir(tmp_path)
+    train(small_prepared, tmp_path / "run", epochs=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+CHILD = """
+import json, sys, time
+from pathlib import Path
+from edgeward.models.config import ModelConfig
+from edgeward.training.config import TrainConfig
+from edgeward.training.stage import run
+model, train, prepared, root = json.loads(sys.argv[1])
+root = Path(root)
+def live(epoch, metrics):
+    if epoch == 2:
+        (root / "second").touch()
+        time.sleep(600)
+run(ModelConfig(**model), TrainConfig(**train), seed=3, prepared=Path(prepared), out=root / "out",
+    work=root / "work", threads=1, live=live)
+"""
+
+
+def test_killed_and_run_again_ends_with_the_same_bytes(reference, small_prepared, tmp_path):
+    (tmp_path / "work").mkdir()
+    arguments = json.dumps([MODEL, settings(), str(small_prepared.root), str(tmp_path)])
+    child = subprocess.Popen([sys.executable, "-c", CHILD, arguments])
+    try:
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "second").exists():
+            assert child.poll() is None, "the child ended before its second epoch"
+            assert time.monotonic() < deadline, "the child did not reach its second epoch"
+            time.sleep(0.05)
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+    assert not (tmp_path / "out" / "model.pt").exists()
+    seen: list[int] = []
+    metrics = train(small_prepared, tmp_path, lambda epoch, _: seen.append(epoch))
+    assert seen == [3, 4]
+    root, expected, _ = reference
+    model = (tmp_path / "out" / "model.pt").read_bytes()
+    assert model == (root / "out" / "model.pt").read_bytes()
+    timing = {"images_per_second", "train_s"}
+    assert {k: v for k, v in metrics.items() if k not in timing} == {
+        k: v for k, v in expected.items() if k not in timing
+    }
+
+
+def test_killed_after_the_last_epoch_only_writes(reference, small_prepared, tmp_path):
+    def interrupt(epoch: int, metrics: dict[str, float]) -> None:
+        if epoch == 4:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        train(small_prepared, tmp_path, interrupt)
+    seen: list[int] = []
+    train(small_prepared, tmp_path, lambda epoch, _: seen.append(epoch))
+    assert seen == []
+    root, _, _ = reference
+    model = (tmp_path / "out" / "model.pt").read_bytes()
+    assert model == (root / "out" / "model.pt").read_bytes()
+
+
+def test_early_stop_ends_and_ships_the_best_epoch(small_prepared, tmp_path):
+    metrics = train(small_prepared, tmp_path, epochs=30, early_stop_patience=2)
+    rows = list(csv.DictReader((tmp_path / "out" / "history.csv").open()))
+    scores = [float(row["val_balanced_accuracy"]) for row in rows]
+    assert metrics["epochs"] == len(rows) < 30
+    assert metrics["epoch"] == int(np.argmax(scores)) + 1 == len(rows) - 2
+
+
+def test_last_epoch_ships_when_asked(small_prepared, tmp_path):
+    metrics = train(small_prepared, tmp_path, select="last", early_stop_patience=100)
+    assert metrics["epoch"] == metrics["epochs"] == 4
+
+
+def test_divergence_is_one_clear_error(small_prepared, tmp_path):
+    wild = {"lr": 1e18, "grad_clip": 1e18, "warmup_fraction": 0.0}
+    with pytest.raises(UserError, match=r"diverged.*Lower 'lr'"):
+        train(small_prepared, tmp_path, **wild)
+    assert not (tmp_path / "out").exists()
+
+
+def test_precision_is_measured_once_and_kept(small_prepared, tmp_path):
+    train(small_prepared, tmp_path, precision="auto", epochs=1)
+    memory = tmp_path / "work" / "precision.json"
+    choice = json.loads(memory.read_text())
+    assert set(choice["seconds_per_step"]) == {"fp32", "bf16"}
+    memory.write_text(json.dumps({"precision": "bf16"}))
+    assert train(small_prepared, tmp_path, precision="auto", epochs=1)["bf16"] == 1.0
+
+
+def test_gpu_that_is_not_there_is_named(small_prepared, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match=r"train\.accelerator"):
+        train(small_prepared, tmp_path, accelerator="cuda")
+
+
+@pytest.mark.parametrize("path", sorted((CONFIG / "train").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_config_is_valid_and_runs(path, small_prepared, tmp_path):
+    values = yaml.safe_load(path.read_text())
+    TrainConfig(**values)
+    metrics = train(small_prepared, tmp_path, **{**values, "epochs": 1, "batch_size": 16})
+    assert np.isfinite(metrics["val_loss"])
+
+
+def test_real_images_are_told_apart(shared_data, tmp_path):
+    """A short run on the real chest X-rays of PneumoniaMNIST: grey, 28 pixels, two classes."""
+    source = np.load(shared_data / "medmnist" / "pneumoniamnist.npz", allow_pickle=False)
+    data = write_prepared(tmp_path / "data", source)
+    metrics = train(data, tmp_path, epochs=2, batch_size=32)
+    assert metrics["val_auc"] > 0.9
+
+
+def write_prepared(root: Path, source: Any) -> Prepared:
+    """Write the first images of an official MedMNIST file as prepared data."""
+    root.mkdir()
+    parts = [(s, min(1500, len(source[f"{s}_labels"]))) for s in ("train", "val", "test")]
+    images = np.concatenate([source[f"{s}_images"][:n] for s, n in parts])[..., None]
+    labels = np.concatenate([source[f"{s}_labels"][:n, 0] for s, n in parts]).astype(np.int64)
+    splits = [s for s, n in parts for _ in range(n)]
+    np.save(root / "images.npy", images)
+    np.save(root / "labels.npy", labels)
+    with (root / "split.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["index", "id", "label", "class", "group", "split"])
+        writer.writerows([i, i, labels[i], labels[i], i, splits[i]] for i in range(len(labels)))
+    (root / "calibration.csv").write_text("index\n0\n")
+    pixels = images[: parts[0][1]] / 255
+    card = {
+        "name": "pneumoniamnist",
+        "classes": ["normal", "pneumonia"],
+        "rare_classes": ["normal"],
+        "channel_mean": [float(pixels.mean())],
+        "channel_std": [float(pixels.std())],
+    }
+    (root / "card.json").write_text(json.dumps(card))
+    return open_prepared(root)
