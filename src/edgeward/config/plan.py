@@ -93,8 +93,9 @@ class Plan:
                     f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference that "
                     "config/safety (key 'reference') compares with."
                 )
-            for device in sweep.device:
-                plan.compose(candidate.data, candidate.model, candidate.recipe, device)
+        first = plan.candidates[0]
+        for device in sweep.device:
+            plan.compose(first.data, first.model, first.recipe, device)
         return plan
 
     @property
@@ -113,9 +114,9 @@ class Plan:
             *self.sweep.per_recipe.get(recipe, ()),
             *self.overrides,
         )
-        choices = {"data": data, "model": model, "recipe": recipe}
-        if device is not None:
-            choices["device"] = device
+        # Some device always, so that one composition serves all stages of a candidate.
+        device = device or self.sweep.device[0]
+        choices = {"data": data, "model": model, "recipe": recipe, "device": device}
         return compose(self.root, choices, overrides)
 
     def prepare(self, data: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +162,7 @@ def _redirect(log: Path, label: str) -> None:
     """Send all output of this process to `log`, and edgeward's own messages to the terminal too."""
     log.parent.mkdir(parents=True, exist_ok=True)
     terminal = os.fdopen(os.dup(2), "w", buffering=1)
-    handle = log.open("w", buffering=1)
+    handle = log.open("w", buffering=1)  # stays open as long as the process
     os.dup2(handle.fileno(), 1)
     os.dup2(handle.fileno(), 2)
     sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
@@ -172,7 +171,6 @@ def _redirect(log: Path, label: str) -> None:
     to_log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[to_log], force=True)
     logging.captureWarnings(True)
-    warnings.simplefilter("default")
     to_terminal = logging.StreamHandler(terminal)
     to_terminal.setFormatter(_Prefix(label))
     logging.getLogger("edgeward").addHandler(to_terminal)

@@ -1,0 +1,156 @@
+"""Composition, validation and slices of the real config tree."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgeward.config.compose import compose, names
+from edgeward.config.document import documents, keys
+from edgeward.config.plan import Candidate, Plan, check_settings
+from edgeward.core.errors import UserError
+
+PROJECT = Path(__file__).resolve().parents[3]
+ROOT = PROJECT / "config"
+CHOICE = {"data": "phantom_tiny", "model": "mobilenetv3_small", "recipe": "fp32"}
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the config tree that a test may change."""
+    return shutil.copytree(ROOT, tmp_path / "config")
+
+
+def test_every_shipped_choice_composes() -> None:
+    for axis, group in {
+        "data": "data",
+        "model": "model",
+        "recipe": "compress",
+        "device": "profile",
+    }.items():
+        for name in names(ROOT, group):
+            assert compose(ROOT, {**CHOICE, axis: name})[group]["name"] == name
+    for group in ("train", "export", "safety"):
+        for name in names(ROOT, group):
+            compose(ROOT, CHOICE, [f"{group}={name}"])
+
+
+@pytest.mark.parametrize("sweep", names(ROOT, "sweeps"))
+def test_every_shipped_sweep_is_valid(sweep: str) -> None:
+    plan = Plan.load(ROOT, sweep)
+    s = plan.sweep
+    n = len(s.data) * len(s.model) * len(s.recipe) * len(s.seed)
+    assert len(set(plan.candidates)) == n
+
+
+def test_slices_hold_what_the_stage_reads_and_nothing_else() -> None:
+    plan = Plan.load(ROOT, "smoke")
+    c = Candidate("phantom_tiny", "mobilenetv3_small", 0, "qat_int8")
+    assert set(plan.prepare(c.data)) == {"data"}
+    assert set(plan.train(c.data, c.model, 3)) == {"model", "train", "seed"}
+    assert plan.train(c.data, c.model, 3)["seed"] == 3
+    assert set(plan.stage("compress", c)) == {"compress", "seed"}
+    assert plan.stage("profile", c, "host_quick")["profile"]["name"] == "host_quick"
+    text = json.dumps(
+        [plan.prepare(c.data), plan.train(c.data, c.model, 0), plan.stage("assess", c)]
+    )
+    assert str(PROJECT) not in text
+
+
+@pytest.mark.parametrize("override", ["safety.resamples=777", "safety.margins.recall=0.02"])
+def test_an_override_reaches_only_its_slice(override: str) -> None:
+    before, after = Plan.load(ROOT, "smoke"), Plan.load(ROOT, "smoke", (override,))
+    c = before.candidates[1]
+    assert before.stage("assess", c) != after.stage("assess", c)
+    for stage in ("compress", "export"):
+        assert before.stage(stage, c) == after.stage(stage, c)
+    assert before.train(c.data, c.model, 0) == after.train(c.data, c.model, 0)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.lrr=1"], ["train.lrr", "'train.lr'"]),
+        (["safety.margins.recal=1"], ["'safety.margins.recall'"]),
+        (["train.epochs=0"], ["train.epochs", "0", "config/train/"]),
+        (["train=hama"], ["hama"]),
+        (["train.epochs="], ["train.epochs"]),
+    ],
+)
+def test_a_wrong_override_names_key_and_neighbour(overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        compose(ROOT, CHOICE, overrides)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_misspelt_key_in_a_nested_union_names_the_nearest(tree: Path) -> None:
+    file = tree / "compress" / "qat_int8.yaml"
+    file.write_text(file.read_text().replace("range_momentum:", "range_momentun:"))
+    with pytest.raises(UserError) as caught:
+        compose(tree, {**CHOICE, "recipe": "qat_int8"})
+    assert "range_momentun" in str(caught.value)
+    assert "Did you mean 'range_momentum'?" in str(caught.value)
+    assert "config/compress/qat_int8.yaml" in str(caught.value)
+
+
+def test_name_and_file_must_agree(tree: Path) -> None:
+    shutil.copy(tree / "model" / "resnet18.yaml", tree / "model" / "mine.yaml")
+    with pytest.raises(UserError, match="'name' is 'resnet18'"):
+        compose(tree, {**CHOICE, "model": "mine"})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"recipes": ["fp32"]}, ["'recipes'", "'recipe'"]),
+        ({"model": ["resnet19"]}, ["resnet19", "'resnet18'"]),
+        ({"recipe": ["ptq_int8"]}, ["fp32", "reference"]),
+        ({"per_model": {"resnet18": []}}, ["per_model", "resnet18"]),
+        ({"per_recipe": {"ptq_int8": ["train.epochs=9"]}}, ["per_recipe", "share"]),
+        ({"seed": ["x"]}, ["seed"]),
+        ({"device": []}, ["device"]),
+    ],
+)
+def test_a_wrong_sweep_is_refused(tree: Path, change: dict[str, object], words: list[str]) -> None:
+    file = tree / "sweeps" / "smoke.yaml"
+    content = yaml.safe_load(file.read_text()) | change
+    file.write_text(yaml.safe_dump(content))
+    with pytest.raises(UserError) as caught:
+        Plan.load(tree, "smoke")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_settings_of_the_command_line() -> None:
+    check_settings({"sweep": "default", "overrides": ["a=1"]})
+    with pytest.raises(UserError, match="Did you mean 'sweep'"):
+        check_settings({"sweeps": "default"})
+    with pytest.raises(UserError, match="list of strings"):
+        check_settings({"overrides": "train.lr=1"})
+
+
+def test_comments_become_documentation() -> None:
+    rows = keys(
+        "# head\n\n# what a is\n# in two lines\na:\n  # b!\n  b: 1  # aside\nsteps:\n  - step: x\n    c: [1]\n"
+    )
+    assert rows == [
+        ("a", "", "what a is in two lines"),
+        ("a.b", "1", "b!"),
+        ("steps", "", ""),
+        ("steps.step", "x", ""),
+        ("steps.c", "[1]", ""),
+    ]
+
+
+def test_derived_files_are_up_to_date() -> None:
+    stale = [
+        str(p.relative_to(PROJECT))
+        for p, text in documents(PROJECT).items()
+        if p.read_text() != text
+    ]
+    assert stale == [], "run: python -m edgeward.config.document"
