@@ -70,9 +70,18 @@ def _bell(u: np.ndarray) -> np.ndarray:
 
 
 def _smooth(x: np.ndarray) -> np.ndarray:
-    """Map x to 0-1 by the cubic 3x^2 - 2x^3, in place."""
+    """Map x to 0-1 by the cubic 3x^2 - 2x^3; x is clipped to 0-1 in place."""
     np.clip(x, 0, 1, out=x)
-    return x * x * (F32(3) - F32(2) * x)
+    return _ease(x)
+
+
+def _ease(x: np.ndarray) -> np.ndarray:
+    """Return 3x^2 - 2x^3 for x in 0-1."""
+    y = x * F32(-2)
+    y += F32(3)
+    y *= x
+    y *= x
+    return y
 
 
 def _bump(field: np.ndarray, above: float, width: float) -> np.ndarray:
@@ -98,20 +107,28 @@ def _noise(lattice: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     float32 (b, h, w), -1 to 1.
     """
     floor_x, floor_y = np.floor(x), np.floor(y)
-    wx, wy = _smooth(x - floor_x), _smooth(y - floor_y)
+    wx, wy = _ease(x - floor_x), _ease(y - floor_y)
     mask = _LATTICE - 1
-    x0 = floor_x.astype(np.int32) & mask
-    y0 = (floor_y.astype(np.int32) & mask) * _LATTICE
-    x1 = (x0 + 1) & mask
-    y1 = (y0 + _LATTICE) & (mask * _LATTICE)
-    start = np.arange(len(lattice), dtype=np.int32)[:, None, None] * _LATTICE**2
-    y0 += start
-    y1 += start
+    start = np.arange(len(lattice), dtype=np.intp)[:, None, None] * _LATTICE**2
+    x0, y0 = floor_x.astype(np.intp), floor_y.astype(np.intp)
+    x0 &= mask
+    y0 &= mask
+    x1, y1 = x0 + 1, y0 + 1
+    x1 &= mask
+    y1 &= mask
+    for row in (y0, y1):
+        row *= _LATTICE
+        row += start
     flat = lattice.reshape(-1)
-    top = flat.take(y0 + x0)
-    top += (flat.take(y0 + x1) - top) * wx
-    low = flat.take(y1 + x0)
-    low += (flat.take(y1 + x1) - low) * wx
+    rows = []
+    for row in (y0, y1):
+        left = flat.take(row + x0)
+        right = flat.take(row + x1)
+        right -= left
+        right *= wx
+        right += left
+        rows.append(right)
+    top, low = rows
     low -= top
     low *= wy
     low += top

@@ -68,8 +68,8 @@ def _stream(listing: Listing, size: int, work: Path) -> Read:
                 masks.append(batch.masks)
             rows.append(batch.rows)
             seen.add(batch.images)
-            sums.append(batch.images.sum((1, 2), dtype=np.int64))
-            squares.append(np.square(batch.images, dtype=np.uint16).sum((1, 2), dtype=np.int64))
+            sums.append(_pixel_sums(batch.images))
+            squares.append(_pixel_sums(np.square(batch.images, dtype=np.uint16)))
             if time.monotonic() - said > 5:
                 said = time.monotonic()
                 log.info("%d of %d images", images.n, len(listing.ids))
@@ -80,6 +80,13 @@ def _stream(listing: Listing, size: int, work: Path) -> Read:
             f"no usable image in {listing.source}{_named(invalid)} Change data.source (config/data/)."
         )
     return Read(np.concatenate(rows), seen, np.concatenate(sums), np.concatenate(squares), invalid)
+
+
+def _pixel_sums(values: np.ndarray) -> np.ndarray:
+    """Sum unsigned (b, h, w, c) over the pixels: int64 (b, c), exact for sides up to 1024."""
+    b, h, w, c = values.shape
+    lines = values.reshape(b, h, w * c).sum(1, dtype=np.uint32)  # whole lines add up fastest
+    return lines.reshape(b, w, c).sum(1, dtype=np.int64)
 
 
 def _named(invalid: list[tuple[str, str]]) -> str:

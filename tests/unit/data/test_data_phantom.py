@@ -15,7 +15,7 @@ from edgeward.data.phantom import CENTRES, CLASSES, Lesion, Style, _unit, render
 from edgeward.data.sources.phantom import class_counts, plan
 
 STYLE = Style(classes=CLASSES, size=64, seed=7, overlap=1.2, hair=0.5, noise=4.0)
-GOLDEN = "40cbc2d2e8fde48eb4899ceeb99555b712f5e9abd7fd4a9b4fbb20a88610e644"
+GOLDEN = "d62a110f3b4e6d321653f4c2fe6a0722f3e1b17e239b02bc17bf3875f1bc9a9c"
 
 
 def golden_digest() -> str:
