@@ -9,7 +9,7 @@ import numpy as np
 from edgeward.safety import paired
 from edgeward.safety.config import SafetyConfig
 from edgeward.safety.intervals import percentile, record, z_value
-from edgeward.safety.study import SCALARS, Assessed, churn, paired_tables
+from edgeward.safety.study import SCALARS, Assessed, Sample, churn, paired_tables
 from edgeward.safety.verdict import endpoint, overall
 
 Replicates = dict[str, dict[str, np.ndarray]]
@@ -67,7 +67,7 @@ def _more_images(
         return None
     z, z_power = z_value(cfg.confidence_level), z_value(2 * cfg.power - 1)
     factor = (half / z * (z + z_power) / margin) ** 2
-    return int(np.ceil(n * factor)) if factor > 1 else None
+    return int(np.ceil(n * factor))
 
 
 def endpoints(
@@ -84,7 +84,10 @@ def endpoints(
     for k in s.rare:
         name, row = s.classes[k], rows[k]
         found = before["per_class"][k]["sensitivity"]
-        doubts = []
+        doubts: list[str] = []
+        needed: int | None = paired.cases_needed(
+            row, pooled, cfg.margins.recall, cfg.confidence_level, cfg.power
+        )
         if not row.n:
             doubts.append("the test split holds no image of it")
         elif found["high"] < cfg.evidence.reference_recall:
@@ -92,9 +95,7 @@ def endpoints(
                 f"the reference hardly finds it (recall at most {found['high']:.2f}), so there is "
                 "nothing to lose and a pass would be no evidence"
             )
-        needed = paired.cases_needed(
-            row, pooled, cfg.margins.recall, cfg.confidence_level, cfg.power
-        )
+            needed = None  # more cases of it would not help
         out.append(
             endpoint(
                 name=f"recall of {name}",
@@ -108,43 +109,54 @@ def endpoints(
                 n=row.n,
                 n_groups=row.groups,
                 doubts=doubts,
-                cases_needed=needed if needed > row.n else None,
+                cases_needed=needed,
             )
         )
-    absent = [name for k, name in enumerate(s.classes) if not rows[k].n]
-    scarce = [
-        f"{name} ({rows[k].groups})"
-        for k, name in enumerate(s.classes)
-        if rows[k].groups < cfg.evidence.groups_per_class
+    return [*out, *_whole_set_endpoints(safety, change, rows, s, cfg)]
+
+
+def _whole_set_endpoints(
+    safety: dict[str, dict[str, Any]],
+    change: dict[str, dict[str, Any]],
+    rows: list[paired.PairedRecall],
+    s: Sample,
+    cfg: SafetyConfig,
+) -> list[dict[str, Any]]:
+    n, total, asked = len(s.labels), s.n_groups(), cfg.evidence
+    groups = {name: row.groups for name, row in zip(s.classes, rows, strict=True)}
+    absent = [name for name, g in groups.items() if g == 0]
+    scarce = [f"{name} ({g})" for name, g in groups.items() if g < asked.groups_per_class]
+    doubts: dict[str, list[str]] = {"balanced_accuracy": [], "auc_macro": [], "ece": []}
+    if absent:
+        doubts["balanced_accuracy"].append(f"the test split lacks {', '.join(absent)}")
+    if scarce:
+        doubts["auc_macro"].append(
+            f"too few groups of {', '.join(scarce)}, needed {asked.groups_per_class} of every class"
+        )
+    if total < asked.groups:
+        doubts["ece"].append(f"{total} groups are too few, needed {asked.groups}")
+    margins = cfg.margins
+    return [
+        endpoint(
+            name=name,
+            metric=metric,
+            margin=margin,
+            direction=direction,
+            reference=safety["reference"][metric],
+            compressed=safety["compressed"][metric],
+            difference=change[metric],
+            n=n,
+            n_groups=total,
+            doubts=doubts[metric],
+            fewest_groups=fewest,
+            cases_needed=_more_images(change[metric], margin, n, cfg),
+        )
+        for name, metric, margin, direction, fewest in (
+            ("balanced accuracy", "balanced_accuracy", margins.balanced_accuracy, "higher", None),
+            ("macro AUC", "auc_macro", margins.auc, "higher", s.scarcest),
+            ("ECE", "ece", margins.ece, "lower", total),
+        )
     ]
-    total = s.n_groups()
-    per_class = f"needed: {cfg.evidence.groups_per_class} groups of every class"
-    plans = (
-        ("balanced accuracy", "balanced_accuracy", cfg.margins.balanced_accuracy, "higher", False, s.scarcest,
-         [f"the test split lacks {', '.join(absent)}"] if absent else []),
-        ("macro AUC", "auc_macro", cfg.margins.auc, "higher", True, s.scarcest,
-         [f"too few groups of {', '.join(scarce)} ({per_class})"] if scarce else []),
-        ("ECE", "ece", cfg.margins.ece, "lower", True, total,
-         [f"{total} groups are too few (needed: {cfg.evidence.groups})"] if total < cfg.evidence.groups else []),
-    )  # fmt: skip
-    for label, metric, margin, direction, resampled, groups, doubts in plans:
-        out.append(
-            endpoint(
-                name=label,
-                metric=metric,
-                margin=margin,
-                direction=direction,
-                reference=before[metric],
-                compressed=after[metric],
-                difference=change[metric],
-                n=len(s.labels),
-                n_groups=groups,
-                doubts=doubts,
-                resampled=resampled,
-                cases_needed=_more_images(change[metric], margin, len(s.labels), cfg),
-            )
-        )
-    return out
 
 
 def compare(

@@ -47,7 +47,7 @@ def endpoint(
     cases_needed: int | None,
     doubts: list[str],
     class_name: str | None = None,
-    resampled: bool = False,
+    fewest_groups: int | None = None,
 ) -> dict[str, Any]:
     """Judge one endpoint and say why in plain words.
 
@@ -57,13 +57,13 @@ def endpoint(
     margin, direction : as for `judge`.
     reference, compressed, difference : interval records.
     n, n_groups : images and groups behind it.
-    cases_needed : images that would be needed; kept only where the outcome is inconclusive.
+    cases_needed : images that would be needed if nothing were lost; None if that cannot be said.
     doubts : reasons why a pass would not be evidence; any of them makes it inconclusive.
-    resampled : whether the interval is a bootstrap's, which needs a few groups even to fail.
+    fewest_groups : groups that limit a bootstrap interval, which needs a few even to fail.
     """
     low, high = difference["low"], difference["high"]
     outcome = judge(low, high, margin, direction)
-    if (doubts and outcome == "pass") or (resampled and n_groups < _FEWEST_GROUPS):
+    if (fewest_groups is not None and fewest_groups < _FEWEST_GROUPS) or (doubts and outcome == "pass"):
         outcome = "inconclusive"
     sign = "-" if direction == "higher" else "+"
     if n:
@@ -86,9 +86,12 @@ def endpoint(
         why = (
             "; ".join(doubts) or "the data show neither a loss nor that it stays within the margin"
         )
-        if cases_needed is not None:
-            of = f"images of {class_name}" if class_name else "test images of the same mix"
+        of = f"images of {class_name}" if class_name else "test images of the same mix"
+        if cases_needed is not None and cases_needed > n:
             why += f"; about {cases_needed} {of} would be needed (there are {n})"
+        elif cases_needed is not None and not doubts:
+            why += f"; there are enough {of}, had nothing been lost, so a real loss is possible"
+    more = outcome == "inconclusive" and cases_needed is not None and cases_needed > n
     return {
         "name": name,
         "metric": metric,
@@ -102,7 +105,7 @@ def endpoint(
         "n_groups": n_groups,
         "outcome": outcome,
         "reason": fact + why + ".",
-        "cases_needed": cases_needed if outcome == "inconclusive" else None,
+        "cases_needed": cases_needed if more else None,
     }
 
 

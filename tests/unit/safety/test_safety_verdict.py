@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from safety_cases import config, lesions
 from edgeward.core.errors import UserError
 from edgeward.safety.stage import assess, metrics_of
 from edgeward.safety.study import SCALARS, Assessed, Sample, evaluate
-from edgeward.safety.verdict import judge, overall
+from edgeward.safety.verdict import endpoint, judge, overall
 
 NAMES = ["common", "middling", "rare"]
 CFG = config()
@@ -277,3 +279,52 @@ def test_metric_names_suit_mlflow() -> None:
 def test_rare_classes_must_be_classes() -> None:
     with pytest.raises(UserError, match="rarest"):
         Sample(np.zeros(3, int), np.arange(3), NAMES, ["rarest"])
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_no_rare_class_and_any_number_of_classes(classes: int) -> None:
+    logits, labels, groups = lesions([150] * classes)
+    names = [str(k) for k in range(classes)]
+    model = evaluate(logits, Sample(labels, groups, names, []), np.zeros(classes), 1.0, CFG)
+    safety, verdict = assess(model, model, CFG)
+    assert set(_outcomes(verdict)) == {"balanced_accuracy", "auc_macro", "ece"}
+    assert np.isnan(safety["rare_recall"]["estimate"])
+    assert safety["auc_macro"]["estimate"] > 0.9
+
+
+def test_enough_cases_but_no_pass_is_told_as_a_possible_loss() -> None:
+    difference = {"estimate": -0.03, "low": -0.06, "high": 0.001}
+    row = endpoint(
+        name="recall of rare", metric="recall_rare", class_name="rare", margin=0.05, direction="higher",
+        reference={"estimate": 0.8}, compressed={"estimate": 0.77}, difference=difference, n=900,
+        n_groups=500, cases_needed=400, doubts=[],
+    )  # fmt: skip
+    assert row["outcome"] == "inconclusive"
+    assert row["cases_needed"] is None
+    assert "a real loss is possible" in row["reason"]
+
+
+def test_real_lesions_of_ham10000_are_too_few_for_the_rarest_classes(shared_data: Path) -> None:
+    """A fifth of the lesions, predictions that barely change: df and vasc stay open, nothing fails."""
+    with (shared_data / "ham10000/HAM10000_metadata.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    names, labels = np.unique([row["dx"] for row in rows], return_inverse=True)
+    groups = np.unique([row["lesion_id"] for row in rows], return_inverse=True)[1]
+    test = np.random.default_rng(0).random(groups.max() + 1)[groups] < 0.2
+    labels, groups = labels[test], groups[test]
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(len(labels), 7)) + 3 * np.eye(7)[labels]
+    sample = Sample(labels, groups, names.tolist(), ["df", "vasc"])
+    models = [
+        evaluate(x, sample, np.zeros(7), 1.0, CFG)
+        for x in (logits, logits + 0.05 * rng.normal(size=logits.shape))
+    ]
+    safety, verdict = assess(models[1], models[0], CFG)
+    found = _outcomes(verdict)
+    assert (found["recall_df"], found["recall_vasc"]) == ("inconclusive", "inconclusive")
+    assert "fail" not in found.values()
+    assert verdict["verdict"] == "inconclusive"
+    effect = next(r for r in safety["per_class"] if r["class"] == "df")["sensitivity"][
+        "design_effect"
+    ]
+    assert 1.0 <= effect < 3.0
