@@ -129,7 +129,8 @@ def _create(
     file = (entry.folder / entry.facts["model"]["path"]).resolve()
     if not file.is_file() or sha256(file) != digest:
         logger.warning("%s passed but is not registered: model.onnx has changed since", entry.key)
-        client.set_tag(parent, "edgeward.not_registered", f"{digest} has been replaced since")
+        run_id = evidence["edgeward.assess_run"]
+        client.set_tag(run_id, "edgeward.not_registered", f"{digest} has been replaced since")
         return None
     place = f"registered/{digest[:12]}"
     log_onnx(client, parent, file, place)
@@ -147,7 +148,7 @@ def _create(
     }
     source = f"{client.get_run(parent).info.artifact_uri}/{place}"
     return client.create_model_version(
-        name, source, parent, tags=tags_of(tags), await_creation_for=60
+        name, source, parent, tags=tags_of(tags), await_creation_for=0
     )
 
 

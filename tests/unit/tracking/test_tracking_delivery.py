@@ -224,8 +224,8 @@ class TestRegistry:
         deliver(world)
         with pytest.raises(MlflowException):
             client.get_registered_model(f"{world.data}.small.qat_int8")
-        row = runs_of(client, world, "candidate")[f"{world.data}/small/s0/qat_int8"]
-        assert "replaced since" in row.data.tags["edgeward.not_registered"]
+        run = runs_of(client, world)[f"{world.data}/small/s0/qat_int8/assess"]
+        assert "replaced since" in run.data.tags["edgeward.not_registered"]
 
 
 class Killed(BaseException):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -70,8 +71,9 @@ def check(uri: str, data: str, models: list[str]) -> None:
         for row in rows.values():
             assert {"latency_p50_ms", "rare_recall", "file_mb"} <= set(row.data.metrics)
             assert len(client.get_metric_history(row.info.run_id, "rare_recall")) == 1
-        versions = client.search_model_versions(f"name='{data}.{model}.ptq_int8'")
-        assert [v.aliases for v in versions] == [["candidate"]]
+        name = f"{data}.{model}.ptq_int8"
+        assert len(client.search_model_versions(f"name='{name}'")) == 1
+        assert set(client.get_registered_model(name).aliases) == {"candidate"}
 
 
 def _open_store(uri: str) -> str:
@@ -151,7 +153,10 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, store_uri: str) -> Iterator[Server]:
+    """A server that starts on a copy of a store whose tables are already there."""
+    init_store(store_uri, "tests")
+    shutil.copy(store_uri.removeprefix("sqlite:///"), tmp_path / "server.db")
     one = Server(tmp_path)
     one.start()
     yield one
