@@ -60,6 +60,7 @@ def _row(candidate: Candidate, device: str | None, candidates: list[Candidate]) 
         **_spread("p50_ms", p50),
         **_spread("p90_ms", p90),
         **_spread("speedup", speedup(candidate, device, candidates)),
+        "speedup_timing": _speedup_timing(candidate, device, candidates),
         "load_ms": interval(setting.get("load_ms")).estimate,
         "peak_memory_mb": interval(setting.get("peak_memory_mb")).estimate,
         "file_mb": None if size is None else size / 1e6,
@@ -103,6 +104,17 @@ def speedup(candidate: Candidate, device: str | None, candidates: list[Candidate
     if (mine.threads, mine.batch) != (other.threads, other.batch):
         return Interval()
     return ratio(other.latency("p50"), mine.latency("p50"))
+
+
+def _speedup_timing(
+    candidate: Candidate, device: str | None, candidates: list[Candidate]
+) -> str | None:
+    """Return VALID if both timings behind a speed-up are, INVALID if not, None without one."""
+    reference = reference_of(candidate, candidates)
+    if not speedup(candidate, device, candidates).known or device is None or reference is None:
+        return None
+    timings = candidate.timing(device), reference.timing(device)
+    return "VALID" if all(t is not None and t.valid for t in timings) else "INVALID"
 
 
 def to_csv(table: list[Row]) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from edgeward.reporting.comparison import speedup
 from edgeward.reporting.load import Candidate, reference_of
-from edgeward.reporting.numbers import bracket, fixed, interval, listing, plural
+from edgeward.reporting.numbers import bracket, count, fixed, interval, listing, plural
 
 ORDER = ("pass", "inconclusive", "fail")
 
@@ -73,26 +74,36 @@ def _lead(counts: dict[str, int], everything: int) -> str:
 
 
 def _finding(candidate: Candidate, candidates: list[Candidate]) -> str:
-    if candidate.outcome != "pass":
-        return " ".join(_reasons(candidate))
-    n = len(candidate.verdict["endpoints"])
-    return " ".join(
-        [f"Within the margin on {plural(n, 'endpoint')}.", *_gain(candidate, candidates)]
+    endpoints = candidate.verdict["endpoints"]
+    if candidate.outcome == "pass":
+        text = f"Within the margin on {plural(len(endpoints), 'endpoint')}."
+        return " ".join([text, *_gain(candidate, candidates)])
+    failed = [e for e in endpoints if e["outcome"] == "fail"]
+    open_ = [e for e in endpoints if e["outcome"] == "inconclusive"]
+    sentences = [_loss(e) for e in failed]
+    if open_:
+        sentences.append(f"Not decided: {listing([_undecided(e) for e in open_])}.")
+    return " ".join(sentences or map(str, candidate.verdict["reasons"]))
+
+
+def _loss(endpoint: dict[str, Any]) -> str:
+    """Say by how much an endpoint got worse."""
+    before, after = (interval(endpoint[key]).estimate for key in ("reference", "compressed"))
+    change = interval(endpoint["difference"])
+    name = str(endpoint["name"])
+    return (
+        f"{name[:1].upper()}{name[1:]}: {fixed(before)} → {fixed(after)}, difference "
+        f"{fixed(change.estimate, signed=True)} {bracket(change, signed=True)}, margin "
+        f"{endpoint['margin']:g}."
     )
 
 
-def _reasons(candidate: Candidate, limit: int = 2) -> list[str]:
-    """Return the first reasons as sentences, without the outcome that they begin with."""
-    reasons = [
-        sentence[:1].upper() + sentence[1:]
-        for reason in candidate.verdict["reasons"]
-        for sentence in [str(reason).removeprefix(f"{candidate.outcome}: ").rstrip(". ") + "."]
-    ]
-    if not reasons:
-        return ["No reason was recorded."]
-    more = len(reasons) - limit
-    tail = [f"({plural(more, 'more reason')} in the details.)"] if more > 0 else []
-    return [*reasons[:limit], *tail]
+def _undecided(endpoint: dict[str, Any]) -> str:
+    """Name an endpoint with the number of cases that would probably decide it."""
+    needed = interval(endpoint.get("cases_needed")).estimate
+    if needed is None:
+        return str(endpoint["name"])
+    return f"{endpoint['name']} (takes about {count(needed)} cases, has {count(endpoint['n'])})"
 
 
 def _gain(candidate: Candidate, candidates: list[Candidate]) -> list[str]:

@@ -17,6 +17,7 @@ from edgeward.reporting.headline import headline
 from edgeward.reporting.load import Candidate, Timing, by_data, reference_of
 from edgeward.reporting.numbers import Interval, interval
 
+PARITY_LEFT_OUT = ("tolerance", "sensitivity", "unfused_vs_torch", "fused_vs_unfused", "batches")
 SEED_METRICS = ("p50_ms", "auc_macro", "balanced_accuracy", "rare_recall", "ece")
 
 
@@ -37,6 +38,7 @@ def _environment(escape: bool) -> Environment:
         )},
         symbol=palette.SYMBOLS,
         flat=flat,
+        parity_figures=parity_figures,
         MISSING=numbers.MISSING,
     )  # fmt: skip
     environment.filters["md"] = markdown_cell
@@ -61,6 +63,8 @@ def flat(value: Any, prefix: str = "", limit: int = 12) -> list[tuple[str, str]]
                 for i, item in enumerate(value[:limit])
                 for pair in flat(item, f"{prefix}[{i}]", limit)
             ]
+        if not value:
+            return [(prefix, "none")]
         shown = ", ".join(_scalar(item) for item in value[:limit])
         return [(prefix, shown + (f", … ({len(value)} in all)" if len(value) > limit else ""))]
     return [(prefix, _scalar(value))]
@@ -77,9 +81,15 @@ def _scalar(value: Any) -> str:
 def markdown_cell(value: Any) -> str:
     """Make text from data safe inside a Markdown table or list: no markup, no line break."""
     text = " ".join(str(value).split())
-    for sign in "\\`*[]<>|":
-        text = text.replace(sign, f"&#{ord(sign)};" if sign in "<>|" else f"\\{sign}")
+    for sign, safe in (("\\", "\\\\"), ("`", "\\`"), ("*", "\\*"), ("](", "]\\("),
+                       ("<", "&lt;"), ("|", "&#124;")):  # fmt: skip
+        text = text.replace(sign, safe)
     return text
+
+
+def parity_figures(parity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what matters of a parity record: not its tolerances, nor how they were found."""
+    return {key: value for key, value in parity.items() if key not in PARITY_LEFT_OUT}
 
 
 def checklist_markdown(content: Mapping[str, Any]) -> str:

@@ -65,12 +65,12 @@ def render(candidates: list[Candidate]) -> str:
 
 def _cells(row: Row, header: list[str]) -> list[str]:
     invalid = "!" if row["timing"] not in (None, "VALID") else ""
-    speed = fixed(row["speedup"], 2)
+    speed = fixed(row["speedup"], 2) + ("!" if row["speedup_timing"] == "INVALID" else " ")
     return [
         *(str(row[key] if row[key] is not None else "–") for key in header),
         f"{SYMBOLS[row['verdict']]} {row['verdict']}",
         f"{milliseconds(row['p50_ms'])} / {milliseconds(row['p90_ms'])}{invalid or ' '}",
-        "1" if row["verdict"] == "reference" else speed,
+        "1 " if row["verdict"] == "reference" else speed,
         fixed(row["file_mb"], 2),
         fixed(row["auc_macro"]),
         fixed(row["rare_recall"]),

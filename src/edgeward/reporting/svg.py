@@ -97,4 +97,4 @@ def inline(document: str, prefix: str) -> str:
     if size is None:
         raise ValueError("not a figure that matplotlib wrote")
     width = round(float(size[1]) * 4 / 3)
-    return body.replace(size[0], f'style="width:{width}px"', 1)
+    return body.replace(size[0], f'style="width:{width}px;min-width:{min(width, 720)}px"', 1)

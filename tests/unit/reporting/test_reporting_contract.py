@@ -1,0 +1,67 @@
+"""What assess really writes is what the report reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from reporting_factory import CLASSES, PRIOR, Spec, build
+
+from edgeward.core.io import read_json, write_json
+from edgeward.reporting import stage
+from edgeward.reporting.figures.forest import class_difference, class_endpoint
+from edgeward.reporting.load import load
+from edgeward.safety.config import SafetyConfig
+from edgeward.safety.stage import assess
+from edgeward.safety.study import Sample, evaluate
+
+CONFIG = Path(__file__).resolve().parents[3] / "config" / "safety" / "default.yaml"
+
+
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """A reference and a candidate that has lost half of df, assessed for real."""
+    root = tmp_path_factory.mktemp("contract")
+    found = build(root, [Spec(n=300), Spec(n=300, recipe="ptq_int8", verdict="fail")])
+    cfg = SafetyConfig.model_validate(yaml.safe_load(CONFIG.read_text()) | {"resamples": 200})
+    rng = np.random.default_rng(0)
+    labels = rng.choice(7, size=3000, p=PRIOR / PRIOR.sum())
+    sample = Sample(labels, np.arange(3000), list(CLASSES), ["vasc", "df"])
+    logits = rng.normal(size=(3000, 7))
+    logits[np.arange(3000), labels] += 3.0
+    worse = logits.copy()
+    worse[(labels == 6) & (rng.random(3000) < 0.5), 0] += 9.0
+    reference = evaluate(logits, sample, np.zeros(7), 1.0, cfg)
+    compressed = evaluate(worse, sample, np.zeros(7), 1.0, cfg)
+    for entry, pair in zip(found, ((reference, None), (compressed, reference)), strict=True):
+        safety, verdict = assess(*pair, cfg)
+        n = {"test": 3000, "val": 0, "groups": 3000}
+        write_json(entry["paths"]["safety"], {"n": n, **safety})
+        write_json(entry["paths"]["verdict"], verdict)
+    return found
+
+
+def test_every_class_has_a_difference_and_every_rare_class_an_endpoint(entries: list[dict]) -> None:
+    candidate = load(entries[1])
+    for name in CLASSES:
+        assert class_difference(candidate, name).bounded
+    for name in ("vasc", "df"):
+        endpoint = class_endpoint(candidate, name)
+        assert endpoint is not None
+        assert endpoint["margin"] == 0.05
+    for name in ("auc_macro", "balanced_accuracy", "rare_recall", "ece"):
+        assert candidate.metric(name).bounded
+        assert candidate.difference(name).bounded
+
+
+def test_the_report_of_a_real_assessment(entries: list[dict], tmp_path: Path) -> None:
+    metrics = stage.run({"name": "contract"}, entries, out=tmp_path)
+    assert metrics["fail"] == 1
+    html = (tmp_path / "index.html").read_text()
+    assert "The one compressed candidate must not replace its reference" in html
+    verdict = read_json(entries[1]["paths"]["verdict"])
+    endpoint = next(e for e in verdict["endpoints"] if e["class"] == "df")
+    assert f"Recall of df: {endpoint['reference']['estimate']:.3f} → " in html
+    assert "not available" not in (tmp_path / "figures" / "forest.svg").read_text()
