@@ -6,15 +6,14 @@ import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from edgeward.core.errors import UserError
+from edgeward.data.config import Fit
 from edgeward.data.listing import Batch, chunk_length
 
-Fit = Literal["crop", "stretch", "pad"]
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 MAX_FILE_BYTES = 256 << 20
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})

@@ -538,6 +538,8 @@ def test_csv_with_groups_and_sides(tmp_path: Path) -> None:
         ("path,label\n/etc/hosts,x\n", "leads out of"),
         ("path,label\nill/p0b.png,x\nill/p0b.png,y\n", "line 3: 'ill/p0b.png' is listed twice"),
         ("path,label\n,x\n", "line 2: no path"),
+        ("path,label\nill/p0b.png,x,y\n", "row 2: more fields"),
+        ('path,label\n"ill/p0b.png,x\n', "no CSV in UTF-8"),
         ("path,label\nill/p0b.png,x\n", "two or more different classes"),
     ],
 )
@@ -545,6 +547,20 @@ def test_tables_that_cannot_work(tmp_path: Path, text: str, reason: str) -> None
     cfg = table(tmp_path, text)
     with pytest.raises(UserError, match=reason):
         listing_of(cfg, tmp_path)
+
+
+def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    cfg = table(tmp_path, "")
+    (tmp_path / "mine" / "all.csv").write_bytes("path,label\nä.png,x\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"all\.csv is no CSV in UTF-8"):
+        listing_of(cfg, tmp_path)
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    classes_on_disk(tmp_path / "disk")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "mine").symlink_to(tmp_path / "disk" / "mine")
+    assert len(listing_of(folder_config(), tmp_path / "root").ids) == 24
 
 
 def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:

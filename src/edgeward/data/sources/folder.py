@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from edgeward.data.config import FolderSource
 from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, inside, read_file
 from edgeward.data.store import SPLITS
+from edgeward.data.tables import read_table
 
 COLUMNS = ("path", "label", "group", "split")
 
@@ -55,40 +55,38 @@ def _table(root: Path, name: str) -> _Found:
     found = _Found()
     if not file.is_file():
         raise UserError(f"{file} is missing (data.source.csv): a CSV with {', '.join(COLUMNS)}.")
-    with file.open(newline="", encoding="utf-8-sig") as handle:
-        table = csv.DictReader(handle)
-        columns = list(table.fieldnames or ())
-        for column in columns:
-            if column not in COLUMNS:
-                guess = nearest(column, COLUMNS)
-                raise UserError(
-                    f"{file}: column '{column}' is unknown{f' (meant: {guess}?)' if guess else ''}; "
-                    f"allowed: {', '.join(COLUMNS)}."
-                )
-        if not {"path", "label"} <= set(columns):
-            raise UserError(f"{file}: columns path and label are needed, found {columns}.")
-        seen: set[str] = set()
-        for line, row in enumerate(table, start=2):
-            path, label = row["path"] or "", row["label"] or ""
-            if not path:
-                raise UserError(f"{file}, line {line}: no path.")
-            if path in seen:
-                raise UserError(f"{file}, line {line}: '{path}' is listed twice.")
-            seen.add(path)
-            side = row.get("split") or ""
-            if not label:
-                found.invalid.append((path, "unlabelled"))
-            elif "group" in columns and not row["group"]:
-                found.invalid.append((path, "no group, while the CSV has the column"))
-            elif "split" in columns and side not in SPLITS:
-                found.invalid.append((path, f"split '{side}' is none of {', '.join(SPLITS)}"))
-            elif not inside(root, path).is_file():
-                found.invalid.append((path, "no such file"))
-            else:
-                found.paths.append(path)
-                found.labels.append(label)
-                found.groups += [row["group"]] if "group" in columns else []
-                found.splits += [side] if "split" in columns else []
+    columns, table = read_table(file)
+    for column in columns:
+        if column not in COLUMNS:
+            guess = nearest(column, COLUMNS)
+            raise UserError(
+                f"{file}: column '{column}' is unknown{f' (meant: {guess}?)' if guess else ''}; "
+                f"allowed: {', '.join(COLUMNS)}."
+            )
+    if not {"path", "label"} <= set(columns):
+        raise UserError(f"{file}: columns path and label are needed, found {columns}.")
+    seen: set[str] = set()
+    for line, row in enumerate(table, start=2):
+        path, label = row["path"], row["label"]
+        if not path:
+            raise UserError(f"{file}, line {line}: no path.")
+        if path in seen:
+            raise UserError(f"{file}, line {line}: '{path}' is listed twice.")
+        seen.add(path)
+        side = row.get("split", "")
+        if not label:
+            found.invalid.append((path, "unlabelled"))
+        elif "group" in columns and not row["group"]:
+            found.invalid.append((path, "no group, while the CSV has the column"))
+        elif "split" in columns and side not in SPLITS:
+            found.invalid.append((path, f"split '{side}' is none of {', '.join(SPLITS)}"))
+        elif not inside(root, path).is_file():
+            found.invalid.append((path, "no such file"))
+        else:
+            found.paths.append(path)
+            found.labels.append(label)
+            found.groups += [row["group"]] if "group" in columns else []
+            found.splits += [side] if "split" in columns else []
     return found
 
 
@@ -129,7 +127,7 @@ def open_source(request: Request) -> Listing:
             f"folder '{source.path}' needs a data root: name it with EDGEWARD_DATA_ROOT or "
             "--config data_root=..."
         )
-    root = inside(request.data_root, source.path)
+    root = request.data_root / source.path
     if not root.is_dir():
         raise UserError(
             f"{root} is missing: put the images there, or change data.source.path (config/data/) or "

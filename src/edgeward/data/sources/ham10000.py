@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from edgeward.core.errors import UserError
 from edgeward.data.config import Ham10000Source
 from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.pixels import Store, decode, decode_mask, decoded_batches
+from edgeward.data.tables import read_table
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 PAGE = "https://doi.org/10.7910/DVN/DBW86T"
@@ -72,30 +72,27 @@ def open_source(request: Request) -> Listing:
     groups: list[str] = []
     invalid: list[tuple[str, str]] = []
     seen: set[str] = set()
-    with metadata.open(newline="", encoding="utf-8-sig") as handle:
-        table = csv.DictReader(handle)
-        lacking = {"lesion_id", "image_id", "dx"} - set(table.fieldnames or ())
-        if lacking:
-            raise UserError(
-                f"{metadata} has no column {', '.join(sorted(lacking))}: not HAM10000's."
-            )
-        for row in table:
-            name, dx, lesion = row["image_id"], row["dx"], row["lesion_id"]
-            if name in seen:
-                raise UserError(f"{metadata} lists image '{name}' twice; get the file again.")
-            seen.add(name)
-            if dx not in CLASSES:
-                invalid.append((name, f"diagnosis '{dx or ''}' is none of {', '.join(CLASSES)}"))
-            elif not lesion:
-                invalid.append((name, "no lesion_id"))
-            elif name not in images:
-                invalid.append((name, "in the metadata, but no such image file"))
-            elif masks is not None and f"{name}_segmentation" not in masks:
-                invalid.append((name, "no mask file"))
-            else:
-                ids.append(name)
-                labels.append(CLASSES.index(dx))
-                groups.append(lesion)
+    columns, table = read_table(metadata)
+    lacking = {"lesion_id", "image_id", "dx"} - set(columns)
+    if lacking:
+        raise UserError(f"{metadata} has no column {', '.join(sorted(lacking))}: not HAM10000's.")
+    for row in table:
+        name, dx, lesion = row["image_id"], row["dx"], row["lesion_id"]
+        if name in seen:
+            raise UserError(f"{metadata} lists image '{name}' twice; get the file again.")
+        seen.add(name)
+        if dx not in CLASSES:
+            invalid.append((name, f"diagnosis '{dx}' is none of {', '.join(CLASSES)}"))
+        elif not lesion:
+            invalid.append((name, "no lesion_id"))
+        elif name not in images:
+            invalid.append((name, "in the metadata, but no such image file"))
+        elif masks is not None and f"{name}_segmentation" not in masks:
+            invalid.append((name, "no mask file"))
+        else:
+            ids.append(name)
+            labels.append(CLASSES.index(dx))
+            groups.append(lesion)
     invalid += [
         (name, "unlabelled: not in the metadata") for name in images.stems() if name not in seen
     ]
