@@ -1,6 +1,6 @@
 """How often the intervals of `edgeward.safety` hold the truth: simulation with a known truth.
 
-Run ``python benchmarks/coverage.py`` (about five minutes on one core; ``--trials`` for more). The
+Run ``python benchmarks/coverage.py`` (about two minutes of one core; ``--trials`` for more). The
 tables are those of docs/statistics.md.
 """
 
@@ -209,9 +209,9 @@ def describe_points(model: Assessed) -> dict[str, float]:
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--trials", type=int, default=2000)
-    parser.add_argument("--study-trials", type=int, default=300)
-    parser.add_argument("--resamples", type=int, default=500)
+    parser.add_argument("--trials", type=int, default=500)
+    parser.add_argument("--study-trials", type=int, default=100)
+    parser.add_argument("--resamples", type=int, default=300)
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     cfg = SafetyConfig(**yaml.safe_load((root / "config/safety/default.yaml").read_text()))
