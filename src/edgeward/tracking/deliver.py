@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeward.core.errors import UserError
+from edgeward.tracking.address import default_uri
 from edgeward.tracking.locks import only_deliverer
 from edgeward.tracking.loop import Deliverer, remaining
 from edgeward.tracking.outbox import pending
@@ -46,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the deliverer; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="edgeward.tracking.deliver", description=__doc__)
     parser.add_argument("--outbox", type=Path, required=True, help="folder of the waiting entries")
-    parser.add_argument("--uri", required=True, help="tracking URI of the store")
+    parser.add_argument(
+        "--uri", help="tracking URI (MLFLOW_TRACKING_URI, else mlflow.db in this folder)"
+    )
     parser.add_argument("--experiment", required=True, help="name of the MLflow experiment")
     parser.add_argument("--follow", type=int, metavar="PID", help="go on until this process ends")
     parser.add_argument(
@@ -67,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--retry-failed", action="store_true", help="put entries that were set aside back first"
     )
     options = parser.parse_args(argv)
+    uri = options.uri or default_uri()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
@@ -77,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     deliverer = Deliverer(
-        options.outbox, options.uri, options.experiment, options.follow, options.drain_timeout
+        options.outbox, uri, options.experiment, options.follow, options.drain_timeout
     )
     signal.signal(signal.SIGTERM, deliverer.stop)
     signal.signal(signal.SIGINT, deliverer.stop)
@@ -92,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                     return 0
                 left = _wait_for_other(options.outbox, options.drain_timeout)
                 if left:
-                    logger.error("%s", remaining(options.outbox, options.uri, left))
+                    logger.error("%s", remaining(options.outbox, uri, left))
                 return 1 if left else 0
             if options.retry_failed:
                 for path in (options.outbox / "failed").glob("*.json"):

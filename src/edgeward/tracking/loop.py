@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeward.core.errors import UserError
+from edgeward.tracking.address import without_credentials
 from edgeward.tracking.entry import read_entry
 from edgeward.tracking.live import curves
 from edgeward.tracking.locks import busy
@@ -201,8 +201,6 @@ class Deliverer:
 
 def remaining(outbox: Path, uri: str, left: int) -> str:
     """Say how many entries are left, and how to deliver them."""
-    from edgeward.tracking.store import without_credentials
-
     return (
         f"{left} tracking entries wait in {outbox}: {without_credentials(uri)} did not take them. "
         "Nothing is lost: the next run delivers them, or 'snakemake tracking_sync --cores 1'."
@@ -229,7 +227,7 @@ def _birth(pid: int | None) -> str | None:
 
 def _describe(error: Exception) -> str:
     """Return type and message, without the credentials that a URI in the message may hold."""
-    return re.sub(r"//[^/@\s]+@", "//", f"{type(error).__name__}: {error}")
+    return without_credentials(f"{type(error).__name__}: {error}")
 
 
 def _short(error: Exception) -> str:

@@ -10,10 +10,11 @@ from mlflow.entities import Run
 
 from edgeward.core.io import write_json
 from edgeward.tracking import registry
+from edgeward.tracking.address import without_credentials
 from edgeward.tracking.book import Book, delivered, sequence, stage_tags, title
 from edgeward.tracking.curves import Curves
 from edgeward.tracking.entry import StageEntry
-from edgeward.tracking.store import datasets_of, flatten, metrics_of, without_credentials, write
+from edgeward.tracking.store import datasets_of, flatten, metrics_of, write
 
 logger = logging.getLogger(__name__)
 

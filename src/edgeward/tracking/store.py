@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from mlflow.entities import (
     Dataset,
@@ -33,6 +33,7 @@ from mlflow.utils.validation import (
 )
 
 from edgeward.core.errors import UserError
+from edgeward.tracking.address import without_credentials
 from edgeward.tracking.locks import file_lock
 
 METRICS_PER_BATCH = 500
@@ -43,14 +44,6 @@ NOTE = """One row per candidate (data x model x seed x recipe): filter with
 `tags."edgeward.kind" = 'candidate'` and sort by `metrics.rare_recall`, `metrics.latency_p50_ms` ...
 Its stages are its child runs; `prepare`, `train` and `report` are runs of their own."""
 logger = logging.getLogger(__name__)
-
-
-def without_credentials(uri: str) -> str:
-    """Return `uri` without the user name and password in it."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def init_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
@@ -101,8 +94,11 @@ def refused(error: Exception) -> bool:
 
 
 def safe(name: str) -> str:
-    """Return `name` with the characters that MLflow refuses replaced."""
-    return re.sub(r"[^\w\-. :/]", "_", name)[:MAX_ENTITY_KEY_LENGTH]
+    """Return `name` without what MLflow refuses: other characters, and what reads as a path."""
+    name = re.sub(r"[^\w\-. :/]", "_", name)[: MAX_ENTITY_KEY_LENGTH - 1]
+    if posixpath.normpath(name) != name or name.startswith((".", "/")):
+        return f"_{name.replace('/', '_')}"
+    return name
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -18,6 +18,7 @@ from tracking_world import World, interval
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256, write_json
 from edgeward.tracking import facts, live
+from edgeward.tracking.address import default_uri, without_credentials
 from edgeward.tracking.entry import StageEntry, read_entry
 from edgeward.tracking.live import LiveCurve, curves, read_points
 from edgeward.tracking.locks import busy, only_deliverer
@@ -257,3 +258,26 @@ def test_one_deliverer_per_outbox(tmp_path: Path) -> None:
         assert (first, second) == (True, False)
     with only_deliverer(tmp_path) as third:
         assert third
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("http://me:pa@ss@host:5000/x", "http://host:5000/x"),
+        ("to https://token@host/a failed", "to https://host/a failed"),
+        ("sqlite:////data/a@b/mlflow.db", "sqlite:////data/a@b/mlflow.db"),
+        ("http://host/x?mail=a@b", "http://host/x?mail=a@b"),
+    ],
+)
+def test_credentials_are_kept_out_of_messages(text: str, clean: str) -> None:
+    assert without_credentials(text) == clean
+
+
+def test_the_store_is_the_users_or_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert default_uri() == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host")
+    assert default_uri() == "http://host"
