@@ -213,7 +213,7 @@ def _open_items(candidate: Candidate, reference: Candidate | None) -> list[str]:
     """List what the candidate's own files leave open."""
     items = []
     if candidate.outcome == "fail":
-        items.append("The verdict is fail: the model loses more than a margin allows.")
+        items.append("The verdict is fail: the model is shown to be worse than its reference.")
     if candidate.outcome == "inconclusive":
         items.append("The verdict is inconclusive: collect more cases, then assess again.")
     if not candidate.is_reference and reference is None:

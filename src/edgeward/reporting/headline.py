@@ -57,7 +57,7 @@ def _lead(counts: dict[str, int], everything: int) -> str:
         return {
             (1, 0, 0): f"The one {noun} may replace its reference: no loss beyond the margins.",
             (0, 1, 0): f"The one {noun} cannot be cleared: the evidence does not decide.",
-            (0, 0, 1): f"The one {noun} must not replace its reference: it loses too much.",
+            (0, 0, 1): f"The one {noun} must not replace its reference: it is shown to be worse.",
         }[passed, open_, failed]
     if passed == n:
         return f"All {n} {noun} may replace their references: no loss beyond the margins."
@@ -67,7 +67,7 @@ def _lead(counts: dict[str, int], everything: int) -> str:
         first = f"None of the {n} {noun} can be cleared for use"
     rest = []
     if failed:
-        rest.append(f"{failed} {'loses' if failed == 1 else 'lose'} more than a margin allows")
+        rest.append(f"{failed} {'is' if failed == 1 else 'are'} shown to be worse")
     if open_:
         rest.append(f"for {open_} the evidence does not decide")
     return f"{first}; {listing(rest)}."

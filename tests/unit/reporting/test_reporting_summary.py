@@ -94,9 +94,9 @@ def test_the_stage_loads_no_torch_and_no_mlflow() -> None:
         (["inconclusive"], "cannot be cleared: the evidence does not decide"),
         (["fail"], "must not replace its reference"),
         (["pass", "pass"], "All 2 compressed candidates may replace their references"),
-        (["pass", "fail"], "1 of 2 compressed candidates may replace its reference; 1 loses more"),
+        (["pass", "fail"], "1 of 2 compressed candidates may replace its reference; 1 is shown to be worse."),
         (["fail", "inconclusive"], "None of the 2 compressed candidates can be cleared for use; 1 "
-         "loses more than a margin allows and for 1 the evidence does not decide."),
+         "is shown to be worse and for 1 the evidence does not decide."),
     ],
 )  # fmt: skip
 def test_the_lead_says_what_the_verdicts_say(
