@@ -18,12 +18,13 @@ import onnx
 import onnxscript  # noqa: F401  torch.onnx.export needs it; here so that start-up includes it
 import torch
 
-from edgeward.core.errors import UserError
+from edgeward.core.errors import UserError, unknown
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 INPUT, OUTPUT, BATCH = "image", "logits", "batch"
+PRECISIONS = ("fp32", "int8")
 # Keys of recipe.json and of its meta, card.json, that the metadata is made of.
 RECIPE_KEYS = ("recipe", "steps", "precision", "backend", "versions", "scheme", "calibration")
 META_KEYS = ("model", "classes", "mean", "std", "image_size", "logit_shift", "data", "seed")
@@ -161,6 +162,8 @@ def metadata(
     _require(recipe, (*RECIPE_KEYS, "meta"), "recipe.json")
     meta = recipe["meta"]
     _require(meta, META_KEYS, "recipe.json: meta")
+    if recipe["precision"] not in PRECISIONS:
+        raise unknown("precision", str(recipe["precision"]), PRECISIONS, "recipe.json")
     _require(card, ("classes", "task", "input_range", "hashes"), "card.json")
     if list(meta["classes"]) != list(card["classes"]):
         raise UserError(

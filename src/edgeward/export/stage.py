@@ -37,6 +37,8 @@ def run(
         If the program cannot be exported, or its ONNX form is out of tolerance: ``parity.json``
         then holds the figures, and there is no ``model.onnx``.
     """
+    if not recipe.is_file():
+        raise UserError(f"{recipe} does not exist; the stage `compress` writes it.")
     data = open_prepared(prepared)
     facts = read_json(recipe)
     properties = onnx_file.metadata(facts, data.card, digest(data.card["hashes"]))

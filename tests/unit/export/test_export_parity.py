@@ -35,7 +35,7 @@ def test_comparison_in_closed_form() -> None:
 @settings(deadline=None)
 def test_a_flip_needs_twice_the_margin_in_error(reference: np.ndarray, other: np.ndarray) -> None:
     found = parity.compare(reference, other)
-    assert found["mean_abs"] <= found["max_abs"]
+    assert found["mean_abs"] <= found["max_abs"] * (1 + 1e-12)
     assert found["flipped_margin"] <= 2 * found["max_abs"] + 1e-12
     assert parity.compare(reference, reference)["agreement"] == 1
 

@@ -240,6 +240,7 @@ def test_program_with_a_fixed_batch_is_refused(
     [
         (lambda r: r.pop("scheme"), "recipe.json lacks scheme"),
         (lambda r: r["meta"].pop("logit_shift"), "recipe.json: meta lacks logit_shift"),
+        (lambda r: r.update(precision="int7"), "precision 'int7' is unknown"),
         (lambda r: r["meta"].update(classes=["a", "b"]), "they belong to different runs"),
     ],
 )
