@@ -63,7 +63,9 @@ def endpoint(
     """
     low, high = difference["low"], difference["high"]
     outcome = judge(low, high, margin, direction)
-    if (fewest_groups is not None and fewest_groups < _FEWEST_GROUPS) or (doubts and outcome == "pass"):
+    if (fewest_groups is not None and fewest_groups < _FEWEST_GROUPS) or (
+        doubts and outcome == "pass"
+    ):
         outcome = "inconclusive"
     sign = "-" if direction == "higher" else "+"
     if n:
