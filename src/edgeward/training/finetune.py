@@ -23,7 +23,7 @@ from edgeward.models.checkpoint import read_tensors
 from edgeward.training.augment import augment
 from edgeward.training.batches import epoch_batches, read, split_batches, stream, to_float
 from edgeward.training.config import FinetuneConfig
-from edgeward.training.history import Row, log_epoch
+from edgeward.training.history import Row, curve, log_epoch
 from edgeward.training.loss import Loss, logit_shift, make_loss, train_counts
 from edgeward.training.metrics import check_finite, validation_metrics
 from edgeward.training.optim import adamw, cosine
@@ -123,7 +123,7 @@ def finetune(
         log_epoch(row, cfg.epochs)
         _save(work / STATE, model, optimizer, schedule, history)
         if live is not None:
-            live(epoch + 1, {k: v for k, v in row.items() if k != "epoch"})
+            live(epoch + 1, curve(row))
     set_eval(model)
     return history
 

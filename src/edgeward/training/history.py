@@ -25,6 +25,11 @@ COLUMNS = (
 Row = dict[str, float]
 
 
+def curve(row: Row) -> dict[str, float]:
+    """Return the metrics of an epoch for a live curve; those that are undefined (NaN) are left out."""
+    return {key: value for key, value in row.items() if key != "epoch" and not math.isnan(value)}
+
+
 def log_epoch(row: Row, epochs: int) -> None:
     """Log one line on the epoch of `row`: progress, loss, metrics, speed, time left."""
     left = (epochs - row["epoch"]) * row["seconds"]

@@ -22,7 +22,7 @@ from edgeward.models.deploy import reparameterize
 from edgeward.training.augment import augment
 from edgeward.training.batches import epoch_batches, read, split_batches, stream, to_float
 from edgeward.training.config import TrainConfig
-from edgeward.training.history import Row, best_epoch, finished, log_epoch
+from edgeward.training.history import Row, best_epoch, curve, finished, log_epoch
 from edgeward.training.loss import Loss
 from edgeward.training.metrics import check_finite, validation_metrics
 from edgeward.training.optim import Average, adamw, cosine
@@ -193,4 +193,4 @@ class Progress(pl.Callback):
         # Lightning writes into a temporary file and renames it: the file is whole or the last one
         trainer.save_checkpoint(self.checkpoint)
         if self.live is not None:
-            self.live(int(row["epoch"]), {k: v for k, v in row.items() if k != "epoch"})
+            self.live(int(row["epoch"]), curve(row))

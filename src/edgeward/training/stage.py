@@ -20,7 +20,7 @@ from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.training.batches import epoch_batches, read, stream, to_float
 from edgeward.training.config import TrainConfig
-from edgeward.training.history import Row, best_epoch, finished, write_history
+from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import LAYOUTS, Classifier, ImageData, Progress
 from edgeward.training.loss import logit_shift, make_loss, train_counts
 from edgeward.training.precision import choose_precision
@@ -181,7 +181,7 @@ def _summary(
     shipped: dict[str, Any] = history[best_epoch(history) if train.select == "best" else -1]
     names = ("val_loss", "val_auc", "val_balanced_accuracy", "val_rare_recall", "train_loss")
     return {
-        **{name: shipped[name] for name in names},
+        **{name: value for name, value in curve(shipped).items() if name in names},
         "epoch": shipped["epoch"],
         "epochs": len(history),
         "images_per_second": sum(r["images_per_second"] for r in history) / len(history),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import torch
 import yaml
 
 from edgeward.core.errors import UserError
+from edgeward.core.io import write_json
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.config import ModelConfig
@@ -171,6 +173,23 @@ def test_early_stop_ends_and_ships_the_best_epoch(small_prepared, tmp_path):
 def test_last_epoch_ships_when_asked(small_prepared, tmp_path):
     metrics = train(small_prepared, tmp_path, select="last", early_stop_patience=100)
     assert metrics["epoch"] == metrics["epochs"] == 4
+
+
+def test_balanced_sampling_is_undone_by_the_shift_in_the_model(small_prepared, tmp_path):
+    loss = {**settings()["loss"], "name": "cross_entropy"}
+    train(small_prepared, tmp_path, epochs=1, sampling="class_balanced", loss=loss)
+    _, meta = load_checkpoint(tmp_path / "out" / "model.pt")
+    np.testing.assert_allclose(meta["logit_shift"], np.log(small_prepared.card["train_prior"]))
+
+
+def test_no_rare_class_is_no_rare_recall(small_prepared, tmp_path):
+    shutil.copytree(small_prepared.root, tmp_path / "data")
+    write_json(tmp_path / "data" / "card.json", {**small_prepared.card, "rare_classes": []})
+    seen: list[set[str]] = []
+    data = open_prepared(tmp_path / "data")
+    metrics = train(data, tmp_path, lambda _, m: seen.append(set(m)), epochs=1)
+    assert "val_rare_recall" not in seen[0] | set(metrics)
+    assert "val_auc" in seen[0] & set(metrics)
 
 
 def test_divergence_is_one_clear_error(small_prepared, tmp_path):
