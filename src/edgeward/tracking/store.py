@@ -35,14 +35,12 @@ from mlflow.utils.validation import (
 from edgeward.core.errors import UserError
 from edgeward.tracking.address import without_credentials
 from edgeward.tracking.locks import file_lock
+from edgeward.tracking.view import experiment_tags
 
 METRICS_PER_BATCH = 500
 TEXTS_PER_BATCH = 40  # of 6,000 and 8,000 characters: below the 1 MB of a request
 # Errors that say "this request is wrong": asking again cannot help.
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"}
-NOTE = """One row per candidate (data x model x seed x recipe): filter with
-`tags."edgeward.kind" = 'candidate'` and sort by `metrics.rare_recall`, `metrics.latency_p50_ms` ...
-Its stages are its child runs; `prepare`, `train` and `report` are runs of their own."""
 logger = logging.getLogger(__name__)
 
 
@@ -69,10 +67,7 @@ def init_store(uri: str, experiment: str) -> tuple[MlflowClient, str]:
                 client.create_experiment(
                     experiment,
                     artifact_location=place,
-                    tags={
-                        "mlflow.note.content": NOTE,
-                        "mlflow.experimentKind": "custom_model_development",
-                    },
+                    tags=experiment_tags(),
                 )
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
