@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-
 import torch
 from torch.fx import GraphModule, Node
 
-from edgeward.compression.quantizer import WEIGHTED
+from edgeward.compression.quantizer import WEIGHTED, tensor_at
 
 # Largest magnitude of an int32 bias; the other half of the range is left to the products.
 BIAS_LIMIT = 2**30
@@ -40,8 +38,8 @@ def quantize_biases(graph: GraphModule) -> int:
             continue
         if node.target is torch.ops.aten.linear.default and node.meta["val"].dim() != 2:
             continue
-        integers, scales = _tensor(graph, weight.args[0]), _tensor(graph, weight.args[1])
-        values, input_scale = _tensor(graph, bias).detach(), float(source.args[1])
+        integers, scales = tensor_at(graph, weight.args[0]), tensor_at(graph, weight.args[1])
+        values, input_scale = tensor_at(graph, bias).detach(), float(source.args[1])
         enlarged += _enlarge(integers, scales, values.abs() / (input_scale * BIAS_LIMIT))
         unit = scales.double() * input_scale
         rounded = (values.double() / unit).round().to(torch.int32)
@@ -84,8 +82,3 @@ def _replace_bias(
 
 def _is(value: object, name: str) -> bool:
     return isinstance(value, Node) and name in str(value.target)
-
-
-def _tensor(graph: GraphModule, node: Node) -> torch.Tensor:
-    tensor: torch.Tensor = functools.reduce(getattr, str(node.target).split("."), graph)
-    return tensor

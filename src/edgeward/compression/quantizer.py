@@ -16,6 +16,7 @@ Activations are uint8 per tensor, affine; weights int8 per output channel, symme
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 
 import torch
@@ -149,6 +150,12 @@ def module_names(node: Node) -> list[str]:
     """Return the names of the modules that a node was traced in, outermost first."""
     stack = node.meta.get("nn_module_stack") or {}
     return [name.removeprefix("L['self']").removeprefix(".") for name, _ in stack.values()]
+
+
+def tensor_at(graph: GraphModule, node: Node) -> torch.Tensor:
+    """Return the parameter or buffer that a ``get_attr`` node reads."""
+    tensor: torch.Tensor = functools.reduce(getattr, str(node.target).split("."), graph)
+    return tensor
 
 
 def _annotation(node: Node) -> QuantizationAnnotation:
