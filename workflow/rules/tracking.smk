@@ -3,22 +3,18 @@
 import subprocess
 import time
 
+from edgeward.tracking.address import default_uri, without_credentials
+from edgeward.tracking.outbox import pending
+
 OUTBOX = ".edgeward/outbox"
 DELIVERER = {}
-
-
-def tracking_uri():
-    """Return the user's store, or the embedded one, which is MLflow's own default."""
-    return (
-        os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    )
 
 
 def deliver_command(*options):
     """Return the command that delivers the outbox."""
     return [
         *(sys.executable, "-m", "edgeward.tracking.deliver"),
-        *("--outbox", OUTBOX, "--uri", tracking_uri(), "--experiment", "edgeward"),
+        *("--outbox", OUTBOX, "--experiment", "edgeward"),
         *options,
     ]
 
@@ -48,11 +44,16 @@ def finish_deliverer():
         process.wait(timeout=120)
     except subprocess.TimeoutExpired:
         process.kill()
-    left = len(list(Path(OUTBOX).glob("*.json")))
-    if left:
+    store = without_credentials(default_uri())
+    if left := len(pending(Path(OUTBOX))):
         print(
-            f"MLflow: {left} entries could not be delivered to {tracking_uri()} (logs/tracking.log); "
+            f"MLflow: {left} entries could not be delivered to {store} (logs/tracking.log); "
             "they are kept: run 'snakemake tracking_sync --cores 1' when the store is back.",
+            file=sys.stderr,
+        )
+    if failed := len(list(Path(OUTBOX, "failed").glob("*.json"))):
+        print(
+            f"MLflow: {failed} entries were refused by {store}; why: {OUTBOX}/failed/*.reason.txt",
             file=sys.stderr,
         )
 
@@ -77,9 +78,9 @@ def conclude(success):
     page = Path(f"results/report/{PLAN.name}/index.html")
     if success and page.is_file():
         print(f"Report: {page.resolve()}", file=sys.stderr)
-    store = os.environ.get("MLFLOW_TRACKING_URI")
+    own = "mlflow ui   (in this folder, then open http://127.0.0.1:5000)"
     print(
-        f"MLflow: {store or 'mlflow ui   (in this folder, then open http://127.0.0.1:5000)'}",
+        f"MLflow: {without_credentials(os.environ.get('MLFLOW_TRACKING_URI', '')) or own}",
         file=sys.stderr,
     )
     print(

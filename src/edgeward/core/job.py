@@ -127,7 +127,7 @@ class Job:
                     status="FINISHED",
                 ),
             )
-        except OSError as error:
+        except (OSError, UserError) as error:
             logger.warning("tracking entry of %s could not be written: %s", self.label, error)
         logger.info("%s done in %.0f s", self.label, finished - started)
 
