@@ -1,7 +1,7 @@
 """The plan of the chosen sweep, and the functions that give each rule its slice and inputs."""
 
-import os
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -9,17 +9,19 @@ from snakemake.exceptions import WorkflowError
 BASE = Path(workflow.basedir)
 LIBRARY = BASE / "src" / "edgeward"
 sys.path.insert(0, str(BASE / "src"))
-# Scripts run in other processes and environments: they find the library through this.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(BASE / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-)
 
 from edgeward.config.compose import names
+from edgeward.config.environment import offer
 from edgeward.config.plan import Candidate, Plan, check_settings
 from edgeward.core.errors import UserError
+from edgeward.core.io import write_json
+from edgeward.core.results import evidence
+from edgeward.reporting.summary import table
+from edgeward.tracking.session import Session, deliver_command
 
 try:
     check_settings(config)
+    offer(BASE, config)
     PLAN = Plan.load(
         BASE / "config",
         config.get("sweep", "default"),
@@ -28,12 +30,8 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-# Where the user's own images are is not a value of the experiment: it stays out of all params.
-if "data_root" in config:
-    os.environ["EDGEWARD_DATA_ROOT"] = str(
-        Path(config["data_root"]).expanduser().resolve()
-    )
-
+OUTBOX = Path(".edgeward/outbox")
+SESSION = Session(OUTBOX)
 STAGE = "results/{data}/{model}/s{seed}/{recipe}"
 
 
@@ -148,3 +146,33 @@ def report_slice(wildcards):
         **PLAN.sweep.model_dump(),
         "candidates": [c._asdict() for c in PLAN.candidates],
     }
+
+
+def conclude(success):
+    """Print one row per finished candidate, and where to look next."""
+    said = SESSION.finish()
+    wall = time.time() - SESSION.started
+    done = [evidence(c._asdict(), PLAN.sweep.device) for c in PLAN.candidates]
+    try:
+        rows = table(done)
+    except UserError as error:
+        rows = str(error)
+    page = Path(f"results/report/{PLAN.name}/index.html")
+    minutes, seconds = divmod(round(wall), 60)
+    said = [
+        f"\n{rows}",
+        *([f"Report: {page.resolve()}"] if success and page.is_file() else []),
+        *said,
+        "MLflow: mlflow ui   (in this folder; with MLFLOW_TRACKING_URI set: that server's page)",
+        f"Sweep '{PLAN.name}': {'done' if success else 'stopped'} after {minutes} min {seconds} s",
+    ]
+    print("\n".join(said), file=sys.stderr)
+    write_json(
+        Path(".edgeward/last_run.json"),
+        {
+            "sweep": PLAN.name,
+            "success": success,
+            "ended": SESSION.started + wall,
+            "wall_s": wall,
+        },
+    )

@@ -6,9 +6,8 @@ from edgeward.core.job import Job
 
 
 def main(job: Job) -> dict[str, float]:
-    from edgeward.export.stage import run
-
     from edgeward.export.config import ExportConfig
+    from edgeward.export.stage import run
 
     job.loaded()
     return run(

@@ -6,10 +6,9 @@ from edgeward.core.job import OUTBOX, Job
 
 
 def main(job: Job) -> dict[str, float]:
+    from edgeward.profiling.config import ProfileConfig
     from edgeward.profiling.stage import run
     from edgeward.tracking.outbox import quiet
-
-    from edgeward.profiling.config import ProfileConfig
 
     job.loaded()
     with quiet(OUTBOX):

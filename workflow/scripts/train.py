@@ -6,10 +6,9 @@ from edgeward.core.job import Job
 
 
 def main(job: Job) -> dict[str, float]:
+    from edgeward.models.config import ModelConfig
     from edgeward.training.config import TrainConfig
     from edgeward.training.stage import run
-
-    from edgeward.models.config import ModelConfig
 
     job.loaded()
     prepared = Path(job.input.card).parent

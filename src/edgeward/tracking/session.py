@@ -1,0 +1,65 @@
+"""The deliverer as the workflow runs it: started with the first job, drained after the last."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from edgeward.tracking.address import default_uri, without_credentials
+from edgeward.tracking.outbox import pending
+
+LOG = Path("logs/tracking.log")
+PATIENCE_S = 120
+
+
+def deliver_command(outbox: Path, *options: str) -> list[str]:
+    """Return the command that delivers `outbox` to the store that the environment names."""
+    module = [sys.executable, "-m", "edgeward.tracking.deliver"]
+    return [*module, "--outbox", str(outbox), "--experiment", "edgeward", *options]
+
+
+class Session:
+    """One run of the workflow, as far as tracking is concerned."""
+
+    def __init__(self, outbox: Path) -> None:
+        self.outbox = Path(outbox)
+        self.started = time.time()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process that delivers entries while the stages run; it outlives a killed parent."""
+        self.started = time.time()
+        self.outbox.mkdir(parents=True, exist_ok=True)
+        LOG.parent.mkdir(parents=True, exist_ok=True)
+        with LOG.open("a") as handle:
+            self._process = subprocess.Popen(
+                deliver_command(self.outbox, "--follow", str(os.getpid())),
+                stdout=handle,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def finish(self) -> list[str]:
+        """Let it deliver what is left; return what the user must know, one line each."""
+        if self._process is not None:
+            self._process.terminate()  # it drains the outbox, then ends
+            try:
+                self._process.wait(timeout=PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+        store = without_credentials(default_uri())
+        said = []
+        if left := len(pending(self.outbox)):
+            said.append(
+                f"MLflow: {left} entries could not be delivered to {store} ({LOG}); they are kept: "
+                "run 'snakemake --cores 1 tracking_sync' when the store is back."
+            )
+        if refused := len(list((self.outbox / "failed").glob("*.json"))):
+            said.append(
+                f"MLflow: {refused} entries were refused by {store}; "
+                f"why: {self.outbox}/failed/*.reason.txt"
+            )
+        return said

@@ -1,0 +1,38 @@
+"""What the workflow puts into the environment of its jobs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgeward.config.environment import offer
+from edgeward.core.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let monkeypatch put back what `offer` changes."""
+    for key in ("PYTHONPATH", "EDGEWARD_DATA_ROOT"):
+        monkeypatch.setenv(key, os.environ.get(key, ""))
+
+
+def test_library_comes_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    offer(tmp_path, {})
+    offer(tmp_path, {})
+    assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "src"), "/elsewhere"]
+
+
+def test_data_root_of_the_command_line_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWARD_DATA_ROOT", "/elsewhere")
+    offer(tmp_path, {"data_root": str(tmp_path)})
+    assert os.environ["EDGEWARD_DATA_ROOT"] == str(tmp_path.resolve())
+
+
+def test_a_data_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="data_root"):
+        offer(tmp_path, {"data_root": str(tmp_path / "missing")})
