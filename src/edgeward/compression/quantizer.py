@@ -5,8 +5,10 @@ quantize/dequantize pair. The rules here follow from that:
 
 - ``conv2d`` and ``linear``: input, weight and output; if the only user of the output is a ReLU
   (or a clamp), the pair goes behind that instead, since the integer kernel absorbs it.
-- the last layer: input and weight only, so that logits leave in float instead of 256 levels.
-- ``add`` and ``mul`` of two activations: both inputs and the output.
+- input and weight only where the kernel can give floats: the last layer, so that logits are not
+  rounded to 256 levels, and linear layers on tokens (more than two dimensions).
+- ``add`` and ``mul`` of two activations: both inputs and the output; not if a layer norm reads the
+  result, because it blows up one rounding step of a residual stream to many.
 - ``max_pool2d``: output shares the scale of its input, since it only selects.
 - never ``softmax``, and no operator that touches it (through reshapes, scalings or added
   constants): onnxruntime's integer softmax computes something else than quantize-dequantize says.
@@ -47,6 +49,7 @@ ABSORBED = {
     aten.relu6.default,
     aten.relu6_.default,
 }
+LAYER_NORM = {aten.layer_norm.default}
 SOFTMAX = {aten.softmax.int, aten._softmax.default, aten.log_softmax.int}
 # What stands between a softmax and its neighbours without changing which operator they are.
 TRANSPARENT = {
@@ -100,7 +103,7 @@ class OnnxRuntimeQuantizer(Quantizer):
                 continue
             if node.target in WEIGHTED and _is_parameter(node.args[1]):
                 self._annotate_weighted(node)
-            elif node.target in ELEMENTWISE and all(map(_is_activation, node.args[:2])):
+            elif _joins_activations(node) and not _feeds(node, LAYER_NORM):
                 self._annotate_elementwise(node)
         for node in nodes:
             if node.target is aten.max_pool2d.default and not self._is_kept(node):
@@ -115,7 +118,7 @@ class OnnxRuntimeQuantizer(Quantizer):
         annotation = _annotation(node)
         annotation.input_qspec_map[source] = self.activation
         annotation.input_qspec_map[weight] = self.weight
-        if not _is_model_output(node):
+        if not _is_model_output(node) and not _gives_floats(node):
             self._annotate_output(node)
 
     def _annotate_elementwise(self, node: Node) -> None:
@@ -192,6 +195,20 @@ def _depends_on_input(node: Node) -> bool:
 
 def _is_model_output(node: Node) -> bool:
     return all(user.op == "output" for user in node.users)
+
+
+def _joins_activations(node: Node) -> bool:
+    return node.target in ELEMENTWISE and all(map(_is_activation, node.args[:2]))
+
+
+def _gives_floats(node: Node) -> bool:
+    return node.target is aten.linear.default and node.meta["val"].dim() > 2
+
+
+def _feeds(node: Node, targets: set[object]) -> bool:
+    """Tell whether one of `targets` reads the result of `node`, directly or reshaped."""
+    reached = _walk(list(node.users), lambda n: list(n.users))
+    return any(user.target in targets for user in reached)
 
 
 def _near_softmax(nodes: Iterable[Node]) -> set[Node]:

@@ -18,8 +18,9 @@ def offer(project: Path, settings: Mapping[str, Any]) -> None:
     UserError
         If the data root given on the command line is no folder.
     """
-    paths = [str(Path(project) / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    present = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    paths = dict.fromkeys([str(Path(project) / "src"), *present])
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     if "data_root" in settings:
         root = Path(str(settings["data_root"])).expanduser().resolve()
         if not root.is_dir():

@@ -76,6 +76,24 @@ class Attention(nn.Module):
         return self.fc((x + self.project(y.reshape(-1, 16, 4, 4))).mean((2, 3)))
 
 
+class Tokens(nn.Module):
+    """A transformer's residual stream: sums that layer norms read, linear layers on tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, stride=4)
+        self.norm = nn.LayerNorm(16)
+        self.up = nn.Linear(16, 32)
+        self.down = nn.Linear(32, 16)
+        self.norm2 = nn.LayerNorm(16)
+        self.fc = nn.Linear(16, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.stem(image / 64 - 2).flatten(2).transpose(1, 2)
+        x = x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+        return self.fc(self.norm2(x).mean(1))
+
+
 def annotated(net: nn.Module, keep_float: tuple[str, ...] = ()) -> GraphModule:
     """Return the annotated graph of `net`."""
     graph: Any = export_program(net.eval(), EXAMPLE).module()

@@ -11,6 +11,7 @@ from compression_nets import (
     Attention,
     Gated,
     Residual,
+    Tokens,
     annotated,
     executed,
     node_named,
@@ -106,6 +107,17 @@ def test_nothing_next_to_a_softmax_is_quantized() -> None:
     assert found["conv2d_4"] == (2, True)
 
 
+def test_a_residual_stream_under_layer_norms_stays_float() -> None:
+    found = placement(annotated(Tokens()))
+    # On tokens, the integer product gives floats by itself.
+    assert found == {
+        "conv2d": (2, True),
+        "linear": (2, False),
+        "linear_1": (2, False),
+        "linear_2": (2, False),
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "layers"), [("depthwise", {"conv2d_1"}), ("fc", {"linear"}), ("stem", {"conv2d"})]
 )
@@ -131,6 +143,7 @@ def test_an_unknown_name_to_keep_names_the_nearest() -> None:
     [
         (Residual, {"QLinearConv": 3, "QLinearAdd": 1, "QGemm": 1}),
         (Gated, {"QLinearConv": 3, "QLinearMul": 1, "QGemm": 1}),
+        (Tokens, {"QLinearConv": 1, "MatMulIntegerToFloat": 2, "QGemm": 1, "QLinearAdd": 0}),
         (Attention, {"QLinearConv": 3, "QLinearAdd": 1, "QGemm": 1, "Conv": 2, "Softmax": 1}),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -102,7 +101,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Train DS-CNN for some steps, then scale one channel up and its reader down by 30."""
+    """Train DS-CNN for some steps, then scale one channel up and its reader down by 300."""
     root = tmp_path_factory.mktemp("compress")
     prepared = write_small_prepared(root / "prepared", n=400)
     data = open_prepared(prepared)
@@ -130,9 +129,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         optimizer.step()
     with torch.no_grad():
         first, second = net[0], net[1]
-        first[1].weight[3] *= 30
-        first[1].bias[3] *= 30
-        second[0].weight[3] /= 30
+        first[1].weight[3] *= 300
+        first[1].bias[3] *= 300
+        second[0].weight[3] /= 300
     meta = {
         "model": config.model_dump(),
         "num_classes": 3,
@@ -176,7 +175,7 @@ def test_an_outlier_is_why_ptq_loses(world: World) -> None:
     world.compress(recipe("ptq_int8", keep_float=["net.0", "net.1.0"]), "kept")
     exact = world.logits("fp32")
     without, kept = world.logits("ptq_int8"), world.logits("kept")
-    assert abs(kept - exact).mean() < 0.7 * abs(without - exact).mean()
+    assert abs(kept - exact).mean() < 0.2 * abs(without - exact).mean()
     record = read_json(world.root / "kept" / "recipe.json")
     assert record["keep_float"] == ["net.0", "net.1.0"]
     assert record["float_layers"] == ["net.0.0", "net.1.0"]
@@ -284,7 +283,7 @@ def test_killed_in_training_and_run_again(world: World) -> None:
     arguments = [out, world.prepared, world.checkpoint, chosen.model_dump_json()]
     done = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], check=False)
     assert done.returncode == -signal.SIGKILL
-    assert sorted(os.listdir(out)) == ["work"], "nothing half-written may be left"
+    assert [path.name for path in out.iterdir()] == ["work"], "nothing half-written may be left"
     epochs = []
     world.compress(chosen, "killed", live=lambda epoch, _: epochs.append(epoch))
     assert epochs == [2]
