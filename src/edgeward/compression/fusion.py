@@ -36,7 +36,8 @@ def fuse(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module, dict[str,
     -------
     The module, whose outputs equal the original's up to rounding, and how many of each were folded.
     """
-    module = copy.deepcopy(module).eval()
+    # train() drops what a network has cached from older weights (timm's attention biases).
+    module = copy.deepcopy(module).train().eval()
     graph = export_program(module, example).module().graph
     calls = Counter(_owner(node) for node in graph.nodes if node.op == "call_function")
     folded: Counter[str] = Counter()

@@ -54,7 +54,13 @@ def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> Graph
         # The weights moved after their range was last taken.
         model(candidate.example)
     candidate.record["history"] = history
-    candidate.metrics.update(history[-1])
+    candidate.metrics.update(
+        {
+            key: value
+            for key, value in history[-1].items()
+            if key.startswith(("train_", "val_")) or key == "images_per_second"
+        }
+    )
     return model
 
 
