@@ -26,6 +26,12 @@ class ModelConfig(Closed):
     drop_rate: Annotated[
         float, Field(ge=0, lt=1, description="dropout probability before the classifier")
     ]
+    branch_gain: Annotated[
+        float,
+        Field(
+            gt=0, le=1, description="initial gain of branches that run beside an identity branch"
+        ),
+    ]
     options: Annotated[
         dict[str, bool | int | float | str],
         Field(description="further keyword arguments of the builder"),

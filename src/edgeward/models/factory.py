@@ -47,8 +47,39 @@ def build(
             f"{in_chans}x{size[0]}x{size[1]} images with options {dict(cfg.options)}: {error}. "
             f"Change config/model/{cfg.name}.yaml, or the image size of the data."
         ) from error
+    if cfg.branch_gain < 1:
+        damp_branches(net, cfg)
     _try_out(net, cfg, num_classes, in_chans, size)
     return net.train()
+
+
+def damp_branches(net: nn.Module, cfg: ModelConfig) -> None:
+    """Start multi-branch blocks near the identity: scale the norms of the branches beside it.
+
+    A block of MobileOne sums its identity branch with four or five convolutions, each normalised to
+    unit variance, so at first hardly anything of the input gets through twenty of them. Batch norm
+    in residual branches helps since it biases blocks towards the identity (De & Smith, NeurIPS
+    2020, arXiv 2002.10444); a gain below 1 restores that bias. Structure and deployed form stay.
+
+    Raises
+    ------
+    UserError
+        If no block of `net` has an identity branch beside convolution branches (``identity``,
+        ``conv_kxk`` and ``conv_scale``, as timm names them).
+    """
+    damped = 0
+    for block in net.modules():
+        if getattr(block, "identity", None) is None or not hasattr(block, "conv_kxk"):
+            continue
+        for branch in [*block.conv_kxk, getattr(block, "conv_scale", None)]:
+            if branch is not None:
+                nn.init.constant_(branch.bn.weight, cfg.branch_gain)
+                damped += 1
+    if not damped:
+        raise UserError(
+            f"model '{cfg.name}': branch_gain is {cfg.branch_gain}, but '{cfg.architecture}' has no "
+            f"blocks with an identity branch. Set it to 1 in config/model/{cfg.name}.yaml."
+        )
 
 
 Factory = Callable[[int, int, tuple[int, int]], nn.Module]

@@ -110,6 +110,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         builder="edgeward",
         architecture="dscnn",
         drop_rate=0.0,
+        branch_gain=1.0,
         options={"width": 16, "blocks": 2},
     )
     torch.manual_seed(0)

@@ -19,7 +19,12 @@ from edgeward.models.config import ModelConfig
 
 def config(architecture: str, builder: str = "timm", **options: Any) -> ModelConfig:
     return ModelConfig(
-        name="net", builder=builder, architecture=architecture, drop_rate=0.0, options=options
+        name="net",
+        builder=builder,
+        architecture=architecture,
+        drop_rate=0.0,
+        branch_gain=1.0,
+        options=options,
     )
 
 
@@ -91,6 +96,29 @@ def test_reparameterized_mobileone_has_one_trainable_branch():
     assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
     assert sum(isinstance(m, nn.Conv2d) for m in fused.modules()) == 43
     assert all(p.requires_grad and p.is_leaf for p in fused.parameters())
+
+
+def test_branch_gain_starts_blocks_near_the_identity():
+    plain = build(config("mobileone_s0"), num_classes=7, in_chans=3, image_size=(64, 64))
+    cfg = config("mobileone_s0").model_copy(update={"branch_gain": 0.25})
+    damped = build(cfg, num_classes=7, in_chans=3, image_size=(64, 64))
+    blocks = [m for m in damped.modules() if getattr(m, "identity", None) is not None]
+    assert len(blocks) == 35
+    for block in blocks:
+        assert (block.identity.weight == 1).all()
+        for branch in block.conv_kxk:
+            assert (branch.bn.weight == 0.25).all()
+    ones = sum(int((p == 1).sum()) for p in plain.parameters())
+    quarters = sum(int((p == 0.25).sum()) for p in damped.parameters())
+    left = sum(int((p == 1).sum()) for p in damped.parameters())
+    assert quarters > 0
+    assert left + quarters == ones, "nothing else may change"
+
+
+def test_branch_gain_without_such_branches_is_an_error():
+    cfg = config("resnet18").model_copy(update={"branch_gain": 0.5})
+    with pytest.raises(UserError, match="branch_gain"):
+        build(cfg, num_classes=7, in_chans=3, image_size=(64, 64))
 
 
 def test_efficientformer_averages_its_two_heads():

@@ -17,6 +17,7 @@ CONFIG = ModelConfig(
     builder="edgeward",
     architecture="dscnn",
     drop_rate=0.1,
+    branch_gain=1.0,
     options={"width": 16, "blocks": 2},
 )
 META = {

@@ -35,6 +35,7 @@ def network() -> nn.Module:
         builder="edgeward",
         architecture="dscnn",
         drop_rate=0.2,
+        branch_gain=1.0,
         options={"width": 16, "blocks": 2},
     )
     net = build(cfg, num_classes=3, in_chans=3, image_size=(32, 32))
