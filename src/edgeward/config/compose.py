@@ -27,21 +27,23 @@ def names(root: Path, group: str) -> list[str]:
     return sorted(p.stem for p in (root / group).glob("*.yaml") if not p.stem.startswith("_"))
 
 
-def _key_error(root: Path, override: str, message: str) -> UserError:
+def _key_error(root: Path, chosen: tuple[str, ...], override: str, message: str) -> UserError:
     """Explain an override whose key does not exist."""
     key = re.split(r"[=@]", override.lstrip("+~"), maxsplit=1)[0]
-    node: Any = _compose(root, ())
+    node: Any = _compose(root, chosen)
     parts = key.split(".")
     for depth, part in enumerate(parts):
-        if not isinstance(node, dict) or part not in node:
-            allowed = sorted(node) if isinstance(node, dict) else []
+        entries = dict(enumerate(node)) if isinstance(node, list) else node
+        entries = {str(k): v for k, v in entries.items()} if isinstance(entries, dict) else {}
+        if part not in entries:
+            allowed = sorted(entries)
             guess = nearest(part, allowed)
             hint = f" Did you mean '{'.'.join([*parts[:depth], guess])}'?" if guess else ""
             return UserError(
-                f"override '{override}': key '{key}' is unknown.{hint} "
-                f"Allowed here: {', '.join(map(str, allowed)) or 'nothing'}. Change it in the sweep or in --config overrides."
+                f"override '{override}': key '{key}' is unknown.{hint} Allowed here: "
+                f"{', '.join(allowed) or 'nothing'}. Change it in the sweep or in --config overrides."
             )
-        node = node[part]
+        node = entries[part]
     return UserError(f"override '{override}' cannot be applied: {message}")
 
 
@@ -91,7 +93,8 @@ def compose(root: Path, choices: dict[str, str], overrides: Sequence[str] = ()) 
             try:
                 _compose(root, (*chosen, override))
             except (ConfigCompositionException, HydraException, OmegaConfBaseException) as inner:
-                raise _key_error(root, override, str(inner).splitlines()[0]) from None
+                reason = str(inner).splitlines()[0]
+                raise _key_error(root, tuple(chosen), override, reason) from None
         raise UserError(f"config/ cannot be composed for {choices}: {error}") from None
     files = {group: f"config/{group}/" for group in GROUPS}
     files |= {

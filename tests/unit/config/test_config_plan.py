@@ -88,6 +88,14 @@ def test_a_wrong_override_names_key_and_neighbour(overrides: list[str], words: l
         assert word in str(caught.value)
 
 
+def test_an_override_may_reach_into_a_list() -> None:
+    choice = {**CHOICE, "recipe": "qat_int8"}
+    content = compose(ROOT, choice, ["compress.steps.1.finetune.epochs=7"])
+    assert content["compress"]["steps"][1]["finetune"]["epochs"] == 7
+    with pytest.raises(UserError, match="'compress.steps.1.finetune.epochs'"):
+        compose(ROOT, choice, ["compress.steps.1.finetune.epochz=7"])
+
+
 def test_a_misspelt_key_in_a_nested_union_names_the_nearest(tree: Path) -> None:
     file = tree / "compress" / "qat_int8.yaml"
     file.write_text(file.read_text().replace("range_momentum:", "range_momentun:"))
