@@ -33,8 +33,10 @@ def _key_error(root: Path, chosen: tuple[str, ...], override: str, message: str)
     node: Any = _compose(root, chosen)
     parts = key.split(".")
     for depth, part in enumerate(parts):
-        entries = dict(enumerate(node)) if isinstance(node, list) else node
-        entries = {str(k): v for k, v in entries.items()} if isinstance(entries, dict) else {}
+        found = node if isinstance(node, dict) else {}
+        if isinstance(node, list):
+            found = dict(enumerate(node))
+        entries = {str(k): v for k, v in found.items()}
         if part not in entries:
             allowed = sorted(entries)
             guess = nearest(part, allowed)
