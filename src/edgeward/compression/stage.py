@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ def run(
     ----------
     seed : of the calibration order and of training.
     checkpoint : ``model.pt``. prepared : folder of the data; read by steps that need images.
-    work : folder of resumable state: a killed run goes on from its last epoch.
+    work : folder of resumable state: a killed run goes on from its last epoch; removed at the end.
     live : takes (step, metrics) during training.
 
     Returns
@@ -71,6 +72,8 @@ def run(
         candidate.record
         | {"parameters": parameters, "program_bytes": size, "meta": candidate.meta},
     )
+    # The outputs are whole: a state kept on would turn a forced second run into a copy of the first.
+    shutil.rmtree(work, ignore_errors=True)
     return {
         "quantized_parameter_share": 0.0,
         "calibration_images": 0.0,
