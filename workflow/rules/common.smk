@@ -1,5 +1,6 @@
 """The plan of the chosen sweep, and the functions that give each rule its slice and inputs."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -57,13 +58,13 @@ MODULES = {
 
 
 def code(stage):
-    """List the library files behind a stage."""
+    """List the library files behind a stage, relative, so that a moved project stays up to date."""
     parts = [*MODULES[stage], "core/io.py", "core/errors.py", "core/config.py"]
     files = []
     for part in parts:
         path = LIBRARY / part
         files += sorted(path.rglob("*.*")) if path.is_dir() else [path]
-    return [str(f) for f in files if "__pycache__" not in f.parts]
+    return [os.path.relpath(f) for f in files if "__pycache__" not in f.parts]
 
 
 def sliced(function, *args):
