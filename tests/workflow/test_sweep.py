@@ -102,7 +102,7 @@ def test_mlflow_has_one_parent_a_candidate_and_a_run_a_stage(smoke: Workspace) -
 
 def test_one_target_runs_only_what_it_needs(edited: Workspace) -> None:
     (edited.root / AT / "ptq_int8/export/model.onnx").unlink()
-    assert edited.planned(*SMOKE, f"{AT}/ptq_int8/export/model.onnx") == {"export": 1}
+    assert edited.planned(*SMOKE, "--", f"{AT}/ptq_int8/export/model.onnx") == {"export": 1}
 
 
 def test_forced_rule_runs_again_with_what_follows(smoke: Workspace) -> None:
