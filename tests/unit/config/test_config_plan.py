@@ -92,7 +92,7 @@ def test_an_override_may_reach_into_a_list() -> None:
     choice = {**CHOICE, "recipe": "qat_int8"}
     content = compose(ROOT, choice, ["compress.steps.1.finetune.epochs=7"])
     assert content["compress"]["steps"][1]["finetune"]["epochs"] == 7
-    with pytest.raises(UserError, match="'compress.steps.1.finetune.epochs'"):
+    with pytest.raises(UserError, match=r"'compress\.steps\.1\.finetune\.epochs'"):
         compose(ROOT, choice, ["compress.steps.1.finetune.epochz=7"])
 
 
