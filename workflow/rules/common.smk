@@ -16,6 +16,7 @@ from edgeward.config.environment import offer
 from edgeward.config.plan import Candidate, Plan, check_settings
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
+from edgeward.core.job import OUTBOX, STATE
 from edgeward.core.results import evidence
 from edgeward.reporting.summary import table
 from edgeward.tracking.session import Session, deliver_command
@@ -31,9 +32,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-OUTBOX = Path(".edgeward/outbox")
 SESSION = Session(OUTBOX)
-STAGE = "results/{data}/{model}/s{seed}/{recipe}"
 
 
 wildcard_constraints:
@@ -111,34 +110,19 @@ def reference_logits(wildcards):
     recipe = sliced(PLAN.reference, wildcards.data, wildcards.model)
     if wildcards.recipe == recipe:
         return []
-    folder = (
-        f"results/{wildcards.data}/{wildcards.model}/s{wildcards.seed}/{recipe}/assess"
-    )
-    return [f"{folder}/logits.npy", f"{folder}/safety.json"]
-
-
-def folder_of(candidate):
-    """Return the results folder of a candidate."""
-    return STAGE.format(**candidate._asdict())
+    reference = candidate_of(wildcards)._replace(recipe=recipe)
+    paths = evidence(reference._asdict(), [])["paths"]
+    return [str(paths["logits"]), str(paths["safety"])]
 
 
 def report_inputs(wildcards):
     """List what the report reads, for every candidate of the sweep."""
     files = []
     for c in PLAN.candidates:
-        at = folder_of(c)
-        train = f"results/{c.data}/{c.model}/s{c.seed}/train"
-        files += [
-            f"results/{c.data}/prepare/card.json",
-            f"{train}/history.csv",
-            f"{at}/compress/recipe.json",
-            f"{at}/export/parity.json",
-            f"{at}/export/model.onnx",
-            f"{at}/assess/safety.json",
-            f"{at}/assess/verdict.json",
-            *(f"{at}/profile/{d}.json" for d in PLAN.sweep.device),
-        ]
-    return list(dict.fromkeys(files))
+        paths = dict(evidence(c._asdict(), PLAN.sweep.device)["paths"])
+        del paths["logits"]  # read by the siblings' assess only
+        files += [*paths.pop("profile").values(), *paths.values()]
+    return list(dict.fromkeys(map(str, files)))
 
 
 def report_slice(wildcards):
@@ -169,7 +153,7 @@ def conclude(success):
     ]
     print("\n".join(said), file=sys.stderr)
     write_json(
-        Path(".edgeward/last_run.json"),
+        STATE / "last_run.json",
         {
             "sweep": PLAN.name,
             "success": success,

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from edgeward.config.schema import GROUPS, RunConfig, explain
-from edgeward.core.errors import UserError, nearest, unknown
+from edgeward.core.errors import UserError, did_you_mean, unknown
 
 CHOICES = {"data": "data", "model": "model", "recipe": "compress", "device": "profile"}
 
@@ -39,8 +39,7 @@ def _key_error(root: Path, chosen: tuple[str, ...], override: str, message: str)
         entries = {str(k): v for k, v in found.items()}
         if part not in entries:
             allowed = sorted(entries)
-            guess = nearest(part, allowed)
-            hint = f" Did you mean '{'.'.join([*parts[:depth], guess])}'?" if guess else ""
+            hint = did_you_mean(part, allowed, "".join(f"{p}." for p in parts[:depth]))
             return UserError(
                 f"override '{override}': key '{key}' is unknown.{hint} Allowed here: "
                 f"{', '.join(allowed) or 'nothing'}. Change it in the sweep or in --config overrides."

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from edgeward.config.compose import compose, names
 from edgeward.config.schema import SweepConfig, explain
-from edgeward.core.errors import UserError, nearest, unknown
+from edgeward.core.errors import UserError, did_you_mean, unknown
 
 SETTINGS = ("sweep", "overrides", "data_root")
 
@@ -30,8 +30,7 @@ def check_settings(config: dict[str, Any]) -> None:
     """Refuse a key of ``--config`` that the workflow does not read."""
     for key in config:
         if key not in SETTINGS:
-            guess = nearest(key, SETTINGS)
-            hint = f" Did you mean '{guess}'?" if guess else ""
+            hint = did_you_mean(key, SETTINGS)
             raise UserError(
                 f"--config {key}=...: unknown setting.{hint} Known: {', '.join(SETTINGS)}."
             )
@@ -84,15 +83,16 @@ class Plan:
         plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
         for data in sweep.data:
             plan.prepare(data)
-        for candidate in plan.candidates:
-            plan.train(candidate.data, candidate.model, candidate.seed)
-            config = plan.compose(candidate.data, candidate.model, candidate.recipe)
-            reference = config["safety"]["reference"]
-            if reference not in sweep.recipe:
-                raise UserError(
-                    f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference that "
-                    "config/safety (key 'reference') compares with."
-                )
+            for model in sweep.model:
+                # Seeds change no other value, so one composition stands for all of them.
+                plan.train(data, model, sweep.seed[0])
+                for recipe in sweep.recipe:
+                    reference = plan.compose(data, model, recipe)["safety"]["reference"]
+                    if reference not in sweep.recipe:
+                        raise UserError(
+                            f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference "
+                            "that config/safety (key 'reference') compares with."
+                        )
         first = plan.candidates[0]
         for device in sweep.device:
             plan.compose(first.data, first.model, first.recipe, device)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.config import Closed
-from edgeward.core.errors import UserError, nearest
+from edgeward.core.errors import UserError, did_you_mean
 from edgeward.data.config import DataConfig
 from edgeward.export.config import ExportConfig
 from edgeward.models.config import ModelConfig
@@ -89,8 +89,7 @@ def explain(
         file = where.get(str(path[0]), top) if path else top
         if item["type"] == "extra_forbidden":
             allowed = _fields_at(model, path[:-1])
-            guess = nearest(str(path[-1]), allowed)
-            hint = f" Did you mean '{guess}'?" if guess else ""
+            hint = did_you_mean(str(path[-1]), allowed)
             known = f" Allowed: {', '.join(allowed)}." if allowed else ""
             lines.append(f"{file}: key '{key}' is unknown.{hint}{known}")
         elif item["type"] == "missing":

@@ -16,6 +16,12 @@ def nearest(word: str, allowed: Iterable[str]) -> str | None:
     return hits[0] if hits else None
 
 
+def did_you_mean(word: str, allowed: Iterable[str], prefix: str = "") -> str:
+    """Return the hint at the entry of `allowed` nearest to `word`, to follow a sentence, or ""."""
+    guess = nearest(word, allowed)
+    return f" Did you mean '{prefix}{guess}'?" if guess else ""
+
+
 def unknown(kind: str, value: str, allowed: Iterable[str], where: str) -> UserError:
     """Build the error for a name that is not one of a known set.
 
@@ -27,8 +33,7 @@ def unknown(kind: str, value: str, allowed: Iterable[str], where: str) -> UserEr
     where : file or option in which to change it.
     """
     names = sorted(allowed)
-    guess = nearest(value, names)
-    hint = f" Did you mean '{guess}'?" if guess else ""
+    hint = did_you_mean(value, names)
     return UserError(
         f"{kind} '{value}' is unknown.{hint} Known: {', '.join(names) or 'none'}. Change it in {where}."
     )
