@@ -1,0 +1,57 @@
+"""Scan orders: permutations, their inverses, and what each one reads when."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgeward.core.errors import UserError
+from edgeward.models.ssm.orders import ORDERS, inverse, order_indices
+
+grids = st.tuples(st.integers(1, 24), st.integers(1, 24))
+
+
+@given(st.sampled_from(sorted(ORDERS)), grids)
+def test_every_direction_reads_every_token_once_and_can_be_undone(name, grid):
+    order = order_indices(name, *grid)
+    length = grid[0] * grid[1]
+    assert order.dtype == np.int64
+    assert order.shape == (ORDERS[name], length)
+    tokens = np.random.default_rng(0).normal(size=length)
+    back = inverse(order)
+    for k in range(len(order)):
+        assert (np.sort(order[k]) == np.arange(length)).all()
+        assert (tokens[order[k]][back[k]] == tokens).all()
+    assert (inverse(back) == order).all()
+
+
+@given(st.sampled_from(["bidirectional", "cross", "wavefront"]), grids)
+def test_second_half_reads_backwards(name, grid):
+    order = order_indices(name, *grid)
+    half = len(order) // 2
+    assert (order[half:] == order[:half, ::-1]).all()
+
+
+def test_orders_of_a_small_grid_are_those_of_the_definition():
+    # 0 1 2
+    # 3 4 5
+    assert order_indices("raster", 2, 3).tolist() == [[0, 1, 2, 3, 4, 5]]
+    assert order_indices("cross", 2, 3)[:2].tolist() == [[0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5]]
+    assert order_indices("wavefront", 2, 3)[:2].tolist() == [[0, 1, 3, 2, 4, 5], [2, 1, 5, 0, 4, 3]]
+
+
+@given(grids)
+def test_wavefront_reads_neighbours_above_and_left_first(grid):
+    height, width = grid
+    step = inverse(order_indices("wavefront", height, width))[0].reshape(height, width)
+    assert (np.diff(step, axis=0) > 0).all()
+    assert (np.diff(step, axis=1) > 0).all()
+
+
+def test_unknown_order_names_the_known_ones():
+    with pytest.raises(UserError, match=r"'crss'.*'cross'.*wavefront"):
+        order_indices("crss", 2, 2)
+    with pytest.raises(ValueError, match="0 x 3"):
+        order_indices("cross", 0, 3)
