@@ -23,6 +23,13 @@ class ModelConfig(Closed):
         Field(description="who builds it: timm by name, or a file in src/edgeward/models/zoo/"),
     ]
     architecture: Annotated[str, Field(min_length=1, description="the builder's name for it")]
+    stream: Annotated[
+        Literal["cnn", "hybrid", "ssm"],
+        Field(
+            description="which of the three streams of the comparison: convolutions, convolutions "
+            "with attention, or state space"
+        ),
+    ]
     drop_rate: Annotated[
         float, Field(ge=0, lt=1, description="dropout probability before the classifier")
     ]

@@ -109,6 +109,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         name="dscnn",
         builder="edgeward",
         architecture="dscnn",
+        stream="cnn",
         drop_rate=0.0,
         branch_gain=1.0,
         options={"width": 16, "blocks": 2},

@@ -22,6 +22,7 @@ def config(architecture: str, builder: str = "timm", **options: Any) -> ModelCon
         name="net",
         builder=builder,
         architecture=architecture,
+        stream="cnn",
         drop_rate=0.0,
         branch_gain=1.0,
         options=options,

@@ -16,6 +16,7 @@ CONFIG = ModelConfig(
     name="dscnn",
     builder="edgeward",
     architecture="dscnn",
+    stream="cnn",
     drop_rate=0.1,
     branch_gain=1.0,
     options={"width": 16, "blocks": 2},

@@ -34,6 +34,7 @@ def network() -> nn.Module:
         name="tiny",
         builder="edgeward",
         architecture="dscnn",
+        stream="cnn",
         drop_rate=0.2,
         branch_gain=1.0,
         options={"width": 16, "blocks": 2},
