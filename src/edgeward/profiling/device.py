@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
-from edgeward.profiling import agent
+from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 
 ADVICE = {
@@ -32,20 +33,23 @@ PROBLEM = {
 
 def _start(request: str, deadline_s: float) -> tuple[int, str, str]:
     """Run the agent in a process of its own on this host; return exit status, stdout, stderr."""
-    process = subprocess.Popen(
-        [sys.executable, str(Path(agent.__file__))],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        out, err = process.communicate(request, timeout=deadline_s)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise
+    with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
+        program = Path(folder) / "agent.pyz"
+        program.write_bytes(agent_file()[0])
+        process = subprocess.Popen(
+            [sys.executable, str(program)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            out, err = process.communicate(request, timeout=deadline_s)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            raise
     return process.returncode, out, err
 
 

@@ -15,7 +15,8 @@ import yaml
 from profiling_models import MACS, PARAMETERS, SIZE, quantise, small_model
 
 from edgeward.core.errors import UserError
-from edgeward.profiling import agent, device, stage
+from edgeward.profiling import device, stage
+from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 
 CONFIG = Path(__file__).parents[3] / "config" / "profile"
@@ -174,8 +175,8 @@ def time_request(model: Path, **changed: Any) -> dict[str, Any]:
 
 
 def test_agent_runs_alone_with_nothing_of_ours(fp32_model: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "agent.py"
-    copy.write_text(Path(agent.__file__).read_text())
+    copy = tmp_path / "agent"
+    copy.write_bytes(agent_file()[0])
     guard = (
         "import sys, runpy\n"
         "class Guard:\n"

@@ -1,0 +1,31 @@
+"""Entry point: one request in, one answer out."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from .errors import AgentError
+from .operators import operators
+from .timing import measure
+
+TASKS = {"time": measure, "operators": operators}
+
+
+def main() -> int:
+    """Answer the request on standard input; the exit status is 0 exactly if the answer is ok."""
+    answer_to = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints must not end up inside the answer
+    request = json.load(sys.stdin)
+    try:
+        answer = {"ok": True, **TASKS[request["task"]](request)}
+    except AgentError as error:
+        answer = {"ok": False, "kind": error.kind, "message": str(error)}
+    json.dump(answer, answer_to)
+    answer_to.close()
+    return 0 if answer["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
