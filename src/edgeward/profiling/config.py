@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeward.core.config import Closed
+from edgeward.profiling.transport.config import TransportConfig
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,7 +57,7 @@ class ProfileConfig(Closed):
     """What the stage ``profile`` reads: a device, and how to measure on it."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$", description="The name of the YAML file.")
-    kind: Literal["host"] = Field(description="How the device is reached.")
+    transport: TransportConfig
     engine: EngineConfig
     threads: list[Annotated[int, Field(ge=1)] | Literal["all"]] = Field(
         min_length=1, description="Settings, measured in turn; the first one is the headline."

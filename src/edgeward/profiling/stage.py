@@ -13,13 +13,14 @@ import numpy as np
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256, write_json
 from edgeward.profiling.config import ProfileConfig
-from edgeward.profiling.device import ask
 from edgeward.profiling.graph import GraphFacts, int8_macs, read_graph
 from edgeward.profiling.statistics import autocorrelation, judge, latency
+from edgeward.profiling.transport import Device, open_device
 
 log = logging.getLogger(__name__)
 
 SCHEMA = "edgeward-profile/1"
+EMULATED = "emulated: timings say nothing about a device"
 
 
 def _request(cfg: ProfileConfig, model: Path, facts: GraphFacts) -> dict[str, Any]:
@@ -34,9 +35,11 @@ def _request(cfg: ProfileConfig, model: Path, facts: GraphFacts) -> dict[str, An
     }
 
 
-def _measure(cfg: ProfileConfig, request: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _measure(
+    cfg: ProfileConfig, device: Device, request: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Time one setting once; return its record and the agent's answer."""
-    answer = ask(
+    answer = device.ask(
         {
             **request,
             "task": "time",
@@ -44,14 +47,15 @@ def _measure(cfg: ProfileConfig, request: dict[str, Any]) -> tuple[dict[str, Any
             "min_duration_s": cfg.min_duration_s,
             "min_count": cfg.min_count,
             "max_duration_s": cfg.max_duration_s,
-        },
-        cfg,
+        }
     )
     samples = np.array(answer["samples_ns"], dtype=np.float64) / 1e6
     duration_s = answer["duration_ns"] / 1e9
     summary = latency(samples, cfg.percentiles, cfg.confidence)
     conditions = answer["conditions"]
     reasons = judge(samples, summary, conditions, duration_s, cfg)
+    if device.emulated:
+        reasons.insert(0, EMULATED)
     setting = {
         "threads": answer["threads"],
         "batch": cfg.batch,
@@ -79,12 +83,14 @@ def _measure(cfg: ProfileConfig, request: dict[str, Any]) -> tuple[dict[str, Any
 
 
 def _setting(
-    cfg: ProfileConfig, request: dict[str, Any], threads: int | str
+    cfg: ProfileConfig, device: Device, request: dict[str, Any], threads: int | str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Time one setting until it is valid or the attempts are used up; the last one counts."""
     earlier: list[list[str]] = []
     while True:
-        setting, answer = _measure(cfg, {**request, "threads": 0 if threads == "all" else threads})
+        setting, answer = _measure(
+            cfg, device, {**request, "threads": 0 if threads == "all" else threads}
+        )
         record = setting["latency_ms"]["p50"]
         log.info(
             "%s, %d thread(s): p50 %.3f ms, p90 %.3f ms, n %d, %s%s",
@@ -96,7 +102,7 @@ def _setting(
             setting["verdict"],
             "".join(f"; {reason}" for reason in setting["reasons"]),
         )
-        if setting["verdict"] == "VALID" or len(earlier) + 1 == cfg.attempts:
+        if setting["verdict"] == "VALID" or device.emulated or len(earlier) + 1 == cfg.attempts:
             return {**setting, "earlier_attempts": earlier}, answer
         earlier.append(setting["reasons"])
 
@@ -151,21 +157,26 @@ def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
     request = _request(cfg, model, facts)
     settings: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
-    for threads in cfg.threads:
-        setting, answer = _setting(cfg, request, threads)
-        if any(setting["threads"] == other["threads"] for other in settings):
-            continue
-        settings.append(setting)
-        answers.append(answer)
-    kernels = ask({**request, "task": "operators", "threads": 1, "runs": cfg.operator_runs}, cfg)
+    with open_device(cfg) as device:
+        emulated = device.emulated
+        for threads in cfg.threads:
+            setting, answer = _setting(cfg, device, request, threads)
+            if any(setting["threads"] == other["threads"] for other in settings):
+                continue
+            settings.append(setting)
+            answers.append(answer)
+        kernels = device.ask(
+            {**request, "task": "operators", "threads": 1, "runs": cfg.operator_runs}
+        )
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
     share = int8_macs(kernels["kernels"]) / (facts.macs * cfg.batch) if facts.macs else None
     profile = {
         "schema": SCHEMA,
         "device": cfg.name,
+        "emulated": emulated,
         "host": answers[0]["host"],
         "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},
-        "config": cfg.model_dump(),
+        "config": {**cfg.model_dump(), "transport": {"kind": cfg.transport.kind}},
         "model": {
             "file_bytes": model.stat().st_size,
             "sha256": request["sha256"],

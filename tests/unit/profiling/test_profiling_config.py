@@ -32,7 +32,7 @@ def test_shipped_device_is_valid_and_named_after_its_file(path: Path) -> None:
         ({"deadline_s": 9.0}, "below twice max_duration_s"),
         ({"threads": [0]}, "greater than or equal to 1"),
         ({"threads": []}, "at least 1 item"),
-        ({"kind": "toaster"}, "host"),
+        ({"transport": {"kind": "toaster"}}, "host"),
         ({"wormup": {}}, "Extra inputs"),
     ],
 )

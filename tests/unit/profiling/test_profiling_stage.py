@@ -15,9 +15,10 @@ import yaml
 from profiling_models import MACS, PARAMETERS, SIZE, quantise, small_model
 
 from edgeward.core.errors import UserError
-from edgeward.profiling import device, stage
+from edgeward.profiling import stage
 from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
+from edgeward.profiling.transport import open_device
 
 CONFIG = Path(__file__).parents[3] / "config" / "profile"
 
@@ -25,6 +26,11 @@ CONFIG = Path(__file__).parents[3] / "config" / "profile"
 def quick(**changed: Any) -> ProfileConfig:
     values = yaml.safe_load((CONFIG / "host_quick.yaml").read_text())
     return ProfileConfig(**{**values, **changed})
+
+
+def ask(request: dict[str, Any], cfg: ProfileConfig) -> dict[str, Any]:
+    with open_device(cfg) as device:
+        return device.ask(request)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +152,7 @@ def test_model_that_the_engine_refuses(tmp_path: Path) -> None:
     ):
         stage.run(quick(), model=path, out=tmp_path / "x.json")
     with pytest.raises(UserError, match=r"strange\.onnx: the model cannot be loaded"):
-        device.ask(time_request(path), quick())
+        ask(time_request(path), quick())
 
 
 def test_missing_model(tmp_path: Path) -> None:
@@ -202,20 +208,20 @@ def test_agent_runs_alone_with_nothing_of_ours(fp32_model: Path, tmp_path: Path)
 
 def test_agent_refuses_another_file_than_the_one_meant(fp32_model: Path) -> None:
     with pytest.raises(UserError, match="its SHA-256 is"):
-        device.ask(time_request(fp32_model, sha256="0" * 64), quick())
+        ask(time_request(fp32_model, sha256="0" * 64), quick())
 
 
 def test_deadline_ends_the_process(fp32_model: Path) -> None:
     cfg = quick(deadline_s=2.0)
     with pytest.raises(UserError, match=r"not done after 2 s; change `deadline_s`"):
-        device.ask(time_request(fp32_model, min_duration_s=600, max_duration_s=600), cfg)
+        ask(time_request(fp32_model, min_duration_s=600, max_duration_s=600), cfg)
 
 
 def test_process_that_dies_is_reported(fp32_model: Path) -> None:
     with pytest.raises(
         UserError, match=r"ended with status 1 and without an answer;[\s\S]*KeyError"
     ):
-        device.ask({"task": "nap", "model": str(fp32_model)}, quick())
+        ask({"task": "nap", "model": str(fp32_model)}, quick())
 
 
 def test_two_inputs_are_refused(tmp_path: Path) -> None:
@@ -227,4 +233,4 @@ def test_two_inputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"one input \(batch, c, h, w\) expected"):
         stage.run(quick(), model=path, out=tmp_path / "x.json")
     with pytest.raises(UserError, match="one float32 image"):
-        device.ask(time_request(path), quick())
+        ask(time_request(path), quick())

@@ -1,0 +1,108 @@
+"""What every transport offers, and what an answer of the agent means to the user."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeward.core.errors import UserError
+
+if TYPE_CHECKING:
+    from edgeward.profiling.config import ProfileConfig
+
+PROBLEM = {
+    "engine": "the engine is missing",
+    "provider": "an execution provider is missing",
+    "model": "the model cannot be loaded",
+    "input": "the model's input is not supported",
+    "run": "the inference failed",
+}
+ADVICE = {
+    "engine": "Install it there, or change `engine.name` in {where}.",
+    "provider": "Change `engine.providers` in {where}.",
+    "model": "Export it again, or change `engine` in {where}.",
+    "input": "edgeward profiles models with one image input; export it with the stage `export`.",
+    "run": "Change `engine` or `batch` in {where}.",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process of the agent ended."""
+
+    status: int
+    out: str
+    err: str
+    timed_out: bool = False
+
+
+class Device(ABC):
+    """An open device; `ask` it as often as needed.
+
+    Attributes
+    ----------
+    emulated : whether an emulator executes the instructions, so that times mean nothing.
+    """
+
+    emulated = False
+
+    def __init__(self, cfg: ProfileConfig) -> None:
+        self.cfg = cfg
+        self.where = f"config/profile/{cfg.name}.yaml"
+
+    @abstractmethod
+    def _place(self, file: Path) -> str:
+        """Make a local file present on the device; return its path there."""
+
+    @abstractmethod
+    def _run(self, request: str) -> Ended:
+        """Run the agent in a fresh process on the device until it ends or the deadline passes."""
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Have the agent on the device do one request in a fresh process.
+
+        Parameters
+        ----------
+        request : as `edgeward.profiling.agent` describes them; ``model`` and the entries of
+            ``models`` are paths of files here, which are brought to the device.
+
+        Raises
+        ------
+        UserError
+            If the agent fails, dies or is not done by the deadline, or the device is lost.
+        """
+        sent = dict(request)
+        names = [*request.get("models", ())]
+        if "models" in request:
+            sent["models"] = [self._place(Path(name)) for name in names]
+        if "model" in request:
+            names.insert(0, request["model"])
+            sent["model"] = self._place(Path(request["model"]))
+        return self._understand(self._run(json.dumps(sent)), ", ".join(names))
+
+    def _understand(self, ended: Ended, subject: str) -> dict[str, Any]:
+        who = f"device '{self.cfg.name}'"
+        subject = subject or "itself"
+        if ended.timed_out:
+            raise UserError(
+                f"{who}: profiling {subject} was not done after {self.cfg.deadline_s:g} s; "
+                f"change `deadline_s` in {self.where}."
+            )
+        try:
+            answer = json.loads(ended.out)
+        except json.JSONDecodeError as error:
+            tail = ended.err.strip()[-2000:] or "it printed nothing"
+            raise UserError(
+                f"{who}: the process that profiles {subject} ended with status {ended.status} "
+                f"and without an answer; {tail}"
+            ) from error
+        if not answer["ok"]:
+            kind = answer["kind"]
+            raise UserError(
+                f"{who}, {subject}: {PROBLEM.get(kind, kind)}: {answer['message'].strip()} "
+                f"{ADVICE.get(kind, 'Change it in {where}.').format(where=self.where)}"
+            )
+        return answer
