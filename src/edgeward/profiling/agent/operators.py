@@ -1,57 +1,98 @@
-"""Which kernels execute."""
+"""Which kernels execute, on which tensors, and how long each takes."""
 
 from __future__ import annotations
 
 import json
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from .engines import check_model, load_engine, open_session, random_image, session_options
 from .errors import AgentError
 
+MOST_EVENTS = 200_000  # of one record; the engine itself stops recording at a million
+Events = list  # of the profiler's events, one for each time that a kernel ran
 
-def operators(request: dict[str, Any]) -> dict[str, Any]:
-    """Record the kernels of one inference, with the shapes of their tensors, and their mean time."""
+
+def _record(request: dict[str, Any], runs: int, prepack: bool) -> Events:
+    """Profile some inferences in a session of their own; return the events of its kernels."""
     onnxruntime = load_engine(request["providers"])
-    check_model(request)
-    options, threads = session_options(onnxruntime, request)
-    # Keeps the weights visible in the record; which kernels run does not depend on it.
-    options.add_session_config_entry("session.disable_prepacking", "1")
+    options, _ = session_options(onnxruntime, request)
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     with tempfile.TemporaryDirectory(prefix="edgeward-agent-") as folder:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "kernels")
         session = open_session(onnxruntime, request, options)
         name, image = random_image(session, request)
         try:
-            for _ in range(request["runs"]):
+            for _ in range(runs):
                 session.run(None, {name: image})
         except Exception as error:
             raise AgentError("run", str(error)) from error
         events = json.loads(Path(session.end_profiling()).read_text())
-    kernels: dict[Any, dict[str, Any]] = {}
-    for event in events:
-        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
-            continue
-        args = event["args"]
-        key = (args.get("node_index"), event["name"])
-        kernel = kernels.setdefault(
-            key,
-            {
-                "name": event["name"][: -len("_kernel_time")],
-                "operator": args["op_name"],
-                "provider": args.get("provider"),
-                "inputs": [next(iter(t.items())) for t in args.get("input_type_shape", [])],
-                "outputs": [next(iter(t.items())) for t in args.get("output_type_shape", [])],
-                "total_us": 0,
-            },
+    return [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+
+
+def _key(event: dict[str, Any]) -> tuple:
+    return event["args"].get("node_index"), event["name"]
+
+
+def _inside(events: Events) -> dict[tuple, str]:
+    """Return which kernels run inside another one (the body of a Scan, Loop or If), and its name."""
+    found: dict[tuple, str] = {}
+    around: list = []  # the kernels that have begun and not ended
+    for event in sorted(events, key=lambda e: (e["ts"], -e["dur"])):
+        end = event["ts"] + event["dur"]
+        around = [a for a in around if a[0] >= end and a[1] in {"Scan", "Loop", "If"}]
+        if around:
+            found[_key(event)] = around[-1][2]
+        around.append((end, event["args"]["op_name"], event["name"][: -len("_kernel_time")]))
+    return found
+
+
+def _tensors(entries: list) -> list:
+    return [list(next(iter(entry.items()))) for entry in entries]
+
+
+def operators(request: dict[str, Any]) -> dict[str, Any]:
+    """Record the kernels of one inference: their tensors, how often each ran, and how long.
+
+    The tensors come from a session that leaves the weights as they are: packed ones vanish from
+    the record. The times come from one that packs them, as sessions do; without that an INT8
+    convolution takes twice as long. Which kernels run does not depend on it.
+    """
+    check_model(request)
+    shapes = _record(request, 1, prepack=False)
+    if len(shapes) >= MOST_EVENTS:
+        raise AgentError(
+            "run", f"one inference runs {len(shapes)} kernels, too many for the engine's profiler"
         )
-        kernel["total_us"] += event["dur"]
-    found = [
-        {
-            **{k: v for k, v in kernel.items() if k != "total_us"},
-            "us": kernel["total_us"] / request["runs"],
+    runs = max(1, min(request["runs"], MOST_EVENTS // max(1, len(shapes)) - 1))
+    durations: dict[tuple, list] = {}
+    for event in _record(request, runs + 1, prepack=True):
+        durations.setdefault(_key(event), []).append(event["dur"])
+    inside = _inside(shapes)
+    kernels: dict[tuple, dict[str, Any]] = {}
+    for event in shapes:
+        key, args = _key(event), event["args"]
+        if key in kernels:
+            continue
+        taken = durations.get(key, [])
+        calls = len(taken) // (runs + 1)
+        if calls == 0 or len(taken) % (runs + 1):
+            raise AgentError("run", f"kernel {event['name']} did not run equally often each time")
+        sums = [sum(taken[i : i + calls]) for i in range(calls, len(taken), calls)]
+        kernels[key] = {
+            "name": event["name"][: -len("_kernel_time")],
+            "operator": args["op_name"],
+            "provider": args.get("provider"),
+            "inputs": _tensors(args.get("input_type_shape", [])),
+            "outputs": _tensors(args.get("output_type_shape", [])),
+            "weight_bytes": int(args["parameter_size"]) if "parameter_size" in args else None,
+            "calls": calls,
+            "inside": inside.get(key),
+            "us": median(sums),
         }
-        for kernel in kernels.values()
-    ]
-    return {"threads": threads, "kernels": found}
+    return {"threads": request["threads"], "runs": runs, "kernels": list(kernels.values())}
