@@ -27,7 +27,11 @@ EXPRESSION = re.compile(
     r"|[\s+\-*/(),<>=])*",
     re.ASCII,
 )
-QUANTIZED_OPS = b"quantized_decomposed"
+# What registers the operators that a program may use: mark in its graph -> modules.
+OPERATORS = {
+    b"quantized_decomposed": ["torch.ao.quantization.fx._decomposed"],
+    b"edgeward.gated_scan": ["edgeward.models.ssm.gated"],
+}
 
 
 def dynamic_batch() -> tuple[dict[int, Any]]:
@@ -70,9 +74,10 @@ def load_program(path: Path) -> ExportedProgram:
         raise UserError(f"{path} does not exist: run the compress stage first.") from error
     except (zipfile.BadZipFile, json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{path} is not a readable program; compress again.") from error
-    if QUANTIZED_OPS in graph:
-        # Registers the operators.
-        importlib.import_module("torch.ao.quantization.fx._decomposed")
+    for mark, modules in OPERATORS.items():
+        if mark in graph:
+            for module in modules:
+                importlib.import_module(module)
     return torch.export.load(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -59,8 +59,17 @@ class ParityConfig(Closed):
     int8: Int8Tolerance
 
 
+class RecurrenceConfig(Closed):
+    """How the recurrence of a state-space model is written."""
+
+    gated: Literal["linear_attention", "opset27", "matmul", "scan"] = Field(
+        description="Form of SSD (Mamba-2) recurrences."
+    )
+
+
 class ExportConfig(Closed):
     """What the stage ``export`` reads."""
 
     opset: int = Field(ge=20, le=24, description="ONNX operator set; from 20 on GELU is one node.")
+    recurrence: RecurrenceConfig
     parity: ParityConfig

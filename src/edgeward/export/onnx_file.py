@@ -19,6 +19,8 @@ import onnxscript  # noqa: F401  torch.onnx.export needs it; here so that start-
 import torch
 
 from edgeward.core.errors import UserError, unknown
+from edgeward.export import lowering
+from edgeward.export.config import RecurrenceConfig
 
 log = logging.getLogger(__name__)
 
@@ -86,13 +88,16 @@ def _name_batch(model: onnx.ModelProto) -> None:
                 dim.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", BATCH, dim.dim_param)
 
 
-def to_onnx(program: torch.export.ExportedProgram, opset: int) -> onnx.ModelProto:
+def to_onnx(
+    program: torch.export.ExportedProgram, opset: int, recurrence: RecurrenceConfig
+) -> onnx.ModelProto:
     """Return the ONNX form of a program: input `image`, output `logits`, dynamic `batch`.
 
     Parameters
     ----------
     program : one float32 argument (batch, c, h, w), one float32 result (batch, n_classes).
     opset : version of the standard operator set.
+    recurrence : the form of state-space recurrences.
 
     Raises
     ------
@@ -108,6 +113,7 @@ def to_onnx(program: torch.export.ExportedProgram, opset: int) -> onnx.ModelProt
                 opset_version=opset,
                 input_names=[INPUT],
                 output_names=[OUTPUT],
+                custom_translation_table=lowering.translations(),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
@@ -134,6 +140,7 @@ def to_onnx(program: torch.export.ExportedProgram, opset: int) -> onnx.ModelProt
         )
     _clean(model)
     _name_batch(model)
+    lowering.lower(model, recurrence)
     return model
 
 

@@ -43,7 +43,7 @@ def run(
     facts = read_json(recipe)
     properties = onnx_file.metadata(facts, data.card, digest(data.card["hashes"]))
     exported_program = load_program(program)
-    model = onnx_file.to_onnx(exported_program, cfg.opset)
+    model = onnx_file.to_onnx(exported_program, cfg.opset, cfg.recurrence)
     onnx_file.stamp(model, properties)
     target = out / "model.onnx"
     target.unlink(missing_ok=True)  # never an old model beside new figures

@@ -40,6 +40,6 @@ class ModelConfig(Closed):
         ),
     ]
     options: Annotated[
-        dict[str, bool | int | float | str],
+        dict[str, bool | int | float | str | list[int]],
         Field(description="further keyword arguments of the builder"),
     ]

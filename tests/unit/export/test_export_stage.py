@@ -143,7 +143,7 @@ def test_operators_of_the_default_models_are_the_golden_ones(
         "int8": to_int8(module, images.float()),
     }
     for precision, program in programs.items():
-        model = onnx_file.to_onnx(program, config().opset)
+        model = onnx_file.to_onnx(program, config().opset, config().recurrence)
         found = Counter(node.op_type for node in model.graph.node)
         assert found == golden(f"{name}_{precision}")
 

@@ -1,0 +1,130 @@
+"""From our recurrences, one node each in an exported program, to operators that engines know.
+
+A torch operator of the namespace ``edgeward`` passes through ``torch.onnx.export`` as one
+placeholder node of the ONNX domain ``edgeward`` (`translations`). Afterwards `lower` replaces every
+placeholder by nodes of the form that the config asks for. No placeholder survives.
+
+A module of this package lowers one operator. It has ``TORCH_OP`` (name in the namespace),
+``schema()`` (of the placeholder), and ``lower(site, cfg)`` which returns the nodes in place of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxscript
+import torch
+from onnx import helper, numpy_helper
+
+from edgeward.export.config import RecurrenceConfig
+
+DOMAIN = "edgeward"
+OPERATORS = ("gated",)
+VERSIONS = {"com.microsoft": 1}
+
+
+@dataclass
+class Site:
+    """A placeholder in its graph, and the nodes that take its place so far.
+
+    ``shapes`` gives the static sizes of its inputs, -1 for the batch.
+    """
+
+    node: onnx.NodeProto
+    shapes: dict[str, list[int]]
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {a.name: helper.get_attribute_value(a) for a in self.node.attribute}
+
+    def name(self, suffix: str) -> str:
+        return f"{self.node.output[0]}.{suffix}"
+
+    def constant(self, suffix: str, value: np.ndarray) -> str:
+        """Add an initializer; return its name."""
+        name = self.name(suffix)
+        if all(tensor.name != name for tensor in self.constants):
+            self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def add(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        output: str | Sequence[str],
+        domain: str = "",
+        **attributes: Any,
+    ) -> str:
+        """Append a node; return the name of its (first) output. Outputs are suffixes."""
+        outputs = [output] if isinstance(output, str) else list(output)
+        names = [o if o in self.node.output else self.name(o) for o in outputs]
+        node = helper.make_node(
+            operator, list(inputs), names, name=names[0], domain=domain, **attributes
+        )
+        node.metadata_props.extend(self.node.metadata_props)
+        self.nodes.append(node)
+        return names[0]
+
+
+def _modules() -> list[Any]:
+    return [import_module(f"{__name__}.{name}") for name in OPERATORS]
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return torch operator -> function that writes its placeholder, for ``torch.onnx.export``."""
+    table: dict[Callable[..., Any], Callable[..., Any]] = {}
+    for module in _modules():
+        import_module(f"edgeward.models.ssm.{module.__name__.rsplit('.', 1)[1]}")
+        schema = module.schema()
+        if not onnx.defs.has(schema.name, DOMAIN):
+            onnx.defs.register_schema(schema)
+        write = getattr(onnxscript.values.Opset(DOMAIN, 1), schema.name)
+        inputs, attributes = len(schema.inputs), list(schema.attributes)
+        names = [a for a in module.ATTRIBUTES if a in attributes]
+
+        def translate(*args: Any, write: Any = write, n: int = inputs, names: Any = names) -> Any:
+            return write(*args[:n], **dict(zip(names, args[n:], strict=True)))
+
+        table[getattr(torch.ops.edgeward, module.TORCH_OP).default] = translate
+    return table
+
+
+def _shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
+    found = {}
+    for value in [*graph.input, *graph.value_info, *graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        found[value.name] = [-1 if d.dim_param else d.dim_value for d in dims]
+    for tensor in graph.initializer:
+        found[tensor.name] = list(tensor.dims)
+    return found
+
+
+def lower(model: onnx.ModelProto, cfg: RecurrenceConfig) -> None:
+    """Replace every placeholder of `model`, in place, by the form that `cfg` asks for."""
+    graph = model.graph
+    by_name = {module.schema().name: module for module in _modules()}
+    shapes = _shapes(graph)
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.domain != DOMAIN:
+            nodes.append(node)
+            continue
+        site = Site(node, {name: shapes[name] for name in node.input})
+        by_name[node.op_type].lower(site, cfg)
+        nodes += site.nodes
+        graph.initializer.extend(site.constants)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    imported = {entry.domain: entry.version for entry in model.opset_import}
+    imported.pop(DOMAIN, None)
+    for domain in {node.domain for node in nodes} - set(imported):
+        imported[domain] = VERSIONS[domain]
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(d, v) for d, v in imported.items())
