@@ -1,0 +1,185 @@
+"""A state-space backbone made to be deployed: SSD (Mamba-2) on operators that engines have.
+
+The recurrence is that of Mamba-2 (Dao and Gu, arXiv 2405.21060): one decay per head and token,
+heads of 32, so that it runs on the fused operator LinearAttention of stock onnxruntime; S6 proper,
+with a decay for every channel and state, has no such form. The rest is arranged so that little of
+the time goes into moving data between layouts, which is what makes vision state-space models slow:
+
+- each direction of the scan order has heads of its own, instead of all channels once per direction:
+  four directions cost as much as one (channel-split scans as in MSVMamba and GroupMamba);
+- queries, keys, values and gates are separate products of the same tokens, so nothing is split, and
+  queries and keys are shared by the heads of a direction, so nothing is repeated;
+- a direction is a permutation of token rows: one gather there, one back;
+- every layer is followed by a batch norm, which is folded into it: no norm remains when deployed;
+- local mixing is left to the convolutional blocks between, as in EfficientFormerV2's early stages.
+
+Left out against Mamba-2: the causal convolution (the blocks before do its work), the skip ``D u``
+(the residual connection is one), and the norm before the output projection (its batch norm comes
+after).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgeward.core.errors import UserError
+from edgeward.models.ssm.gated import gated_scan
+from edgeward.models.ssm.orders import order_indices
+
+
+def _conv(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(o)]
+
+
+def _linear(i: int, o: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(i, o, bias=False), nn.BatchNorm1d(o))
+
+
+class ConvBlock(nn.Module):
+    """Depthwise 3x3, then two pointwise layers; residual."""
+
+    def __init__(self, dim: int, expand: int) -> None:
+        super().__init__()
+        hidden = expand * dim
+        self.body = nn.Sequential(
+            *_conv(dim, dim, 3, groups=dim),
+            *_conv(dim, hidden, 1),
+            nn.ReLU(),
+            *_conv(hidden, dim, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class ScanBlock(nn.Module):
+    """SSD over all tokens of the image, in every direction of a scan order; gated, residual.
+
+    Parameters
+    ----------
+    dim : channels in and out. inner : channels that are scanned, split over the directions.
+    size : (height, width) of the token grid. order : of `models.ssm.orders`.
+    state : length of queries and keys. head : channels per head.
+    """
+
+    forth: Tensor
+    back: Tensor
+
+    def __init__(
+        self, dim: int, inner: int, size: tuple[int, int], order: str, state: int, head: int
+    ) -> None:
+        super().__init__()
+        indices = torch.from_numpy(order_indices(order, *size))
+        self.directions, tokens = indices.shape
+        self.heads, rest = divmod(inner, self.directions * head)
+        if rest or not self.heads:
+            raise ValueError(
+                f"{inner} scanned channels cannot be split into heads of {head} for the "
+                f"{self.directions} directions of order '{order}'"
+            )
+        # Rows of (token, direction), and of (direction, token), that come next in the other layout.
+        direction = torch.arange(self.directions)[:, None]
+        undo = torch.argsort(indices, dim=1)
+        self.register_buffer("forth", (indices * self.directions + direction).flatten(), False)
+        self.register_buffer("back", (undo + direction * tokens).T.flatten(), False)
+        self.query = _linear(dim, self.directions * state)
+        self.key = _linear(dim, self.directions * state)
+        self.value = _linear(dim, inner)
+        self.gate = _linear(dim, inner)
+        self.out = _linear(inner, dim)
+        self.step = nn.Linear(dim, self.directions * self.heads)
+        self.rate = nn.Parameter(torch.empty(self.directions * self.heads))
+        self._start()
+
+    def _start(self) -> None:
+        """Start decay rates in 1..16 and steps in 1e-3..0.1, as Mamba-2 does."""
+        nn.init.uniform_(self.rate, 1, 16)
+        self.rate.data.log_()
+        step = torch.empty_like(self.step.bias).uniform_(math.log(1e-3), math.log(0.1)).exp()
+        with torch.no_grad():
+            self.step.bias.copy_(step + torch.log(-torch.expm1(-step)))  # softplus of it is `step`
+
+    def _scatter(self, rows: Tensor, batch: int) -> Tensor:
+        """Reorder (b * t, directions * c) to (b * directions, t, c)."""
+        split = rows.reshape(batch, len(self.forth), -1).index_select(1, self.forth)
+        return split.reshape(batch * self.directions, -1, split.shape[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, dim, height, width = x.shape
+        tokens = x.permute(0, 2, 3, 1).reshape(-1, dim)
+        step = F.softplus(self.step(tokens))
+        scaled = self.value(tokens).unflatten(1, (step.shape[1], -1)) * step.unsqueeze(2)
+        mixed = gated_scan(
+            self._scatter(self.query(tokens), batch),
+            self._scatter(self.key(tokens), batch),
+            self._scatter(scaled.flatten(1), batch),
+            self._scatter(step * -self.rate.exp(), batch),
+            self.heads,
+            1,
+        )
+        mixed = mixed.reshape(batch, len(self.back), -1).index_select(1, self.back)
+        mixed = mixed.reshape(-1, self.out[0].in_features) * F.silu(self.gate(tokens))
+        return x + self.out(mixed).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
+
+
+def build(
+    *,
+    num_classes: int,
+    in_chans: int,
+    image_size: tuple[int, int],
+    drop_rate: float,
+    dims: list[int],
+    inner: list[int],
+    blocks: str,
+    expand: int,
+    order: str,
+    state: int,
+    head: int,
+) -> nn.Module:
+    """Build the backbone: a stem of stride 4, stages at strides 4, 8, 16, .., pooling, a classifier.
+
+    Parameters
+    ----------
+    dims : channels of each stage. inner : channels that its scans work on.
+    blocks : what each stage is made of, e.g. ``"cs-csc-cscsc-csc"``: c convolution, s scan.
+    expand : hidden over outer channels of the convolutional blocks.
+    order : of `models.ssm.orders`. state : length of the state. head : channels of a head, 32 or
+        more for speed.
+    """
+    plan = blocks.split("-")
+    if not len(plan) == len(dims) == len(inner) or set(blocks) - set("cs-"):
+        raise ValueError(
+            f"blocks '{blocks}' must describe {len(dims)} stages with the letters c and s, one for "
+            f"each of dims {dims} and inner {inner}"
+        )
+    layers: list[nn.Module] = [
+        *_conv(in_chans, dims[0] // 2, 3, 2),
+        nn.ReLU(),
+        *_conv(dims[0] // 2, dims[0], 3, 2),
+        nn.ReLU(),
+    ]
+    grid = tuple(math.ceil(side / 4) for side in image_size)
+    previous = dims[0]
+    for number, (dim, scanned, letters) in enumerate(zip(dims, inner, plan, strict=True)):
+        if number:
+            layers += _conv(previous, dim, 3, 2)
+            grid = tuple(math.ceil(side / 2) for side in grid)
+        for letter in letters:
+            layers.append(
+                ConvBlock(dim, expand)
+                if letter == "c"
+                else ScanBlock(dim, scanned, (grid[0], grid[1]), order, state, head)
+            )
+        previous = dim
+    return nn.Sequential(
+        *layers,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(drop_rate),
+        nn.Linear(previous, num_classes),
+    )
