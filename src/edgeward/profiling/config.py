@@ -7,20 +7,51 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeward.core.config import Closed
+from edgeward.profiling.explain.config import ExplainConfig
 from edgeward.profiling.transport.config import TransportConfig
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class EngineConfig(Closed):
-    """What executes the model."""
+Count = Annotated[int, Field(ge=1)]
+Threads = Count | Literal["all"]
+
+
+class OnnxRuntimeConfig(Closed):
+    """onnxruntime, with any of its execution providers."""
 
     name: Literal["onnxruntime"]
     providers: list[Annotated[str, Field(min_length=1)]] = Field(
         min_length=1, description="Execution providers, in order of preference; all must exist."
     )
+    provider_options: dict[str, dict[str, str]] = Field(
+        description="Options of a provider, as onnxruntime names them."
+    )
     spinning: bool = Field(description="Whether idle threads of the engine's pool spin.")
+
+    @model_validator(mode="after")
+    def _known(self) -> OnnxRuntimeConfig:
+        stray = sorted(set(self.provider_options) - set(self.providers))
+        if stray:
+            raise ValueError(f"provider_options names {stray}, not in providers {self.providers}")
+        return self
+
+
+class OpenVinoConfig(Closed):
+    """OpenVINO on the same ONNX file."""
+
+    name: Literal["openvino"]
+    device: str = Field(pattern=r"^[A-Z]+(\.\d+)?$", description="OpenVINO's device, e.g. CPU.")
+    precision: Literal["f32", "bf16", "f16"] = Field(
+        description="Arithmetic of the parts that are not quantised."
+    )
+
+
+EngineConfig = Annotated[
+    OnnxRuntimeConfig | OpenVinoConfig,
+    Field(discriminator="name", description="What executes the model."),
+]
 
 
 class WarmupConfig(Closed):
@@ -53,25 +84,90 @@ class ValidityConfig(Closed):
     )
 
 
+class Fp32Parity(Closed):
+    """How far the logits of a float model may lie from the reference engine's."""
+
+    absolute: float = Field(ge=0, description="In logits.")
+    to_spread: float = Field(ge=0, description="As a share of the logit spread.")
+
+
+class Int8Parity(Closed):
+    """How far the logits of an INT8 model may lie from the reference engine's."""
+
+    mean_to_spread: float = Field(
+        gt=0, description="Mean |error| allowed, as a share of the logit spread."
+    )
+    decided_margin: float = Field(
+        gt=0, description="An image is decided if its top-2 margin exceeds so many times the limit."
+    )
+    decided_agreement: Share = Field(description="Least argmax agreement on decided images.")
+
+
+class ParityConfig(Closed):
+    """Whether the engine on the device computes what the reference engine computes here."""
+
+    images: int = Field(ge=2, le=64, description="Seeded synthetic images.")
+    fp32: Fp32Parity
+    int8: Int8Parity
+
+
+class ThroughputConfig(Closed):
+    """Images per second when they are at hand in batches (MLPerf's offline scenario)."""
+
+    batches: list[Count] = Field(description="Batch sizes, measured in turn; may be empty.")
+    threads: Threads
+    min_duration_s: Positive
+
+
+class InterleaveConfig(Closed):
+    """The comparison of several models in one process, round by round."""
+
+    rounds: int = Field(ge=6, le=1000, description="Every round times every model once.")
+    settle: int = Field(ge=0, description="Untimed inferences before each block.")
+    block: int = Field(ge=1, description="Timed inferences of a model in a round.")
+
+
+class PowerConfig(Closed):
+    """How energy is measured; without a counter it is reported as not measured."""
+
+    counter: Literal["auto", "none", "rapl", "nvml", "ina3221", "odpm"]
+    rails: list[str] = Field(description="Names of rails; empty: those that suit the counter.")
+    idle_s: float = Field(gt=0, le=60, description="Length of the idle part of a window.")
+    window_s: float = Field(gt=0, le=120, description="Length of the busy part of a window.")
+    windows: int = Field(ge=1, le=20, description="Windows; the median counts.")
+
+
 class ProfileConfig(Closed):
     """What the stage ``profile`` reads: a device, and how to measure on it."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$", description="The name of the YAML file.")
     transport: TransportConfig
     engine: EngineConfig
-    threads: list[Annotated[int, Field(ge=1)] | Literal["all"]] = Field(
+    threads: list[Threads] = Field(
         min_length=1, description="Settings, measured in turn; the first one is the headline."
+    )
+    affinity: list[Annotated[int, Field(ge=0)]] | None = Field(
+        description="Cores that the engine may use; null: all."
     )
     batch: int = Field(ge=1, description="Images per inference.")
     warmup: WarmupConfig
     min_duration_s: Positive = Field(description="Timed inferences last at least this long ...")
-    min_count: int = Field(ge=1, description="... and are at least so many ...")
+    min_count: int = Field(ge=1, description="... and are at least so many, and go on ...")
+    half_width: Positive = Field(
+        description="... until half the interval of each judged percentile is this share of it ..."
+    )
     max_duration_s: Positive = Field(description="... unless they last longer than this.")
     percentiles: list[Annotated[float, Field(gt=0, lt=100)]] = Field(min_length=1)
     confidence: float = Field(gt=0.5, lt=1, description="Level of the percentiles' intervals.")
     validity: ValidityConfig
+    parity: ParityConfig
+    throughput: ThroughputConfig
+    cold_starts: int = Field(ge=0, le=100, description="Fresh processes; 0: not measured.")
+    interleave: InterleaveConfig
+    power: PowerConfig
     attempts: int = Field(ge=1, le=10, description="Times an INVALID setting is measured in all.")
     operator_runs: int = Field(ge=1, description="Inferences of the separate operator profile.")
+    explain: ExplainConfig
     deadline_s: Positive = Field(description="Longest time a process on the device may take.")
     seed: int = Field(ge=0, description="Of the random input image.")
 
@@ -89,5 +185,11 @@ class ProfileConfig(Closed):
             raise ValueError(
                 f"deadline_s ({self.deadline_s}) is below twice "
                 f"max_duration_s ({self.max_duration_s})"
+            )
+        energy_s = self.power.windows * (self.power.idle_s + self.power.window_s)
+        if self.power.counter != "none" and self.deadline_s < 1.5 * energy_s:
+            raise ValueError(
+                f"deadline_s ({self.deadline_s}) is below one and a half times the {energy_s:g} s "
+                "of power.windows"
             )
         return self

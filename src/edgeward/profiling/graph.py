@@ -37,6 +37,7 @@ class GraphFacts:
     precision : "int8" if the graph quantises, otherwise the type of the weights, e.g. "fp32".
     operators : operator type -> number of nodes.
     uncounted : operator types that multiply but are not in `macs`.
+    node_macs : name of a node -> its MACs per inference, where attributes are needed to count them.
     """
 
     input_shape: list[int]
@@ -46,6 +47,7 @@ class GraphFacts:
     operators: dict[str, int]
     uncounted: list[str]
     metadata: dict[str, str]
+    node_macs: dict[str, int]
 
 
 def conv_macs(output: Shape, weight: Shape) -> int:
@@ -64,6 +66,19 @@ def transposed_conv_macs(data: Shape, weight: Shape) -> int:
 def matmul_macs(output: Shape, inner: int) -> int:
     """MACs of a matrix product that sums over `inner` elements."""
     return math.prod(output) * inner
+
+
+def linear_attention_macs(query: Shape, value: Shape, query_heads: int) -> int:
+    """MACs of a gated linear recurrence over tokens.
+
+    Every token adds the outer product of its key and value to a state (d_k, d_v) per head and reads
+    it with its query: 2 * d_k * d_v. The decay multiplies and adds nothing, so it is not counted.
+
+    Parameters
+    ----------
+    query : (batch, tokens, query_heads * d_k). `value` : (batch, tokens, heads * d_v).
+    """
+    return 2 * math.prod(value) * query[-1] // query_heads
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -100,7 +115,24 @@ def _fix_batch(model: onnx.ModelProto, path: Path, batch: int) -> list[int]:
     return [dim.dim_value for dim in dims]
 
 
+def _with_known_operators(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with a stand-in of the same output shape for each operator of the engine's own.
+
+    ONNX infers no shapes for operators outside the standard, and so for none behind them.
+    """
+    if not any(node.op_type == "LinearAttention" for node in model.graph.node):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for node in copy.graph.node:
+        if node.op_type == "LinearAttention":  # its first output is shaped as the values are
+            stand_in = onnx.helper.make_node("Identity", [node.input[2]], [node.output[0]])
+            node.CopyFrom(stand_in)
+    return copy
+
+
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
+    model = _with_known_operators(model)
     inferred = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     shapes = {t.name: list(t.dims) for t in inferred.initializer}
     for value in [*inferred.input, *inferred.value_info, *inferred.output]:
@@ -124,6 +156,9 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
         return matmul_macs(shapes[node.output[0]], shapes[node.input[0]][0 if transposed else 1])
     if kind in {"MatMul", "MatMulInteger", "QLinearMatMul"}:
         return matmul_macs(shapes[node.output[0]], shapes[node.input[0]][-1])
+    if kind == "LinearAttention":
+        heads = next(a.i for a in node.attribute if a.name == "q_num_heads")
+        return linear_attention_macs(shapes[node.input[0]], shapes[node.input[2]], heads)
     return 0
 
 
@@ -179,18 +214,23 @@ def read_graph(path: Path, batch: int) -> GraphFacts:
     input_shape = _fix_batch(model, path, batch)
     try:
         shapes = _shapes(model)
-        macs = sum(_node_macs(node, shapes) for node in model.graph.node)
+        macs = [_node_macs(node, shapes) for node in model.graph.node]
     except (shape_inference.InferenceError, KeyError) as error:
         raise UserError(f"{path}: the shape of tensor {error} cannot be inferred.") from error
     operators = Counter(node.op_type for node in model.graph.node)
     return GraphFacts(
         input_shape=input_shape,
         parameters=_parameters(model),
-        macs=macs // batch,
+        macs=sum(macs) // batch,
         precision=_precision(model),
         operators=dict(sorted(operators.items())),
         uncounted=sorted(UNCOUNTED & operators.keys()),
         metadata={entry.key: entry.value for entry in model.metadata_props},
+        node_macs={
+            node.name: n
+            for node, n in zip(model.graph.node, macs, strict=True)
+            if node.op_type == "LinearAttention"
+        },
     )
 
 
