@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from edgeward.profiling.transport.adb import AdbDevice
+from edgeward.profiling.transport.config import (
+    AdbTransport,
+    EmulatedTransport,
+    HostTransport,
+    SshTransport,
+)
 from edgeward.profiling.transport.device import Device
-from edgeward.profiling.transport.local import open_host
+from edgeward.profiling.transport.local import open_emulated, open_host
+from edgeward.profiling.transport.remote import keep
+from edgeward.profiling.transport.ssh import SshDevice
 
 if TYPE_CHECKING:
     from edgeward.profiling.config import ProfileConfig
@@ -24,5 +33,17 @@ def open_device(cfg: ProfileConfig) -> Iterator[Device]:
     UserError
         If the device cannot be reached or used; says why, and which key to change.
     """
-    with {"host": open_host}[cfg.transport.kind](cfg) as device:
+    with _open(cfg) as device:
         yield device
+
+
+def _open(cfg: ProfileConfig) -> AbstractContextManager[Device]:
+    match cfg.transport:
+        case SshTransport():
+            return keep(SshDevice(cfg, cfg.transport))
+        case AdbTransport():
+            return keep(AdbDevice(cfg, cfg.transport))
+        case EmulatedTransport():
+            return open_emulated(cfg, cfg.transport)
+        case HostTransport():
+            return open_host(cfg)
