@@ -15,6 +15,7 @@ include: "workflow/rules/compress.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/profile.smk"
 include: "workflow/rules/assess.smk"
+include: "workflow/rules/scaling.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/tracking.smk"
 

@@ -42,6 +42,7 @@ wildcard_constraints:
     device="|".join(names(BASE / "config", "profile")),
     seed=r"\d+",
     sweep=PLAN.name,
+    size=r"\d+",
 
 
 # The library modules that each stage imports: a rule that lists them is run again when they change.
@@ -53,6 +54,8 @@ MODULES = {
     "profile": ["profiling"],
     "assess": ["data/store.py", "safety"],
     "report": ["reporting"],
+    "scaling": ["data/store.py", "models", "compression", "export", "scaling"],
+    "scaling_profile": ["profiling", "scaling/measure.py"],
 }
 
 
@@ -115,6 +118,24 @@ def reference_logits(wildcards):
     return [str(paths["logits"]), str(paths["safety"])]
 
 
+def scaling_slice(wildcards):
+    return sliced(PLAN.scaling, wildcards.model)
+
+
+def scaling_profile_slice(wildcards):
+    return sliced(PLAN.scaling_profile, wildcards.model, wildcards.device)
+
+
+def scaled_files():
+    """List what is known of the sweep's networks at each of its sizes."""
+    return expand(
+        "results/scaling/{model}/{size}/{file}.json",
+        model=PLAN.scaled,
+        size=PLAN.sweep.sizes,
+        file=["build", PLAN.sweep.device[0]],
+    )
+
+
 def report_inputs(wildcards):
     """List what the report reads, for every candidate of the sweep."""
     files = []
@@ -122,7 +143,7 @@ def report_inputs(wildcards):
         paths = dict(evidence(c._asdict(), PLAN.sweep.device)["paths"])
         del paths["logits"]  # read by the siblings' assess only
         files += [*paths.pop("profile").values(), *paths.values()]
-    return list(dict.fromkeys(map(str, files)))
+    return [*dict.fromkeys(map(str, files)), *scaled_files()]
 
 
 def report_slice(wildcards):
@@ -130,6 +151,7 @@ def report_slice(wildcards):
         "name": PLAN.name,
         **PLAN.sweep.model_dump(),
         "candidates": [c._asdict() for c in PLAN.candidates],
+        "scaled": PLAN.scaled,
     }
 
 

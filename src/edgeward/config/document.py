@@ -22,6 +22,7 @@ TITLES = {
     "export": ("export", "Export", "one YAML is one form of the shipped file"),
     "profile": ("profile", "Devices", "one YAML is one device"),
     "safety": ("assess", "Safety", "margins and statistics of the verdict"),
+    "scaling": ("scaling", "Scaling", "untrained networks for the input sizes of a sweep"),
     "sweeps": ("all", "Sweeps", "which runs: the only thing that Snakemake's own config chooses"),
 }
 # The file of each group whose keys are listed in full; of the others only what they are.
@@ -33,6 +34,7 @@ SHOWN = {
     "export": ["onnx"],
     "profile": ["host"],
     "safety": ["default"],
+    "scaling": ["default"],
     "sweeps": ["default"],
 }
 INTRO = """# Configuration

@@ -93,6 +93,7 @@ class Plan:
                             f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference "
                             "that config/safety (key 'reference') compares with."
                         )
+        plan._check_sizes()
         first = plan.candidates[0]
         for device in sweep.device:
             plan.compose(first.data, first.model, first.recipe, device)
@@ -103,6 +104,24 @@ class Plan:
         """All candidates of the sweep, in the order of its axes."""
         s = self.sweep
         return [Candidate(*c) for c in product(s.data, s.model, s.seed, s.recipe)]
+
+    def _check_sizes(self) -> None:
+        """Compose every network that is profiled at the sweep's sizes."""
+        where, s = f"config/sweeps/{self.name}.yaml", self.sweep
+        if len(set(s.sizes)) < len(s.sizes) or len(set(s.size_models)) < len(s.size_models):
+            raise UserError(f"{where}: sizes {s.sizes} or size_models {s.size_models} repeat.")
+        if s.size_models and not s.sizes:
+            raise UserError(
+                f"{where}: size_models is {s.size_models}, but sizes is empty; name sizes in "
+                "pixels, e.g. [64, 128, 224], or no size_models."
+            )
+        for model in self.scaled:
+            self.scaling(model)
+
+    @property
+    def scaled(self) -> list[str]:
+        """The networks that are profiled, untrained, at each of the sweep's sizes."""
+        return list(self.sweep.size_models or self.sweep.model) if self.sweep.sizes else []
 
     def compose(
         self, data: str, model: str, recipe: str, device: str | None = None
@@ -150,3 +169,15 @@ class Plan:
     def reference(self, data: str, model: str) -> str:
         """Return the recipe that the others are compared with."""
         return str(self.compose(data, model, self.sweep.recipe[0])["safety"]["reference"])
+
+    def scaling(self, model: str) -> dict[str, Any]:
+        """Return the slice of `scaling`: what builds and exports a network at any size."""
+        data = self.sweep.data[0]
+        config = self.compose(data, model, self.reference(data, model))
+        return {key: config[key] for key in ("model", "compress", "export", "scaling")}
+
+    def scaling_profile(self, model: str, device: str) -> dict[str, Any]:
+        """Return the slice of the profiles at each size: the device's first thread setting only."""
+        data = self.sweep.data[0]
+        profile = self.compose(data, model, self.reference(data, model), device)["profile"]
+        return {"profile": {**profile, "threads": profile["threads"][:1]}}

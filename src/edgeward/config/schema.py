@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -14,9 +14,10 @@ from edgeward.export.config import ExportConfig
 from edgeward.models.config import ModelConfig
 from edgeward.profiling.config import ProfileConfig
 from edgeward.safety.config import SafetyConfig
+from edgeward.scaling.config import ScalingConfig
 from edgeward.training.config import TrainConfig
 
-GROUPS = ("data", "model", "train", "compress", "export", "profile", "safety")
+GROUPS = ("data", "model", "train", "compress", "export", "profile", "safety", "scaling")
 
 
 class RunConfig(Closed):
@@ -29,6 +30,7 @@ class RunConfig(Closed):
     export: ExportConfig
     profile: ProfileConfig
     safety: SafetyConfig
+    scaling: ScalingConfig
 
 
 class SweepConfig(Closed):
@@ -46,6 +48,12 @@ class SweepConfig(Closed):
     )
     per_recipe: dict[str, list[str]] = Field(
         description="Hydra overrides for the runs of one recipe."
+    )
+    sizes: list[Annotated[int, Field(ge=8, le=4096)]] = Field(
+        description="Sides of square images, pixels, at which untrained networks are profiled."
+    )
+    size_models: list[str] = Field(
+        description="The networks profiled at these sizes; empty: those of the axis `model`."
     )
 
 

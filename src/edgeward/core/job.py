@@ -57,7 +57,7 @@ class Job:
 
     def _entry(self, **kwargs: Any) -> StageEntry:
         w = self.wildcards
-        seed = w.get("seed")
+        seed, size = w.get("seed"), w.get("size")
         return StageEntry(
             stage=self.stage,
             data=w.get("data"),
@@ -66,6 +66,7 @@ class Job:
             recipe=w.get("recipe"),
             device=w.get("device"),
             sweep=w.get("sweep"),
+            size=int(size) if size is not None else None,
             config=self.cfg,
             **kwargs,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Callable, Sequence
 
@@ -12,6 +13,13 @@ from torch import nn
 from edgeward.core.errors import UserError, unknown
 from edgeward.models import zoo
 from edgeward.models.config import ModelConfig
+
+# What torch and the networks' own checks raise when layers do not fit together.
+PROBLEMS = (TypeError, ValueError, AssertionError, RuntimeError)
+
+
+class SizeError(UserError):
+    """The network is fine, but not at this image size."""
 
 
 def build(
@@ -34,22 +42,19 @@ def build(
     Raises
     ------
     UserError
-        If the architecture is unknown, an option does not exist, or the network cannot take images
-        of this size.
+        If the architecture is unknown or an option does not exist.
+    SizeError
+        If the network cannot take images of this size, but takes others.
     """
     make = _timm_factory(cfg) if cfg.builder == "timm" else _own_factory(cfg)
     size = (int(image_size[0]), int(image_size[1]))
     try:
         net = make(num_classes, in_chans, size)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise UserError(
-            f"model '{cfg.name}': {cfg.builder} cannot build '{cfg.architecture}' for "
-            f"{in_chans}x{size[0]}x{size[1]} images with options {dict(cfg.options)}: {error}. "
-            f"Change config/model/{cfg.name}.yaml, or the image size of the data."
-        ) from error
+        _try_out(net, num_classes, in_chans, size)
+    except PROBLEMS as error:
+        raise _refusal(error, cfg, make, num_classes, in_chans, size) from error
     if cfg.branch_gain < 1:
         damp_branches(net, cfg)
-    _try_out(net, cfg, num_classes, in_chans, size)
     return net.train()
 
 
@@ -127,18 +132,51 @@ def _own_factory(cfg: ModelConfig) -> Factory:
     return make
 
 
-def _try_out(
-    net: nn.Module, cfg: ModelConfig, num_classes: int, in_chans: int, size: tuple[int, int]
-) -> None:
-    """Run two blank images through `net`; turn what goes wrong into a UserError."""
-    where = f"model '{cfg.name}' ({cfg.architecture}) with {in_chans}x{size[0]}x{size[1]} images"
-    advice = f"Choose larger images in the data config, or a model other than '{cfg.name}'."
-    try:
-        with torch.no_grad():
-            logits = net.eval()(torch.zeros(2, in_chans, *size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{where} does not run: {reason}. {advice}") from error
+def _try_out(net: nn.Module, num_classes: int, in_chans: int, size: tuple[int, int]) -> None:
+    """Run two blank images through `net`; a ValueError says that its output is not logits."""
+    with torch.no_grad():
+        logits = net.eval()(torch.zeros(2, in_chans, *size))
     if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UserError(f"{where} gives {got} instead of (2, {num_classes}) logits. {advice}")
+        raise ValueError(f"it gives {got} instead of (2, {num_classes}) logits")
+
+
+def nearby(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Return sizes to try instead of one that does not run: multiples of 32 next to it, the usual 224.
+
+    32 is what most networks reduce the resolution by.
+    """
+    low, high = ([32 * max(1, f(side / 32)) for side in size] for f in (math.floor, math.ceil))
+    sizes = [tuple(low), tuple(high), (high[0] + 32, high[1] + 32), (224, 224)]
+    return [s for s in dict.fromkeys(sizes) if s != size]  # type: ignore[misc]
+
+
+def _refusal(
+    error: Exception,
+    cfg: ModelConfig,
+    make: Factory,
+    num_classes: int,
+    in_chans: int,
+    size: tuple[int, int],
+) -> UserError:
+    """Find out by trial whether the size is at fault, and say what to change."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+    runs = []
+    for other in nearby(size):
+        try:
+            _try_out(make(num_classes, in_chans, other), num_classes, in_chans, other)
+        except PROBLEMS:
+            continue
+        runs.append(f"{other[0]}x{other[1]}")
+    asked = f"{in_chans}x{size[0]}x{size[1]}"
+    if runs:
+        return SizeError(
+            f"model '{cfg.name}' ({cfg.architecture}) cannot take {asked} images: {reason}. Of the "
+            f"sizes tried it takes {', '.join(runs)}. Change image_size in config/data/, or choose "
+            "another model in config/sweeps/."
+        )
+    return UserError(
+        f"model '{cfg.name}': {cfg.builder} cannot build '{cfg.architecture}' for {asked} images "
+        f"(nor for other sizes) with options {dict(cfg.options)}: {reason}. Change "
+        f"config/model/{cfg.name}.yaml."
+    )

@@ -21,6 +21,9 @@ def title(identity: dict[str, Any]) -> str:
         return f"train {identity['model']} s{identity['seed']}"
     if stage == "report":
         return f"report {identity['sweep']}"
+    if stage == "scaling":
+        named = ("stage", "model", "size", "device")
+        return " ".join(str(identity[name]) for name in named if identity[name] is not None)
     return f"profile {identity['device']}" if stage == "profile" else str(stage)
 
 

@@ -15,12 +15,13 @@ from edgeward.core.io import read_json
 
 FORMAT = 1
 CANDIDATE_STAGES = ("compress", "export", "profile", "assess")
-STAGES = ("prepare", "train", *CANDIDATE_STAGES, "report")
+STAGES = ("prepare", "train", *CANDIDATE_STAGES, "scaling", "report")
 _NEEDS = {
     "prepare": ("data",),
     "train": ("data", "model", "seed"),
     **dict.fromkeys(CANDIDATE_STAGES, ("data", "model", "seed", "recipe")),
     "profile": ("data", "model", "seed", "recipe", "device"),
+    "scaling": ("model",),
     "report": ("sweep",),
 }
 
@@ -55,6 +56,7 @@ class StageEntry:
     recipe: str | None = None
     device: str | None = None
     sweep: str | None = None
+    size: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     artifacts: list[Path] = field(default_factory=list)
     datasets: list[dict[str, str]] = field(default_factory=list)
@@ -81,14 +83,17 @@ class StageEntry:
         """Identity of stage x candidate, the same at every run of it."""
         if self.stage == "report":
             return f"report/{self.sweep}"
-        parts = [self.data, self.model, None if self.seed is None else f"s{self.seed}", self.recipe]
-        named = [part for part in parts if part is not None]
-        return "/".join([*named, self.stage, *([self.device] if self.device else [])])
+        if self.stage == "scaling":
+            named = ["scaling", self.model, self.size, self.device]
+            return "/".join(str(part) for part in named if part is not None)
+        seed = None if self.seed is None else f"s{self.seed}"
+        parts = [self.data, self.model, seed, self.recipe, self.stage, self.device]
+        return "/".join(part for part in parts if part is not None)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the entry is of: stage, data, model, seed, recipe, device, sweep (or None)."""
-        names = ("stage", "data", "model", "seed", "recipe", "device", "sweep")
+        """What the entry is of: stage, data, model, seed, recipe, device, sweep, size (or None)."""
+        names = ("stage", "data", "model", "seed", "recipe", "device", "sweep", "size")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -99,7 +104,7 @@ class StageEntry:
     @property
     def receipt(self) -> Path:
         """The file that says which run the stage became."""
-        name = f"{self.device}.mlflow.json" if self.stage == "profile" else "mlflow.json"
+        name = f"{self.device}.mlflow.json" if self.device else "mlflow.json"
         return self.folder / name
 
 

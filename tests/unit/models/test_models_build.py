@@ -158,7 +158,7 @@ def test_own_network_is_found_by_its_file_name():
         (config("mobileone_s9"), 64, ["mobileone_s9", "mobileone_s", "config/model/net.yaml"]),
         (config("dscn", "edgeward"), 64, ["dscn", "dscnn"]),
         (config("resnet18", widht=3), 64, ["resnet18", "widht", "config/model/net.yaml"]),
-        (config("edgenext_xx_small"), 28, ["edgenext_xx_small", "3x28x28", "larger images"]),
+        (config("edgenext_xx_small"), 28, ["edgenext_xx_small", "3x28x28", "32x32", "image_size"]),
         (config("dscnn", "edgeward", width=8, blocks=12), 64, ["12 blocks", "3x64x64"]),
     ],
 )

@@ -1,0 +1,1 @@
+"""Latency, memory and traffic of untrained networks against the input size."""

@@ -1,0 +1,37 @@
+"""Stage ``scaling``, second half: profile the file of one size. No torch here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import read_json, sha256, write_json
+from edgeward.profiling.config import ProfileConfig
+from edgeward.profiling.stage import run as profile
+
+
+def run(cfg: ProfileConfig, *, build: Path, out: Path) -> dict[str, float]:
+    """Write the profile of the ``model.onnx`` beside `build`, or why there is none.
+
+    Parameters
+    ----------
+    build : ``build.json`` of one size.
+    out : the JSON to write, ``{device}.json``: a profile (docs/architecture.md), or
+        ``{"status": "refused", "reason"}`` where the network cannot take the size.
+
+    Raises
+    ------
+    UserError
+        If the file is not the one that was exported, or as `edgeward.profiling.stage.run`.
+    """
+    facts = read_json(build)
+    if facts["status"] == "refused":
+        write_json(out, {"status": "refused", "reason": facts["reason"]})
+        return {"refused": 1.0}
+    model = build.with_name("model.onnx")
+    if not model.is_file() or sha256(model) != facts["sha256"]:
+        raise UserError(
+            f"{model} is missing, or is not the file that {build} describes; delete {build} and "
+            "run again."
+        )
+    return {**profile(cfg, model=model, out=out), "refused": 0.0}

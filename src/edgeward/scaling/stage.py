@@ -1,0 +1,170 @@
+"""Stage ``scaling``: one network, untrained, as an ONNX file for each of several input sizes.
+
+Each size goes through the stages that a trained network goes through: checkpoint, the reference
+recipe, export with its parity check. So the files are what `train` and the rest would ship, but
+for the values of the weights, on which neither operators nor shapes depend.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgeward.compression import stage as compress
+from edgeward.compression.config import RecipeConfig
+from edgeward.core.io import read_json, sha256, write_json
+from edgeward.data.store import Prepared, to_input
+from edgeward.export import stage as export
+from edgeward.export.config import ExportConfig
+from edgeward.models.checkpoint import save_checkpoint
+from edgeward.models.config import ModelConfig
+from edgeward.models.deploy import Deployable
+from edgeward.models.factory import SizeError, build
+from edgeward.scaling.config import ScalingConfig
+from edgeward.scaling.images import random_images
+
+log = logging.getLogger(__name__)
+
+SCHEMA = "edgeward-scaling/1"
+
+
+def untrained(
+    model: ModelConfig, cfg: ScalingConfig, data: Prepared
+) -> tuple[Deployable, dict[str, Any]]:
+    """Return a network with random weights, and its meta as in ``model.pt``.
+
+    The statistics of its batch norms are those of random images: with their initial values the
+    activations of a deep network may grow without bound, and errors with them.
+
+    Raises
+    ------
+    SizeError
+        If the network cannot take images of this size.
+    """
+    card = data.card
+    height, width, channels = card["image_shape"]
+    torch.manual_seed(cfg.seed)
+    net = build(model, num_classes=cfg.classes, in_chans=channels, image_size=(height, width))
+    deployable = Deployable(net, card["channel_mean"], card["channel_std"])
+    batches = torch.from_numpy(to_input(data.images[data.calibration])).split(cfg.batch)
+    torch.optim.swa_utils.update_bn([b for b in batches if len(b) > 1], deployable)
+    meta = {
+        "model": model.model_dump(),
+        "num_classes": cfg.classes,
+        "in_chans": channels,
+        "image_size": [height, width],
+        "mean": card["channel_mean"],
+        "std": card["channel_std"],
+        "classes": data.classes,
+        "logit_shift": [0.0] * cfg.classes,
+        "data": card["name"],
+        "seed": cfg.seed,
+    }
+    return deployable.eval(), meta
+
+
+def export_size(
+    model: ModelConfig,
+    recipe: RecipeConfig,
+    export_cfg: ExportConfig,
+    cfg: ScalingConfig,
+    *,
+    size: int,
+    out: Path,
+    threads: int,
+) -> dict[str, Any]:
+    """Write ``model.onnx`` and ``parity.json`` for one size into `out`; return the facts of it.
+
+    Parameters
+    ----------
+    size : side of the square images, pixels.
+
+    Returns
+    -------
+    ``schema, model, stream, size, status`` ("exported" or "refused"), ``reason`` (why the network
+    cannot take this size, else None), ``parameters`` (as deployed), ``sha256`` of the file, and
+    ``logit_error, logit_spread`` of the parity check. The same input gives the same facts.
+
+    Raises
+    ------
+    UserError
+        If the network cannot be built at any size, or its export is out of tolerance.
+    """
+    facts: dict[str, Any] = {
+        "schema": SCHEMA,
+        "model": model.name,
+        "stream": model.stream,
+        "size": size,
+        "status": "exported",
+        "reason": None,
+    }
+    (out / "model.onnx").unlink(missing_ok=True)
+    parity = export_cfg.parity.model_copy(update={"batch": cfg.batch})
+    with tempfile.TemporaryDirectory(prefix="edgeward-scaling-") as folder:
+        root = Path(folder)
+        data = random_images(root / "prepare", cfg, size)
+        try:
+            save_checkpoint(root / "model.pt", *untrained(model, cfg, data))
+        except SizeError as error:
+            log.info("%s", error)
+            return {**facts, "status": "refused", "reason": str(error)}
+        compress.run(
+            recipe,
+            seed=cfg.seed,
+            checkpoint=root / "model.pt",
+            prepared=data.root,
+            out=root,
+            work=root / "work",
+            threads=threads,
+        )
+        found = export.run(
+            export_cfg.model_copy(update={"parity": parity}),
+            program=root / "model.pt2",
+            recipe=root / "recipe.json",
+            prepared=data.root,
+            out=out,
+            threads=threads,
+        )
+        return {
+            **facts,
+            "parameters": read_json(root / "recipe.json")["parameters"],
+            "sha256": sha256(out / "model.onnx"),
+            "logit_error": found["logit_error_max"],
+            "logit_spread": found["logit_spread"],
+        }
+
+
+def run(
+    model: ModelConfig,
+    recipe: RecipeConfig,
+    export_cfg: ExportConfig,
+    cfg: ScalingConfig,
+    *,
+    builds: Sequence[Path],
+    threads: int,
+) -> dict[str, float]:
+    """Export a network for several sizes, in one process, since imports take longer than a size.
+
+    Parameters
+    ----------
+    recipe : of the reference, e.g. fp32.
+    builds : the ``{size}/build.json`` to write; ``model.onnx`` goes beside each that is exported.
+
+    Returns
+    -------
+    ``sizes, refused``: how many.
+    """
+    refused = 0
+    for path in builds:
+        size = int(path.parent.name)
+        facts = export_size(
+            model, recipe, export_cfg, cfg, size=size, out=path.parent, threads=threads
+        )
+        write_json(path, facts)
+        refused += facts["status"] == "refused"
+    return {"sizes": float(len(builds)), "refused": float(refused)}

@@ -1,0 +1,23 @@
+"""Measure one untrained network at one input size."""
+
+from pathlib import Path
+
+from edgeward.core.job import OUTBOX, Job
+
+
+def main(job: Job) -> dict[str, float]:
+    from edgeward.profiling.config import ProfileConfig
+    from edgeward.scaling.measure import run
+    from edgeward.tracking.outbox import quiet
+
+    job.loaded()
+    with quiet(OUTBOX):
+        return run(
+            ProfileConfig.model_validate(job.cfg["profile"]),
+            build=Path(job.input.build),
+            out=Path(job.output.profile),
+        )
+
+
+if "snakemake" in globals():
+    Job.of("scaling", snakemake).execute(main)  # noqa: F821
