@@ -31,6 +31,7 @@ EXPRESSION = re.compile(
 OPERATORS = {
     b"quantized_decomposed": ["torch.ao.quantization.fx._decomposed"],
     b"edgeward.gated_scan": ["edgeward.models.ssm.gated"],
+    b"edgeward.selective_scan": ["edgeward.models.ssm.selective"],
 }
 
 

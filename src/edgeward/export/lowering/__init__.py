@@ -2,7 +2,8 @@
 
 A torch operator of the namespace ``edgeward`` passes through ``torch.onnx.export`` as one
 placeholder node of the ONNX domain ``edgeward`` (`translations`). Afterwards `lower` replaces every
-placeholder by nodes of the form that the config asks for. No placeholder survives.
+placeholder by nodes of the form that the config asks for. No placeholder survives. It also writes
+Softplus, which every selective model applies to its step sizes, in operators that engines vectorise.
 
 A module of this package lowers one operator. It has ``TORCH_OP`` (name in the namespace),
 ``schema()`` (of the placeholder), and ``lower(site, cfg)`` which returns the nodes in place of it.
@@ -24,7 +25,7 @@ from onnx import helper, numpy_helper
 from edgeward.export.config import RecurrenceConfig
 
 DOMAIN = "edgeward"
-OPERATORS = ("gated",)
+OPERATORS = ("gated", "selective")
 VERSIONS = {"com.microsoft": 1}
 
 
@@ -93,6 +94,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
             return write(*args[:n], **dict(zip(names, args[n:], strict=True)))
 
         table[getattr(torch.ops.edgeward, module.TORCH_OP).default] = translate
+    table[torch.ops.aten.softplus.default] = import_module(f"{__name__}.softplus").translate
     return table
 
 
@@ -113,11 +115,15 @@ def lower(model: onnx.ModelProto, cfg: RecurrenceConfig) -> None:
     shapes = _shapes(graph)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
-        if node.domain != DOMAIN:
+        if node.domain == DOMAIN:
+            site = Site(node, {name: shapes[name] for name in node.input})
+            by_name[node.op_type].lower(site, cfg)
+        elif node.op_type == "Softplus":
+            site = Site(node, {})
+            import_module(f"{__name__}.softplus").lower(site)
+        else:
             nodes.append(node)
             continue
-        site = Site(node, {name: shapes[name] for name in node.input})
-        by_name[node.op_type].lower(site, cfg)
         nodes += site.nodes
         graph.initializer.extend(site.constants)
     del graph.node[:]

@@ -132,11 +132,8 @@ def _backward(
 
 
 @_backward.register_fake
-def _(
-    grad: Tensor, u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, starts: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    du, ddt, da, db, dc = (torch.empty_like(x) for x in (u, dt, a, b, c))
-    return du, ddt, da, db, dc
+def _(grad: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG001
+    return tuple(torch.empty_like(x) for x in inputs[:5])
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
