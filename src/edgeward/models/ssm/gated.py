@@ -140,10 +140,12 @@ def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def] # noqa:
 
 
 def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
-    with torch.enable_grad():
+    with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
         inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
         out = chunked(*inputs, ctx.heads, ctx.groups)
     return (*torch.autograd.grad(out, inputs, grad), None, None)
 
 
 gated_scan.register_autograd(_backward, setup_context=_setup)
+for _device in ("cpu", "cuda"):  # under autocast the recurrence stays in float32
+    gated_scan.register_autocast(_device, torch.float32)
