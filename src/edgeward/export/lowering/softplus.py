@@ -36,11 +36,11 @@ def lower(site: Site) -> None:
     """Write 17 elementwise nodes in place of ``Softplus``."""
     (x,) = site.node.input
     t = site.add("Exp", [site.add("Neg", [site.add("Abs", [x], "abs")], "neg")], "t")
-    two = site.constant("two", np.float32(2))
+    two = site.constant("two", np.array(2, np.float32))
     z = site.add("Div", [t, site.add("Add", [t, two], "t2")], "z")
     square = site.add("Mul", [z, z], "zz")
     *lower_terms, highest = [
-        site.constant(f"c{i}", np.float32(value)) for i, value in enumerate(COEFFICIENTS)
+        site.constant(f"c{i}", np.array(value, np.float32)) for i, value in enumerate(COEFFICIENTS)
     ]
     series = highest
     for i, term in reversed(list(enumerate(lower_terms))):
