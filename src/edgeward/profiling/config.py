@@ -82,6 +82,9 @@ class ValidityConfig(Closed):
     max_clock_drop: Share = Field(
         description="Fall of the CPU clock over the window, as a share; where it can be read."
     )
+    max_heating_c: Positive = Field(
+        description="Rise of the hottest sensor over the window, degrees Celsius; where readable."
+    )
 
 
 class Fp32Parity(Closed):

@@ -3,108 +3,52 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256, write_json
+from edgeward.profiling import parity
+from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.graph import GraphFacts, int8_macs, read_graph
-from edgeward.profiling.statistics import autocorrelation, judge, latency
+from edgeward.profiling.measuring import Bench
 from edgeward.profiling.transport import Device, open_device
 
-log = logging.getLogger(__name__)
-
-SCHEMA = "edgeward-profile/1"
-EMULATED = "emulated: timings say nothing about a device"
+SCHEMA = "edgeward-profile/2"
 
 
-def _request(cfg: ProfileConfig, model: Path, facts: GraphFacts) -> dict[str, Any]:
+def request_for(cfg: ProfileConfig, metadata: dict[str, str]) -> dict[str, Any]:
+    """Return what all requests about models have in common, but the models.
+
+    Parameters
+    ----------
+    metadata : of the model file; the stage `export` writes ``input_range`` into it.
+    """
     return {
-        "model": str(model.resolve()),
-        "sha256": sha256(model),
-        "providers": cfg.engine.providers,
-        "spinning": cfg.engine.spinning,
+        "engine": cfg.engine.model_dump(),
+        "affinity": cfg.affinity,
         "batch": cfg.batch,
         "seed": cfg.seed,
-        "input_range": json.loads(facts.metadata.get("input_range", "[0, 255]")),
+        "input_range": json.loads(metadata.get("input_range", "[0, 255]")),
     }
 
 
-def _measure(
-    cfg: ProfileConfig, device: Device, request: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Time one setting once; return its record and the agent's answer."""
-    answer = device.ask(
-        {
-            **request,
-            "task": "time",
-            "warmup": cfg.warmup.model_dump(),
-            "min_duration_s": cfg.min_duration_s,
-            "min_count": cfg.min_count,
-            "max_duration_s": cfg.max_duration_s,
-        }
+def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -> Bench:
+    common = request_for(cfg, facts.metadata)
+    low, high = common["input_range"]
+    _, channels, height, width = facts.input_shape
+    shape = (channels, height, width)
+    inputs = parity.images(cfg.parity.images, shape, (low, high), cfg.seed)
+    return Bench(
+        cfg=cfg,
+        device=device,
+        request={"model": str(model.resolve()), "sha256": sha256(model), **common},
+        inputs=inputs,
+        reference=parity.reference_logits(model, inputs),
+        precision=facts.precision,
     )
-    samples = np.array(answer["samples_ns"], dtype=np.float64) / 1e6
-    duration_s = answer["duration_ns"] / 1e9
-    summary = latency(samples, cfg.percentiles, cfg.confidence)
-    conditions = answer["conditions"]
-    reasons = judge(samples, summary, conditions, duration_s, cfg)
-    if device.emulated:
-        reasons.insert(0, EMULATED)
-    setting = {
-        "threads": answer["threads"],
-        "batch": cfg.batch,
-        "resolution": answer["resolution"],
-        "load_ms": answer["load_ns"] / 1e6,
-        "first_ms": answer["first_ns"] / 1e6,
-        "warmup": answer["warmups"],
-        "n": len(samples),
-        "duration_s": duration_s,
-        "latency_ms": summary,
-        "throughput_per_s": len(samples) * cfg.batch / duration_s,
-        "peak_memory_mb": max(0, answer["peak_bytes"] - answer["baseline_bytes"]) / 1e6,
-        "baseline_memory_mb": answer["baseline_bytes"] / 1e6,
-        "peak_memory_exact": answer["peak_reset"],
-        "verdict": "INVALID" if reasons else "VALID",
-        "reasons": reasons,
-        "conditions": {
-            **conditions,
-            "timer_ns": answer["timer_ns"],
-            "autocorrelation": autocorrelation(samples),
-            "spinning": cfg.engine.spinning,
-        },
-    }
-    return setting, answer
-
-
-def _setting(
-    cfg: ProfileConfig, device: Device, request: dict[str, Any], threads: int | str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Time one setting until it is valid or the attempts are used up; the last one counts."""
-    earlier: list[list[str]] = []
-    while True:
-        setting, answer = _measure(
-            cfg, device, {**request, "threads": 0 if threads == "all" else threads}
-        )
-        record = setting["latency_ms"]["p50"]
-        log.info(
-            "%s, %d thread(s): p50 %.3f ms, p90 %.3f ms, n %d, %s%s",
-            cfg.name,
-            setting["threads"],
-            record["estimate"],
-            setting["latency_ms"]["p90"]["estimate"],
-            setting["n"],
-            setting["verdict"],
-            "".join(f"; {reason}" for reason in setting["reasons"]),
-        )
-        if setting["verdict"] == "VALID" or device.emulated or len(earlier) + 1 == cfg.attempts:
-            return {**setting, "earlier_attempts": earlier}, answer
-        earlier.append(setting["reasons"])
 
 
 def _metrics(profile: dict[str, Any]) -> dict[str, float]:
@@ -128,6 +72,14 @@ def _metrics(profile: dict[str, Any]) -> dict[str, float]:
             for end in ("low", "high"):
                 if record[end] is not None:
                     metrics[f"latency_{percent}_ms_{end}{suffix}"] = record[end]
+    for offline in profile["throughput"]:
+        name = f"images_per_s_{offline['threads']}threads_batch{offline['batch']}"
+        metrics[name] = offline["images_per_s"]["estimate"]
+    if profile["cold_start"]:
+        metrics["cold_start_ms"] = profile["cold_start"]["total_ms"]["median"]
+    if profile["energy"]["status"] == "measured":
+        for name in ("gross_mj", "net_mj"):
+            metrics[f"energy_{name}"] = profile["energy"][name]["median"]
     return metrics
 
 
@@ -154,20 +106,21 @@ def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
     if not model.is_file():
         raise UserError(f"{model} does not exist; the stage `export` writes it.")
     facts = read_graph(model, cfg.batch)
-    request = _request(cfg, model, facts)
     settings: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     with open_device(cfg) as device:
-        emulated = device.emulated
+        bench = _bench(cfg, device, model, facts)
         for threads in cfg.threads:
-            setting, answer = _setting(cfg, device, request, threads)
+            setting, answer = bench.setting(threads)
             if any(setting["threads"] == other["threads"] for other in settings):
                 continue
             settings.append(setting)
             answers.append(answer)
-        kernels = device.ask(
-            {**request, "task": "operators", "threads": 1, "runs": cfg.operator_runs}
-        )
+        throughput = [bench.throughput(batch) for batch in cfg.throughput.batches]
+        cold_start = bench.cold_start()
+        energy = bench.energy()
+        kernels = bench.ask("operators", threads=1, runs=cfg.operator_runs)
+        emulated = device.emulated
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
     share = int8_macs(kernels["kernels"]) / (facts.macs * cfg.batch) if facts.macs else None
     profile = {
@@ -176,10 +129,11 @@ def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
         "emulated": emulated,
         "host": answers[0]["host"],
         "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},
+        "agent": {"sha256": agent_file()[1]},
         "config": {**cfg.model_dump(), "transport": {"kind": cfg.transport.kind}},
         "model": {
             "file_bytes": model.stat().st_size,
-            "sha256": request["sha256"],
+            "sha256": bench.request["sha256"],
             "parameters": facts.parameters,
             "macs": facts.macs,
             "macs_not_counted": facts.uncounted,
@@ -189,10 +143,9 @@ def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
         "settings": settings,
         "operators": {"exported": facts.operators, "executed": dict(sorted(executed.items()))},
         "int8_mac_share": share,
-        "energy": {
-            "status": "not measured",
-            "reason": "no power counter is configured for this device; an estimate is not a measurement",
-        },
+        "throughput": throughput,
+        "cold_start": cold_start,
+        "energy": energy,
     }
     write_json(out, profile)
     return _metrics(profile)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr
+from scipy.special import bdtr, stdtrit
 
 from edgeward.profiling.config import ProfileConfig, ValidityConfig
 
@@ -83,6 +83,40 @@ def latency(samples_ms: np.ndarray, percents: Sequence[float], confidence: float
     return result
 
 
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the median and the range of a few values, too few for an interval."""
+    return {
+        "median": float(np.median(values)),
+        "min": float(min(values)),
+        "max": float(max(values)),
+        "n": len(values),
+    }
+
+
+def rate(seconds: np.ndarray, batch: int, confidence: float) -> dict[str, Any]:
+    """Return an interval record of images per second.
+
+    Neighbouring inferences are not independent, so the interval is that of batch means (Law,
+    Simulation Modeling and Analysis, 5th ed., section 9.5.3): the means of up to 20 consecutive
+    stretches, a t interval, then the reciprocal.
+
+    Parameters
+    ----------
+    seconds : durations of consecutive inferences, shape (n,).
+    batch : images per inference.
+    """
+    stretches = min(20, len(seconds))
+    means = np.array([part.mean() for part in np.array_split(seconds, stretches)])
+    middle = float(seconds.mean())
+    record: dict[str, Any] = {"estimate": batch / middle, "low": None, "high": None}
+    if stretches > 1:
+        quantile = stdtrit(stretches - 1, (1 + confidence) / 2)
+        half = float(quantile * means.std(ddof=1) / np.sqrt(stretches))
+        record["low"] = batch / (middle + half)
+        record["high"] = batch / (middle - half) if half < middle else None
+    return {**record, "n": len(seconds), "method": f"batch means, {confidence:g}"}
+
+
 def drift(samples_ms: np.ndarray) -> float:
     """Return median of the last quarter of the samples / median of the first quarter - 1."""
     quarter = max(1, len(samples_ms) // 4)
@@ -141,7 +175,20 @@ def _machine_reasons(
         reasons.append(
             f"the clock fell from {first:.0f} to {last:.0f} MHz; fix the frequency or let it cool"
         )
+    cool, hot = conditions["hottest_c"]
+    if cool is not None and hot is not None and hot - cool > limits.max_heating_c:
+        reasons.append(
+            f"the hottest sensor rose from {cool:.0f} to {hot:.0f} degrees Celsius, "
+            f"{limits.max_heating_c:g} allowed; warm up longer, or cool the device"
+        )
+    if conditions["cooling"][1]:
+        reasons.append("the kernel holds the clock down to cool the CPU; let it cool down")
     return reasons
+
+
+def judge_machine(conditions: dict[str, Any], duration_s: float, cfg: ProfileConfig) -> list[str]:
+    """Return what on the machine has disturbed a window of this length; see `judge`."""
+    return _machine_reasons(conditions, duration_s, cfg.validity)
 
 
 def judge(
@@ -157,8 +204,8 @@ def judge(
     ----------
     samples_ms : in the order taken, shape (n,).
     summary : of `latency`.
-    conditions : of the agent: ``own_cpu_s, other_cpu_s, steal_s, throttled, clock_mhz``; None
-        where the machine does not tell.
+    conditions : of the agent: ``own_cpu_s, other_cpu_s, steal_s, throttled, clock_mhz, hottest_c,
+        cooling``; None where the machine does not tell.
     duration_s : length of the timed window.
     """
     where = f"config/profile/{cfg.name}.yaml"

@@ -17,7 +17,7 @@ from edgeward.core.errors import UserError
 from edgeward.reporting.numbers import Interval, interval
 
 VERDICTS = ("reference", "pass", "fail", "inconclusive")
-PROFILE_SCHEMA = "edgeward-profile/1"
+PROFILE_SCHEMA = "edgeward-profile/2"
 
 # What each file must hold for a report to be honest; anything else may be absent and is shown so.
 REQUIRED: dict[str, tuple[str, ...]] = {

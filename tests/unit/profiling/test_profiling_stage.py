@@ -21,6 +21,12 @@ from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device
 
 CONFIG = Path(__file__).parents[3] / "config" / "profile"
+ENGINE = {
+    "name": "onnxruntime",
+    "providers": ["CPUExecutionProvider"],
+    "provider_options": {},
+    "spinning": True,
+}
 
 
 def quick(**changed: Any) -> ProfileConfig:
@@ -48,7 +54,7 @@ def profiles(
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_profile_holds_what_the_contract_says(profiles: Any, precision: str) -> None:
     profile, _ = profiles[precision]
-    assert profile["schema"] == "edgeward-profile/1"
+    assert profile["schema"] == "edgeward-profile/2"
     assert profile["device"] == "host_quick"
     assert profile["engine"]["name"] == "onnxruntime"
     assert profile["engine"]["providers"] == ["CPUExecutionProvider"]
@@ -132,7 +138,7 @@ def test_too_short_a_window_is_invalid_and_still_written(fp32_model: Path, tmp_p
 
 
 def test_missing_provider_is_an_error_not_a_fallback(fp32_model: Path, tmp_path: Path) -> None:
-    engine = {"name": "onnxruntime", "providers": ["QNNExecutionProvider"], "spinning": True}
+    engine = {**ENGINE, "providers": ["QNNExecutionProvider"]}
     out = tmp_path / "x.json"
     with pytest.raises(UserError) as caught:
         stage.run(quick(engine=engine), model=fp32_model, out=out)
@@ -166,8 +172,8 @@ def time_request(model: Path, **changed: Any) -> dict[str, Any]:
         "task": "time",
         "model": str(model),
         "sha256": stage.sha256(model),
-        "providers": ["CPUExecutionProvider"],
-        "spinning": True,
+        "engine": ENGINE,
+        "affinity": None,
         "threads": 1,
         "batch": 1,
         "seed": 0,
@@ -176,6 +182,8 @@ def time_request(model: Path, **changed: Any) -> dict[str, Any]:
         "min_duration_s": 0.01,
         "min_count": 5,
         "max_duration_s": 0.1,
+        "stop": None,
+        "inputs": None,
         **changed,
     }
 

@@ -208,7 +208,7 @@ def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
         }  # fmt: skip
 
     return {
-        "schema": "edgeward-profile/1", "device": device,
+        "schema": "edgeward-profile/2", "device": device,
         "host": {"cpu": "Example CPU", "cores": 2, "instructions": ["avx2", "avx512_vnni"]},
         "engine": {"name": "onnxruntime", "version": "1.31.0", "providers": ["CPUExecutionProvider"]},
         "config": {"confidence": 0.95, "engine": {"spinning": True}},

@@ -7,14 +7,27 @@ nothing of edgeward, so that it can be copied to a device as it is.
 
 Requests
 --------
-``{"task": "time", "model", "sha256", "providers", "threads", "spinning", "batch", "seed",
-"input_range", "image_size", "warmup": {"min_count", "min_duration_s"}, "min_duration_s",
-"min_count", "max_duration_s"}``
-    answers with the raw samples (ns) and the conditions under which they were taken.
-``{"task": "operators", ..., "runs"}``
-    answers with the kernels that execute, from the engine's own profiler.
+All have ``task``, ``engine`` (name and settings, see `engines`), ``threads`` (0: every core that
+the process may use) and ``affinity`` (cores, or null); all but ``describe`` also ``model``,
+``sha256``, ``batch``, ``seed`` and ``input_range``.
 
-``threads`` 0 means every core that the process may use. An answer is ``{"ok": true, ...}`` or
-``{"ok": false, "kind", "message"}``; ``kind`` is one of ``engine``, ``provider``, ``model``,
-``input``, ``run``.
+``describe``
+    answers with host, engine, and what can be read there.
+``time`` with ``warmup {min_count, min_duration_s}``, ``min_duration_s, min_count,
+max_duration_s``, ``stop {percentiles, confidence, half_width}`` or null, ``inputs {shape, uint8
+(base64)}`` or null
+    answers with the raw samples (ns), the conditions under which they were taken, and the logits
+    of the given inputs.
+``cold``
+    answers with the times of import, load and first inference of this process.
+``operators`` with ``runs``
+    answers with the kernels that execute, from the engine's own profiler.
+``interleave`` with ``models, sha256s`` (instead of ``model``), ``rounds, settle, block,
+max_duration_s, warmup``
+    answers with samples of all models, taken in turns.
+``energy`` with ``power {counter, rails, idle_s, window_s, windows}``, ``warmup``
+    answers with the readings of a counter, or why there is none.
+
+An answer is ``{"ok": true, ...}`` or ``{"ok": false, "kind", "message"}``; ``kind`` is one of
+``affinity, engine, provider, model, input, run``.
 """

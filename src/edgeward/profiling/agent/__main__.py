@@ -5,12 +5,26 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
+from .ceilings import ceilings
+from .describe import describe
+from .energy import energy
 from .errors import AgentError
+from .interleave import interleave
 from .operators import operators
-from .timing import measure
+from .timing import cold, measure
 
-TASKS = {"time": measure, "operators": operators}
+TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "describe": describe,
+    "time": measure,
+    "cold": cold,
+    "operators": operators,
+    "interleave": interleave,
+    "energy": energy,
+    "ceilings": ceilings,
+}
 
 
 def main() -> int:

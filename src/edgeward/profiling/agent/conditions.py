@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 TICK = os.sysconf("SC_CLK_TCK")
+SYS = Path("/sys")
+# Types of cooling devices that lower the clock: ACPI processors, cpufreq drivers, idle injection.
+SLOWING = ("processor", "thermal-cpufreq", "cpufreq", "thermal-idle")
 
 
 def read(path: str) -> str | None:
@@ -75,6 +78,30 @@ def _throttles() -> int | None:
     return sum(known) if known else None
 
 
+def _hottest_c(root: Path = SYS) -> float | None:
+    """Return the temperature of the hottest thermal zone, in degrees Celsius.
+
+    Zones report millidegrees (Documentation/driver-api/thermal/sysfs-api.rst); those that cannot be
+    read or that are off (zero and below) are left out.
+    """
+    found = []
+    for zone in sorted(root.glob("class/thermal/thermal_zone*/temp")):
+        text = read(str(zone))
+        if text is not None and int(text) > 0:
+            found.append(int(text) / 1000)
+    return max(found) if found else None
+
+
+def _cooling(root: Path = SYS) -> int | None:
+    """Return the sum of the states of all cooling devices that slow the CPU; 0 is full speed."""
+    states = []
+    for device in sorted(root.glob("class/thermal/cooling_device*")):
+        kind, state = read(str(device / "type")), read(str(device / "cur_state"))
+        if kind is not None and state is not None and kind.strip().lower().startswith(SLOWING):
+            states.append(int(state))
+    return sum(states) if states else None
+
+
 def snapshot() -> dict[str, Any]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return {
@@ -84,6 +111,8 @@ def snapshot() -> dict[str, Any]:
         "major_faults": usage.ru_majflt,
         "throttles": _throttles(),
         "clock_mhz": _clock_mhz(),
+        "hottest_c": _hottest_c(),
+        "cooling": _cooling(),
     }
 
 
@@ -98,6 +127,8 @@ def between(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
         "steal_s": None,
         "throttled": None,
         "clock_mhz": [before["clock_mhz"], after["clock_mhz"]],
+        "hottest_c": [before["hottest_c"], after["hottest_c"]],
+        "cooling": [before["cooling"], after["cooling"]],
     }
     if before["machine"] and after["machine"]:
         busy = after["machine"]["busy_s"] - before["machine"]["busy_s"]

@@ -1,79 +1,88 @@
-"""The engines, behind one small interface."""
+"""The engines, behind one small interface.
+
+An engine opens a model file as a session. A session has
+
+``inputs``
+    name, type and shape of each input; a dynamic axis is None;
+``providers``
+    the execution providers (onnxruntime) or devices (OpenVINO) that started;
+``bind(feed)``
+    returns a function without arguments: one inference on these arrays, done when it returns;
+``outputs()``
+    the outputs of the latest inference, as arrays.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 from .conditions import cores
+from .engine_onnxruntime import OnnxRuntime
+from .engine_openvino import OpenVino
 from .errors import AgentError
 
+ENGINES = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
 
-def load_engine(providers: list[str]) -> Any:
+
+def load_engine(request: dict[str, Any]) -> Any:
+    """Take the cores of ``request["affinity"]`` and import ``request["engine"]``.
+
+    Raises
+    ------
+    AgentError
+        If a core or the engine is missing, or a provider; names those that are there.
+    """
+    wanted = request.get("affinity")
+    if wanted:
+        if not hasattr(os, "sched_setaffinity"):
+            raise AgentError("affinity", "this system cannot bind a process to cores")
+        try:
+            os.sched_setaffinity(0, wanted)
+        except OSError as error:
+            there = ", ".join(map(str, cores()))
+            raise AgentError("affinity", f"cores {wanted}: {error} (usable: {there})") from error
+    return ENGINES[request["engine"]["name"]](request["engine"])
+
+
+def thread_count(request: dict[str, Any]) -> int:
+    """Return the number of threads asked for; 0 means every core that the process may use."""
+    return request["threads"] or len(cores())
+
+
+def check_file(path: str, expected: str) -> None:
+    """Compare a file's SHA-256 with `expected`; this also brings it into the page cache."""
     try:
-        import onnxruntime
-    except ImportError as error:
-        raise AgentError("engine", f"onnxruntime cannot be imported: {error}") from error
-    there = onnxruntime.get_available_providers()
-    missing = [name for name in providers if name not in there]
-    if missing:
-        raise AgentError("provider", f"{', '.join(missing)} (this build has {', '.join(there)})")
-    return onnxruntime
-
-
-def check_model(request: dict[str, Any]) -> None:
-    """Compare the file's hash with the one asked for; this also brings it into the page cache."""
-    try:
-        with Path(request["model"]).open("rb") as handle:
+        with Path(path).open("rb") as handle:
             digest = hashlib.sha256()
             while block := handle.read(1 << 20):
                 digest.update(block)
     except OSError as error:
         raise AgentError("model", str(error)) from error
-    found = digest.hexdigest()
-    if found != request["sha256"]:
-        raise AgentError("model", f"its SHA-256 is {found}, not {request['sha256']}")
+    if digest.hexdigest() != expected:
+        raise AgentError("model", f"its SHA-256 is {digest.hexdigest()}, not {expected}")
 
 
-def session_options(onnxruntime: Any, request: dict[str, Any]) -> tuple[Any, int]:
-    threads = request["threads"] or len(cores())
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.log_severity_level = 3
-    spinning = "1" if request["spinning"] else "0"
-    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
-    return options, threads
+def image_shape(session: Any, batch: int) -> tuple[str, list[int]]:
+    """Return the name and the shape (batch, c, h, w) of the one image input of a session."""
+    inputs = session.inputs
+    if len(inputs) != 1 or inputs[0][1] != "tensor(float)" or len(inputs[0][2]) != 4:
+        found = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in inputs)
+        raise AgentError("input", f"one float32 image (batch, c, h, w) expected, found: {found}")
+    name, _, shape = inputs[0]
+    if any(side is None for side in shape[1:]):
+        raise AgentError("input", f"only the batch may be dynamic, found {shape}")
+    if shape[0] not in (None, batch):
+        raise AgentError("input", f"the batch is fixed at {shape[0]}, but {batch} is asked for")
+    return name, [batch, *shape[1:]]
 
 
-def open_session(onnxruntime: Any, request: dict[str, Any], options: Any) -> Any:
-    try:
-        session = onnxruntime.InferenceSession(
-            request["model"], options, providers=request["providers"]
-        )
-    except Exception as error:  # the engine has a dozen exception types of its own
-        raise AgentError("model", str(error)) from error
-    active = session.get_providers()
-    refused = [name for name in request["providers"] if name not in active]
-    if refused:
-        raise AgentError("provider", f"{', '.join(refused)} did not start (active: {active})")
-    return session
-
-
-def random_image(session: Any, request: dict[str, Any]) -> tuple[str, Any]:
-    """Return the input's name and a random image, float32 (batch, c, h, w), whole numbers."""
+def random_image(shape: list[int], request: dict[str, Any]) -> Any:
+    """Return whole random numbers in ``request["input_range"]``, float32 of this shape."""
     import numpy as np
 
-    inputs = session.get_inputs()
-    if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) != 4:
-        found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
-        raise AgentError("input", f"one float32 image (batch, c, h, w) expected, found: {found}")
-    shape = [request["batch"], *inputs[0].shape[1:]]
-    if not all(isinstance(side, int) for side in shape):
-        raise AgentError("input", f"only the batch may be dynamic, found {inputs[0].shape}")
     low, high = request["input_range"]
     rng = np.random.default_rng(request["seed"])
-    return inputs[0].name, rng.integers(low, high + 1, shape).astype(np.float32)
+    return rng.integers(low, high + 1, shape).astype(np.float32)

@@ -8,27 +8,24 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from .engines import check_model, load_engine, open_session, random_image, session_options
+from .engines import check_file, image_shape, load_engine, random_image, thread_count
 from .errors import AgentError
 
 MOST_EVENTS = 200_000  # of one record; the engine itself stops recording at a million
 Events = list  # of the profiler's events, one for each time that a kernel ran
 
 
-def _record(request: dict[str, Any], runs: int, prepack: bool) -> Events:
+def _record(engine: Any, request: dict[str, Any], runs: int, prepack: bool) -> Events:
     """Profile some inferences in a session of their own; return the events of its kernels."""
-    onnxruntime = load_engine(request["providers"])
-    options, _ = session_options(onnxruntime, request)
-    if not prepack:
-        options.add_session_config_entry("session.disable_prepacking", "1")
+    batch = request["batch"]
     with tempfile.TemporaryDirectory(prefix="edgeward-agent-") as folder:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "kernels")
-        session = open_session(onnxruntime, request, options)
-        name, image = random_image(session, request)
+        profile = (str(Path(folder) / "kernels"), prepack)
+        session = engine.open(request["model"], thread_count(request), batch, profile=profile)
+        name, shape = image_shape(session, batch)
+        run = session.bind({name: random_image(shape, request)})
         try:
             for _ in range(runs):
-                session.run(None, {name: image})
+                run()
         except Exception as error:
             raise AgentError("run", str(error)) from error
         events = json.loads(Path(session.end_profiling()).read_text())
@@ -57,21 +54,37 @@ def _tensors(entries: list) -> list:
 
 
 def operators(request: dict[str, Any]) -> dict[str, Any]:
-    """Record the kernels of one inference: their tensors, how often each ran, and how long.
+    """Record the kernels of one inference: their tensors, how often each ran, and how long."""
+    engine = load_engine(request)
+    check_file(request["model"], request["sha256"])
+    if engine.name == "onnxruntime":
+        runs, kernels = _from_onnxruntime(engine, request)
+    else:
+        model, threads, batch = request["model"], thread_count(request), request["batch"]
+        name, shape = image_shape(engine.open(model, threads, batch), batch)
+        feed = {name: random_image(shape, request)}
+        runs, kernels = (
+            request["runs"],
+            engine.kernels(model, threads, batch, feed, request["runs"]),
+        )
+    return {"threads": thread_count(request), "runs": runs, "kernels": kernels}
+
+
+def _from_onnxruntime(engine: Any, request: dict[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    """Return the number of timed inferences and the kernels.
 
     The tensors come from a session that leaves the weights as they are: packed ones vanish from
     the record. The times come from one that packs them, as sessions do; without that an INT8
     convolution takes twice as long. Which kernels run does not depend on it.
     """
-    check_model(request)
-    shapes = _record(request, 1, prepack=False)
+    shapes = _record(engine, request, 1, prepack=False)
     if len(shapes) >= MOST_EVENTS:
         raise AgentError(
             "run", f"one inference runs {len(shapes)} kernels, too many for the engine's profiler"
         )
     runs = max(1, min(request["runs"], MOST_EVENTS // max(1, len(shapes)) - 1))
     durations: dict[tuple, list] = {}
-    for event in _record(request, runs + 1, prepack=True):
+    for event in _record(engine, request, runs + 1, prepack=True):
         durations.setdefault(_key(event), []).append(event["dur"])
     inside = _inside(shapes)
     kernels: dict[tuple, dict[str, Any]] = {}
@@ -95,4 +108,4 @@ def operators(request: dict[str, Any]) -> dict[str, Any]:
             "inside": inside.get(key),
             "us": median(sums),
         }
-    return {"threads": request["threads"], "runs": runs, "kernels": list(kernels.values())}
+    return runs, list(kernels.values())

@@ -1,97 +1,171 @@
-"""How long inferences take."""
+"""Tasks ``time``, ``throughput`` and ``cold``: how long inferences take."""
 
 from __future__ import annotations
 
+import base64
 import gc
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from .conditions import between, describe_host, peak_bytes, reset_peak, snapshot, status_bytes
-from .engines import check_model, load_engine, open_session, random_image, session_options
+from .engines import check_file, image_shape, load_engine, random_image, thread_count
 from .errors import AgentError
+from .stopping import GROWTH, enough
 
 CAPACITY = 1_000_000  # samples; 8 MB, allocated before the memory baseline is taken
+
+clock = time.perf_counter_ns
+Run = Callable[[], Any]
 
 
 def _timer_ns() -> int:
     """Return the median cost of one reading of the clock, in ns."""
-    clock = time.perf_counter_ns
     deltas = sorted(-clock() + clock() for _ in range(2001))
     return deltas[1000]
 
 
-def measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Time single inferences; see the module's docstring for the request and the answer."""
-    onnxruntime = load_engine(request["providers"])
+def warm_up(run: Run, least: dict[str, Any]) -> int:
+    """Run at least ``least["min_count"]`` times and ``least["min_duration_s"]``; return how often."""
+    start = clock()
+    count = 0
+    while count < least["min_count"] or clock() - start < least["min_duration_s"] * 1e9:
+        run()
+        count += 1
+    return count
+
+
+def _logits(session: Any, name: str, shape: list[int], inputs: dict[str, Any]) -> Any:
+    """Return the first output for given images, in batches of the timed size, as nested lists.
+
+    ``inputs`` is {"shape": [n, c, h, w], "uint8": base64}; the last batch is filled up with the
+    first images.
+    """
     import numpy as np
 
-    check_model(request)
+    raw = np.frombuffer(base64.b64decode(inputs["uint8"]), dtype=np.uint8)
+    images = raw.reshape(inputs["shape"])
+    if list(images.shape[1:]) != shape[1:]:
+        raise AgentError(
+            "input", f"images of {images.shape[1:]} given, the model takes {shape[1:]}"
+        )
+    found = []
+    for start in range(0, len(images), shape[0]):
+        places = np.arange(start, start + shape[0]) % len(images)
+        session.bind({name: images[places].astype(np.float32)})()
+        found.append(session.outputs()[0].astype(np.float64))
+    return np.concatenate(found)[: len(images)].tolist()
+
+
+def _window(run: Run, samples: Any, request: dict[str, Any]) -> tuple[int, int, bool, int]:
+    """Fill `samples` with the durations of single inferences in ns.
+
+    Returns their number, the time of the timed blocks in ns, whether the asked precision was
+    reached, and the peak memory at the end of the first block, before anything is computed here.
+    """
+    stop = request["stop"]
+    target = min(request["min_count"], CAPACITY)
+    min_ns, max_ns = int(request["min_duration_s"] * 1e9), int(request["max_duration_s"] * 1e9)
+    count, timed, peak = 0, 0, 0
+    while True:
+        least = min_ns - timed
+        most = max_ns - timed
+        begin = clock()
+        while True:  # timed: nothing in it but the inference, the clock and the store
+            t0 = clock()
+            run()
+            t1 = clock()
+            samples[count] = t1 - t0
+            count += 1
+            passed = t1 - begin
+            if (count >= target and passed >= least) or passed >= most or count == CAPACITY:
+                break
+        timed += clock() - begin
+        peak = peak or peak_bytes()
+        precise = stop is None or enough(samples[:count], stop)
+        if precise or timed >= max_ns or count == CAPACITY:
+            return count, timed, precise, peak
+        target = min(int(count * GROWTH) + 1, CAPACITY)
+        run()  # the look has cooled the caches
+
+
+def measure(request: dict[str, Any]) -> dict[str, Any]:
+    """Time single inferences; see the package's docstring for the request and the answer."""
+    import numpy as np
+
+    engine = load_engine(request)
+    check_file(request["model"], request["sha256"])
+    threads = thread_count(request)
     samples = np.ones(CAPACITY, dtype=np.int64)
-    options, threads = session_options(onnxruntime, request)
-    clock = time.perf_counter_ns
     timer_ns = _timer_ns()
     gc.collect()
     peak_reset = reset_peak()
     baseline = status_bytes("VmRSS") or peak_bytes()
 
     start = clock()
-    session = open_session(onnxruntime, request, options)
+    session = engine.open(request["model"], threads, request["batch"])
     load_ns = clock() - start
-    name, image = random_image(session, request)
-    binding = session.io_binding()
-    binding.bind_cpu_input(name, image)
-    for output in session.get_outputs():
-        binding.bind_output(output.name, "cpu")
-    run = session.run_with_iobinding
+    name, shape = image_shape(session, request["batch"])
+    image = random_image(shape, request)
+    run = session.bind({name: image})
     try:
         start = clock()
-        run(binding)
+        run()
         first_ns = clock() - start
-        warmups = 1
-        least = request["warmup"]["min_duration_s"] * 1e9
-        while warmups < request["warmup"]["min_count"] or clock() - start < least:
-            run(binding)
-            warmups += 1
+        given = request["inputs"]
+        logits = _logits(session, name, shape, given) if given else None
+        run = session.bind({name: image})
+        warmups = 1 + warm_up(run, request["warmup"])
+    except AgentError:
+        raise
     except Exception as error:
         raise AgentError("run", str(error)) from error
 
-    min_count = min(request["min_count"], CAPACITY)
-    min_ns, max_ns = int(request["min_duration_s"] * 1e9), int(request["max_duration_s"] * 1e9)
     gc.collect()
     gc.freeze()
     gc.disable()
-    count = 0
     load_average = os.getloadavg()[0]
     before = snapshot()
-    begin = clock()
-    while True:  # the timed window: nothing in it but the inference, the clock and the store
-        t0 = clock()
-        run(binding)
-        t1 = clock()
-        samples[count] = t1 - t0
-        count += 1
-        passed = t1 - begin
-        if (count >= min_count and passed >= min_ns) or passed >= max_ns or count == CAPACITY:
-            break
-    duration_ns = clock() - begin
+    count, duration_ns, precise, peak = _window(run, samples, request)
     after = snapshot()
     gc.enable()
 
     return {
-        "engine": {"name": "onnxruntime", "version": onnxruntime.__version__},
-        "providers": session.get_providers(),
+        "engine": {"name": engine.name, "version": engine.version},
+        "providers": session.providers,
         "host": describe_host(),
         "threads": threads,
-        "resolution": list(image.shape[2:]),
+        "resolution": shape[2:],
         "load_ns": load_ns,
         "first_ns": first_ns,
         "warmups": warmups,
         "duration_ns": duration_ns,
         "timer_ns": timer_ns,
         "samples_ns": samples[:count].tolist(),
+        "precise": precise,
+        "logits": logits,
         "baseline_bytes": baseline,
-        "peak_bytes": peak_bytes(),
+        "peak_bytes": peak,
         "peak_reset": peak_reset,
         "conditions": {"load_average": load_average, **between(before, after)},
     }
+
+
+def cold(request: dict[str, Any]) -> dict[str, Any]:
+    """Time what a fresh process waits for: the engine's import, the session, the first inference."""
+    start = clock()
+    engine = load_engine(request)
+    import_ns = clock() - start
+    check_file(request["model"], request["sha256"])
+    start = clock()
+    session = engine.open(request["model"], thread_count(request), request["batch"])
+    load_ns = clock() - start
+    name, shape = image_shape(session, request["batch"])
+    run = session.bind({name: random_image(shape, request)})
+    start = clock()
+    try:
+        run()
+    except Exception as error:
+        raise AgentError("run", str(error)) from error
+    return {"import_ns": import_ns, "load_ns": load_ns, "first_ns": clock() - start}

@@ -1,0 +1,145 @@
+"""Does the engine on the device compute what the reference engine computes here?
+
+A time is worth nothing if the answer is wrong: a driver may drop precision, an integer kernel may
+saturate. So before it is timed, a session answers a few seeded images, and its logits are compared
+with those of onnxruntime on the CPU of this machine, one thread, no graph optimisation.
+
+fp32 differs by rounding: the largest error has a limit. INT8 differs by whole levels where two
+engines round apart, so the mean error has one, and images that are clearly decided must be decided
+alike (as in `edgeward.export.parity`, which judges the file itself, on real images).
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from edgeward.core.errors import UserError
+from edgeward.profiling.config import ParityConfig
+
+
+def images(
+    count: int, shape: tuple[int, int, int], input_range: tuple[int, int], seed: int
+) -> np.ndarray:
+    """Return seeded synthetic images, uint8 (count, c, h, w).
+
+    Coarse colour fields of varied brightness and contrast under fine noise: unlike white noise,
+    they spread the logits, and so show an error of the engine.
+    """
+    rng = np.random.default_rng(seed)
+    channels, height, width = shape
+    low, high = input_range
+    made = np.empty((count, *shape))
+    for i in range(count):
+        cells = int(rng.integers(2, 9))
+        coarse = rng.normal(0, 1, (channels, cells, cells))
+        rows = np.linspace(0, cells - 1, height)
+        columns = np.linspace(0, cells - 1, width)
+        r, c = rows.astype(int).clip(max=cells - 2), columns.astype(int).clip(max=cells - 2)
+        dr, dc = (rows - r)[:, None], (columns - c)[None, :]
+        top = coarse[:, r][:, :, c] * (1 - dc) + coarse[:, r][:, :, c + 1] * dc
+        bottom = coarse[:, r + 1][:, :, c] * (1 - dc) + coarse[:, r + 1][:, :, c + 1] * dc
+        field = top * (1 - dr) + bottom * dr
+        field = rng.uniform(0.05, 0.35) * field + rng.uniform(0.25, 0.75, (channels, 1, 1))
+        made[i] = field + rng.normal(0, 0.03, shape)
+    return np.clip(low + made * (high - low), low, high).round().astype(np.uint8)
+
+
+def encode(array: np.ndarray) -> dict[str, Any]:
+    """Return an image array as it travels in a request."""
+    return {"shape": list(array.shape), "uint8": base64.b64encode(array.tobytes()).decode()}
+
+
+def reference_logits(model: Path, array: np.ndarray) -> np.ndarray:
+    """Return the logits of the reference engine, float64 (n, classes), one image at a time.
+
+    Raises
+    ------
+    UserError
+        If onnxruntime cannot load or run the model.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(model), options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        parts = [session.run(None, {name: x[None].astype(np.float32)})[0] for x in array]
+    except Exception as error:  # the engine has a dozen exception types of its own
+        raise UserError(
+            f"{model}: the model cannot be loaded by the reference engine: {error}"
+        ) from error
+    return np.concatenate(parts).astype(np.float64)
+
+
+def _margin(logits: np.ndarray) -> np.ndarray:
+    top = np.sort(logits, axis=1)
+    return top[:, -1] - top[:, -2] if logits.shape[1] > 1 else np.abs(top[:, -1])
+
+
+def compare(
+    reference: np.ndarray, found: np.ndarray, precision: str, cfg: ParityConfig
+) -> dict[str, Any]:
+    """Return how the logits of the device lie to the reference, both (n, classes).
+
+    Returns
+    -------
+    ``n, spread`` (standard deviation of the reference), ``max_abs, mean_abs, agreement`` (share of
+    equal argmax), ``limit`` (of max_abs, for INT8 of mean_abs), ``decided {n, agreement}`` (INT8;
+    else None), ``passed, reasons``.
+    """
+    result: dict[str, Any] = {
+        "n": len(reference),
+        "spread": float(reference.std()),
+        "max_abs": None,
+        "mean_abs": None,
+        "agreement": None,
+        "limit": None,
+        "decided": None,
+    }
+    reasons: list[str] = []
+    if found.shape != reference.shape or not np.isfinite(found).all():
+        reasons.append(
+            "the engine's logits have another shape than the reference's or are not finite"
+        )
+        return {**result, "passed": False, "reasons": reasons}
+    error = np.abs(found - reference)
+    same = found.argmax(1) == reference.argmax(1)
+    result |= {
+        "max_abs": float(error.max()),
+        "mean_abs": float(error.mean()),
+        "agreement": float(same.mean()),
+    }
+    if precision == "int8":
+        limit = cfg.int8.mean_to_spread * result["spread"]
+        decided = _margin(reference) > cfg.int8.decided_margin * limit
+        share = float(same[decided].mean()) if decided.any() else None
+        result["decided"] = {"n": int(decided.sum()), "agreement": share}
+        if result["mean_abs"] > limit:
+            reasons.append(
+                f"the engine's mean logit error is {result['mean_abs']:.3g}, {limit:.3g} allowed "
+                f"(logit spread {result['spread']:.3g}); do not use this engine for this model, "
+                "or see parity.int8"
+            )
+        if share is not None and share < cfg.int8.decided_agreement:
+            reasons.append(
+                f"the engine decides {share:.1%} of {decided.sum()} clear images as the reference "
+                f"does, {cfg.int8.decided_agreement:.1%} asked; see parity.int8.decided_agreement"
+            )
+    else:
+        limit = cfg.fp32.absolute + cfg.fp32.to_spread * result["spread"]
+        if result["max_abs"] > limit:
+            reasons.append(
+                f"the engine's largest logit error is {result['max_abs']:.3g}, {limit:.3g} allowed "
+                f"(logit spread {result['spread']:.3g}); does it compute in lower precision? see "
+                "parity.fp32"
+            )
+    result["limit"] = limit
+    return {**result, "passed": not reasons, "reasons": reasons}
