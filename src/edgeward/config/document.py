@@ -32,7 +32,7 @@ SHOWN = {
     "train": ["default"],
     "compress": ["ptq_int8", "qat_int8"],
     "export": ["onnx"],
-    "profile": ["host"],
+    "profile": ["host", "ssh_example"],
     "safety": ["default"],
     "scaling": ["default"],
     "sweeps": ["default"],

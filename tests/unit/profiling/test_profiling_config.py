@@ -9,19 +9,21 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from edgeward.config.compose import compose, names
 from edgeward.profiling.config import ProfileConfig
 
-DEVICES = sorted((Path(__file__).parents[3] / "config" / "profile").glob("*.yaml"))
+CONFIG = Path(__file__).parents[3] / "config"
 
 
 @pytest.fixture
 def host() -> dict[str, Any]:
-    return yaml.safe_load(next(p for p in DEVICES if p.stem == "host").read_text())
+    return yaml.safe_load((CONFIG / "profile" / "host.yaml").read_text())
 
 
-@pytest.mark.parametrize("path", DEVICES, ids=lambda p: p.stem)
-def test_shipped_device_is_valid_and_named_after_its_file(path: Path) -> None:
-    assert ProfileConfig(**yaml.safe_load(path.read_text())).name == path.stem
+@pytest.mark.parametrize("name", names(CONFIG, "profile"))
+def test_shipped_device_is_valid_and_named_after_its_file(name: str) -> None:
+    values = compose(CONFIG, {"device": name})["profile"]
+    assert ProfileConfig(**values).name == name
 
 
 @pytest.mark.parametrize(

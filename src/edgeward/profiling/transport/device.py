@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeward.profiling.config import ProfileConfig
 
 PROBLEM = {
+    "affinity": "the cores cannot be taken",
     "engine": "the engine is missing",
     "provider": "an execution provider is missing",
     "model": "the model cannot be loaded",
@@ -21,6 +22,7 @@ PROBLEM = {
     "run": "the inference failed",
 }
 ADVICE = {
+    "affinity": "Change `affinity` in {where}.",
     "engine": "Install it there, or change `engine.name` in {where}.",
     "provider": "Change `engine.providers` in {where}.",
     "model": "Export it again, or change `engine` in {where}.",
@@ -84,11 +86,10 @@ class Device(ABC):
         return self._understand(self._run(json.dumps(sent)), ", ".join(names))
 
     def _understand(self, ended: Ended, subject: str) -> dict[str, Any]:
-        who = f"device '{self.cfg.name}'"
-        subject = subject or "itself"
+        who = f"device '{self.cfg.name}'" + (f", {subject}" if subject else "")
         if ended.timed_out:
             raise UserError(
-                f"{who}: profiling {subject} was not done after {self.cfg.deadline_s:g} s; "
+                f"{who}: the agent was not done after {self.cfg.deadline_s:g} s; "
                 f"change `deadline_s` in {self.where}."
             )
         try:
@@ -96,13 +97,12 @@ class Device(ABC):
         except json.JSONDecodeError as error:
             tail = ended.err.strip()[-2000:] or "it printed nothing"
             raise UserError(
-                f"{who}: the process that profiles {subject} ended with status {ended.status} "
-                f"and without an answer; {tail}"
+                f"{who}: the agent ended with status {ended.status} and without an answer; {tail}"
             ) from error
         if not answer["ok"]:
             kind = answer["kind"]
             raise UserError(
-                f"{who}, {subject}: {PROBLEM.get(kind, kind)}: {answer['message'].strip()} "
+                f"{who}: {PROBLEM.get(kind, kind)}: {answer['message'].strip()} "
                 f"{ADVICE.get(kind, 'Change it in {where}.').format(where=self.where)}"
             )
         return answer

@@ -196,10 +196,10 @@ class RemoteDevice(Device):
                     greeting = self._out.readline()
         if not greeting:
             raise self._lost("it was being greeted")
-        self.connected = True
         answer = json.loads(greeting)
         if not answer["ok"]:
             raise self._refused(answer, "a folder for the session")
+        self.connected = True
         self.folder = answer["folder"]
         log.debug("%s: Python %s, %s", self.cfg.name, answer["python"], self.folder)
         if self.transport.machine not in (None, answer["machine"]):
