@@ -52,6 +52,7 @@ MODULES = {
     "compress": ["data/store.py", "models", "training", "compression"],
     "export": ["data/store.py", "compression/program.py", "export"],
     "profile": ["profiling"],
+    "ceilings": ["profiling"],
     "assess": ["data/store.py", "safety"],
     "report": ["reporting"],
     "scaling": ["data/store.py", "models", "compression", "export", "scaling"],
@@ -102,6 +103,10 @@ def export_slice(wildcards):
 
 def profile_slice(wildcards):
     return sliced(PLAN.stage, "profile", candidate_of(wildcards), wildcards.device)
+
+
+def ceilings_slice(wildcards):
+    return sliced(PLAN.ceilings, wildcards.device)
 
 
 def assess_slice(wildcards):

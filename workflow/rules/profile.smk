@@ -5,6 +5,7 @@ rule profile:
     input:
         code=code("profile"),
         model="results/{data}/{model}/s{seed}/{recipe}/export/model.onnx",
+        ceilings="results/devices/{device}.json",
     output:
         profile="results/{data}/{model}/s{seed}/{recipe}/profile/{device}.json",
         config="results/{data}/{model}/s{seed}/{recipe}/profile/{device}.config.yaml",

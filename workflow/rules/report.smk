@@ -37,6 +37,18 @@ rule report:
             category="Figures",
             labels={"sweep": "{sweep}", "what": "differences per class"},
         ),
+        roofline=report(
+            "results/report/{sweep}/figures/roofline.svg",
+            caption="../report/roofline.rst",
+            category="Figures",
+            labels={"sweep": "{sweep}", "what": "measured latency against the roofline"},
+        ),
+        ranks=report(
+            "results/report/{sweep}/figures/ranks.svg",
+            caption="../report/ranks.rst",
+            category="Figures",
+            labels={"sweep": "{sweep}", "what": "what foretells latency"},
+        ),
         training=report(
             "results/report/{sweep}/figures/training.svg",
             caption="../report/training.rst",

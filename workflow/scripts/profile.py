@@ -15,6 +15,7 @@ def main(job: Job) -> dict[str, float]:
         return run(
             ProfileConfig.model_validate(job.cfg["profile"]),
             model=Path(job.input.model),
+            ceilings=Path(job.input.ceilings),
             out=Path(job.output.profile),
         )
 

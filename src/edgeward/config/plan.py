@@ -166,6 +166,22 @@ class Plan:
         group = {"export": "export", "profile": "profile", "assess": "safety"}[stage]
         return {group: config[group]}
 
+    def ceilings(self, device: str) -> dict[str, Any]:
+        """Return the slice of `ceilings`: the device, with those overrides that name its keys."""
+        overrides = [
+            o
+            for o in (*self.sweep.overrides, *self.overrides)
+            if o.lstrip("+~").startswith("profile.")
+        ]
+        first = self.candidates[0]
+        choices = {
+            "data": first.data,
+            "model": first.model,
+            "recipe": first.recipe,
+            "device": device,
+        }
+        return {"profile": compose(self.root, choices, overrides)["profile"]}
+
     def reference(self, data: str, model: str) -> str:
         """Return the recipe that the others are compared with."""
         return str(self.compose(data, model, self.sweep.recipe[0])["safety"]["reference"])

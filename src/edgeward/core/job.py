@@ -94,8 +94,8 @@ class Job:
         self.startup_s = time.time() - psutil.Process().create_time()
         self._later = _ImportClock()
 
-    def execute(self, main: Callable[[Job], dict[str, float]]) -> None:
-        """Run `main`, then write config.yaml and metrics.json and post the tracking entry.
+    def execute(self, main: Callable[[Job], dict[str, float]], *, tracked: bool = True) -> None:
+        """Run `main`, then write config.yaml and metrics.json and, if tracked, post the entry.
 
         Everything that libraries print goes to the job's log; messages of the stage itself also go
         to the terminal. A `UserError` ends the process with its message and no traceback.
@@ -118,12 +118,18 @@ class Job:
         metrics = {**metrics, "startup_s": startup, "wall_s": finished - started}
         write_yaml(Path(self.output.config), self.cfg)
         write_json(Path(self.output.metrics), metrics)
-        folder = Path(self.output.metrics).parent.resolve()
+        if tracked:
+            self._track(metrics, started, finished, logger)
+        logger.info("%s done in %.0f s", self.label, finished - started)
+
+    def _track(
+        self, metrics: dict[str, float], started: float, finished: float, logger: logging.Logger
+    ) -> None:
         try:
             post(
                 OUTBOX,
                 self._entry(
-                    folder=folder,
+                    folder=Path(self.output.metrics).parent.resolve(),
                     metrics={k: float(v) for k, v in metrics.items() if v is not None},
                     artifacts=[
                         Path(p).resolve()
@@ -138,7 +144,6 @@ class Job:
             )
         except (OSError, UserError) as error:
             logger.warning("tracking entry of %s could not be written: %s", self.label, error)
-        logger.info("%s done in %.0f s", self.label, finished - started)
 
     def _datasets(self) -> list[dict[str, str]]:
         if self.stage == "prepare":

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -232,31 +231,3 @@ def read_graph(path: Path, batch: int) -> GraphFacts:
             if node.op_type == "LinearAttention"
         },
     )
-
-
-def int8_macs(kernels: Iterable[dict[str, Any]]) -> int:
-    """Return the MACs that integer kernels executed in one inference.
-
-    Parameters
-    ----------
-    kernels : records of the agent: ``operator``, ``inputs`` and ``outputs`` as [type, shape].
-    """
-    total = 0
-    for kernel in kernels:
-        kind = kernel["operator"]
-        inputs = [shape for _, shape in kernel["inputs"]]
-        outputs = [shape for _, shape in kernel["outputs"]]
-        if kind == "QLinearConv":
-            total += conv_macs(outputs[0], inputs[3])
-        elif kind in {"ConvInteger", "ConvIntegerToFloat"}:
-            total += conv_macs(outputs[0], inputs[1])
-        elif kind == "QGemm":
-            total += matmul_macs(outputs[0], math.prod(inputs[0]) // outputs[0][0])
-        elif kind in {
-            "QLinearMatMul",
-            "MatMulInteger",
-            "MatMulIntegerToFloat",
-            "DynamicQuantizeMatMul",
-        }:
-            total += matmul_macs(outputs[0], inputs[0][-1])
-    return total

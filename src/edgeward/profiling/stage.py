@@ -9,10 +9,12 @@ from typing import Any
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256, write_json
+from edgeward.profiling import ceilings as ceilings_file
 from edgeward.profiling import parity
 from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
-from edgeward.profiling.graph import GraphFacts, int8_macs, read_graph
+from edgeward.profiling.explain.explanation import explain
+from edgeward.profiling.graph import GraphFacts, read_graph
 from edgeward.profiling.measuring import Bench
 from edgeward.profiling.transport import Device, open_device
 
@@ -58,7 +60,10 @@ def _metrics(profile: dict[str, Any]) -> dict[str, float]:
         "file_mb": model["file_bytes"] / 1e6,
         "parameters": model["parameters"],
         "macs": model["macs"],
+        "bytes_moved": profile["explanation"]["bytes_moved"],
     }
+    if profile["explanation"]["roofline_ms"] is not None:
+        metrics["roofline_ms"] = profile["explanation"]["roofline_ms"]
     if profile["int8_mac_share"] is not None:
         metrics["int8_mac_share"] = profile["int8_mac_share"]
     for position, setting in enumerate(profile["settings"]):
@@ -83,7 +88,9 @@ def _metrics(profile: dict[str, Any]) -> dict[str, float]:
     return metrics
 
 
-def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
+def run(
+    cfg: ProfileConfig, *, model: Path, out: Path, ceilings: Path | None = None
+) -> dict[str, float]:
     """Profile a model on a device.
 
     Parameters
@@ -91,6 +98,8 @@ def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
     cfg : the device and how to measure on it.
     model : an ONNX file with one image input, float32 (batch, c, h, w).
     out : the JSON to write, ``{device}.json``.
+    ceilings : the device's, as `edgeward.profiling.ceilings` wrote them; None leaves the roofline
+        out of the explanation.
 
     Returns
     -------
@@ -100,12 +109,14 @@ def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
     Raises
     ------
     UserError
-        If the model cannot be read or run, a provider is missing, or the deadline passes. A noisy
+        If the model cannot be read or run, a provider is missing, the deadline passes, or the
+        ceilings are those of another set-up. A noisy
         measurement is not an error: it is written with the verdict INVALID and the reasons.
     """
     if not model.is_file():
         raise UserError(f"{model} does not exist; the stage `export` writes it.")
     facts = read_graph(model, cfg.batch)
+    best = None if ceilings is None else ceilings_file.read(ceilings, cfg)
     settings: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     with open_device(cfg) as device:
@@ -119,10 +130,12 @@ def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
         throughput = [bench.throughput(batch) for batch in cfg.throughput.batches]
         cold_start = bench.cold_start()
         energy = bench.energy()
-        kernels = bench.ask("operators", threads=1, runs=cfg.operator_runs)
+        first = 0 if cfg.threads[0] == "all" else cfg.threads[0]
+        kernels = bench.ask("operators", threads=first, runs=cfg.operator_runs)
         emulated = device.emulated
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
-    share = int8_macs(kernels["kernels"]) / (facts.macs * cfg.batch) if facts.macs else None
+    median_ms = settings[0]["latency_ms"]["p50"]["estimate"]
+    explanation = explain(kernels, facts, median_ms, best, cfg.explain)
     profile = {
         "schema": SCHEMA,
         "device": cfg.name,
@@ -142,10 +155,11 @@ def run(cfg: ProfileConfig, *, model: Path, out: Path) -> dict[str, float]:
         },
         "settings": settings,
         "operators": {"exported": facts.operators, "executed": dict(sorted(executed.items()))},
-        "int8_mac_share": share,
+        "int8_mac_share": explanation["int8_mac_share"],
         "throughput": throughput,
         "cold_start": cold_start,
         "energy": energy,
+        "explanation": explanation,
     }
     write_json(out, profile)
     return _metrics(profile)

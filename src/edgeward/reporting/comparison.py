@@ -13,7 +13,7 @@ from edgeward.reporting.load import Candidate, reference_of
 from edgeward.reporting.numbers import Interval, interval, ratio
 
 Row = dict[str, Any]
-SCHEMA = "edgeward-comparison/1"
+SCHEMA = "edgeward-comparison/2"
 
 
 def _spread(name: str, value: Interval) -> Row:
@@ -67,6 +67,7 @@ def _row(candidate: Candidate, device: str | None, candidates: list[Candidate]) 
         "parameters": model.get("parameters"),
         "macs": model.get("macs"),
         "int8_mac_share": interval(profile.get("int8_mac_share")).estimate,
+        **_explained(profile.get("explanation") or {}),
         **_spread("auc_macro", candidate.metric("auc_macro")),
         **_spread("balanced_accuracy", candidate.metric("balanced_accuracy")),
         **_spread("rare_recall", candidate.metric("rare_recall")),
@@ -79,6 +80,11 @@ def _row(candidate: Candidate, device: str | None, candidates: list[Candidate]) 
         "n_groups": sample.get("groups"),
         "n_rare": rare_cases(candidate),
     }
+
+
+def _explained(explanation: dict[str, Any]) -> Row:
+    names = ("bytes_moved", "intensity", "roofline_ms", "layout_changes", "fused_share")
+    return {name: interval(explanation.get(name)).estimate for name in names}
 
 
 def _resolution(value: Any) -> str | None:

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import edgeward
-from edgeward.reporting import numbers, palette, svg
+from edgeward.reporting import numbers, palette, ranks, signatures, svg
 from edgeward.reporting.comparison import Row, over_seeds, rare_cases
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
@@ -173,6 +173,8 @@ def _group(
     table: list[Row],
     drawn: dict[str, str],
     position: int,
+    signs: list[signatures.Record],
+    studies: list[dict[str, Any]],
 ) -> dict[str, Any]:
     rows = [row for row in table if row["data"] == data]
     by_key = {(c.model, c.seed, c.recipe): c for c in members}
@@ -198,7 +200,21 @@ def _group(
             for name, document in drawn.items()
         },
         "candidates": members,
+        "studies": [study for study in studies if study["data"] == data],
+        "shown_signs": _signs(members, signs),
     }
+
+
+def _signs(members: list[Candidate], signs: list[signatures.Record]) -> dict[str, Any]:
+    """Return the signatures looked for, and per candidate and device which were found."""
+    lines: list[dict[str, Any]] = [
+        {"candidate": c, "device": device, "found": {r["name"]: r for r in found}}
+        for c in members
+        for device in c.profiles
+        if (found := signatures.of_candidate(c, device, signs))
+    ]
+    names = [name for name in signatures.TITLES if any(name in line["found"] for line in lines)]
+    return {"names": names, "lines": lines}
 
 
 def page(
@@ -208,6 +224,8 @@ def page(
     table: list[Row],
     drawn: Mapping[str, dict[str, str]],
     key: Key,
+    signs: list[signatures.Record],
+    studies: list[dict[str, Any]],
 ) -> str:
     """Return the page of a sweep as HTML that needs nothing else.
 
@@ -219,9 +237,11 @@ def page(
     table : the comparison's rows.
     drawn : data set -> figure name -> SVG document.
     key : the colours of recipes and markers of models.
+    signs : of `edgeward.reporting.signatures.of_sweep`.
+    studies : of `edgeward.reporting.ranks.studies`.
     """
     groups = [
-        _group(data, members, table, drawn[data], i)
+        _group(data, members, table, drawn[data], i, signs, studies)
         for i, (data, members) in enumerate(by_data(candidates).items())
     ]
     return (
@@ -237,6 +257,9 @@ def page(
             },
             colours=key.names,
             heat=heat,
+            sign_titles=signatures.TITLES,
+            signs_of=lambda c, device: signatures.of_candidate(c, device, signs),
+            predictors=ranks.PREDICTORS,
             light=palette.LIGHT,
             dark=palette.DARK,
             version=edgeward.__version__,

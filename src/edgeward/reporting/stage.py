@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.io import atomic, write_json
-from edgeward.reporting import comparison, figures
+from edgeward.reporting import comparison, figures, ranks, signatures
 from edgeward.reporting.checklist import checklist
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import by_data, load_all
@@ -53,6 +53,8 @@ def run(
     key = figures.Key(loaded)
     checklists = {c.key: checklist(c, loaded) for c in loaded}
     table = comparison.rows(loaded)
+    signs = signatures.of_sweep(loaded, {})
+    studies = ranks.studies(groups)
     log.info("report of %d candidates on %d data sets", len(loaded), len(groups))
 
     whole = figures.draw(groups, key)
@@ -61,7 +63,7 @@ def run(
         if len(groups) == 1
         else {data: figures.draw({data: members}, key) for data, members in groups.items()}
     )
-    html = page(sweep, loaded, checklists, table, parts, key)
+    html = page(sweep, loaded, checklists, table, parts, key, signs, studies)
 
     shutil.rmtree(out / "checklists", ignore_errors=True)  # of candidates that left the sweep
     for name, content in checklists.items():
@@ -72,7 +74,13 @@ def run(
     _write(out / "comparison.csv", comparison.to_csv(table))
     write_json(
         out / "comparison.json",
-        {"schema": comparison.SCHEMA, "sweep": sweep.get("name"), "rows": table},
+        {
+            "schema": comparison.SCHEMA,
+            "sweep": sweep.get("name"),
+            "rows": table,
+            "signatures": signs,
+            "ranks": studies,
+        },
     )
     _write(out / "index.html", html)
     counts = headline(loaded).counts

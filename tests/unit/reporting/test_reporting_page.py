@@ -108,7 +108,7 @@ def test_the_detector_of_remote_resources_works() -> None:
 
 
 def test_every_figure_is_inline_labelled_and_follows_the_theme(html: str, page: Page) -> None:
-    assert len(page.images) == 4
+    assert len(page.images) == 6
     for image in page.images:
         assert len(str(image["aria-label"])) > 30
     drawings = "".join(re.findall(r'<svg role="img".*?</svg>', html, re.DOTALL))
@@ -171,7 +171,7 @@ def test_csv_and_json_hold_the_same_rows(made: Made) -> None:
     with (made.out / "comparison.csv").open(newline="") as handle:
         table = list(csv.DictReader(handle))
     content = json.loads((made.out / "comparison.json").read_text())
-    assert content["schema"] == "edgeward-comparison/1"
+    assert content["schema"] == "edgeward-comparison/2"
     assert len(table) == len(content["rows"]) == len(made.entries)
     for text, row in zip(table, content["rows"], strict=True):
         assert list(text) == list(row)
@@ -187,7 +187,7 @@ def test_csv_and_json_hold_the_same_rows(made: Made) -> None:
 
 
 def test_figures_are_svg_with_text_and_without_date(made: Made) -> None:
-    for name in ("latency_vs_rare_recall", "reliability", "forest", "training"):
+    for name in ("latency_vs_rare_recall", "reliability", "forest", "roofline", "ranks", "training"):
         text = (made.out / "figures" / f"{name}.svg").read_text()
         root = ET.fromstring(text)
         assert root.tag.endswith("svg")
@@ -209,7 +209,7 @@ def test_the_same_input_gives_the_same_bytes_and_old_checklists_go(
     stage.run(SWEEP, made.entries, out=tmp_path)
     files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(made.out) for p in made.out.rglob("*") if p.is_file())
-    assert len(files) == 1 + 2 + 4 + 2 * len(made.entries)
+    assert len(files) == 1 + 2 + 6 + 2 * len(made.entries)
     for file in files:
         assert (tmp_path / file).read_bytes() == (made.out / file).read_bytes(), file
 
@@ -260,7 +260,7 @@ def test_several_data_sets_seeds_and_devices(tmp_path: Path) -> None:
     html = (report.out / "index.html").read_text()
     page = Page(html)
     assert len(page.ids) == len(set(page.ids))
-    assert len(page.images) == 8
+    assert len(page.images) == 12
     rows = json.loads((report.out / "comparison.json").read_text())["rows"]
     assert [(r["data"], r["seed"], r["device"]) for r in rows][-2:] == [
         ("other", 0, "host"), ("other", 0, "phone")

@@ -100,6 +100,7 @@ def explain(
     executed = Counter(kernel.operator for kernel in kernels)
     moved = sum(kernel.bytes_moved for kernel in kernels)
     macs = sum(kernel.macs or 0 for kernel in kernels)
+    model_macs = facts.macs * facts.input_shape[0]
     weights = [kernel.weight_bytes for kernel in kernels]
     roofline = None if bounds is None else sum(b.us for b in bounds) / 1e3
     return {
@@ -113,7 +114,7 @@ def explain(
         "bytes_moved": moved,
         "weight_bytes": None if None in weights else sum(w for w in weights if w is not None),
         "intensity": macs / moved if moved else None,
-        "int8_mac_share": int8_macs(kernels) / macs if macs else None,
+        "int8_mac_share": int8_macs(kernels) / model_macs if model_macs else None,
         "roofline_ms": roofline,
         "roofline_share": None if roofline is None else roofline / median_ms,
         "layout_changes": sum(kernel.calls for kernel in kernels if kernel.operator in LAYOUT),

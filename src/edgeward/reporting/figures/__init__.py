@@ -7,7 +7,9 @@ from collections.abc import Callable
 from edgeward.reporting import svg
 from edgeward.reporting.figures.common import Groups, Key
 from edgeward.reporting.figures.forest import forest
+from edgeward.reporting.figures.ranks import rank_study
 from edgeward.reporting.figures.reliability import reliability
+from edgeward.reporting.figures.roofline import roofline
 from edgeward.reporting.figures.tradeoff import trade_off
 from edgeward.reporting.figures.training import training
 
@@ -15,6 +17,8 @@ FIGURES: dict[str, Callable[[Groups, Key], str]] = {
     "latency_vs_rare_recall": trade_off,
     "reliability": reliability,
     "forest": forest,
+    "roofline": roofline,
+    "ranks": rank_study,
     "training": training,
 }
 

@@ -1,0 +1,78 @@
+"""Latency against what might foretell it."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from edgeward.reporting import ranks, svg
+from edgeward.reporting.figures.common import WIDTH, Groups, Key, note
+from edgeward.reporting.numbers import bracket, fixed, interval, p_value, short
+from edgeward.reporting.palette import LIGHT
+
+
+def rank_study(groups: Groups, key: Key) -> str:
+    """Draw latency against each predictor, a row per data set and device, a dot per fp32 model."""
+    rows = [
+        (data, device, ranks.points(members, device)[0] if device else [])
+        for data, members in groups.items()
+        for device in dict.fromkeys(d for c in members for d in c.profiles) or [None]
+    ]
+    figure = Figure(figsize=(WIDTH, 2.9 * len(rows) + 0.5), layout="constrained")
+    grid = figure.subplots(len(rows), len(ranks.PREDICTORS), squeeze=False, sharey="row")
+    said = []
+    for line, (data, device, found) in zip(grid, rows, strict=True):
+        study = ranks.study(found)
+        where = f"{data} on {device}" if device else data
+        for axes, name in zip(line, ranks.PREDICTORS, strict=True):
+            _panel(axes, name, found, study, key)
+        line[0].set_ylabel(f"{where}\nmedian latency, ms")
+        said.append(f"{where}: {study['answer'] if study else 'fewer than three fp32 models'}")
+    models = dict.fromkeys(point.candidate.model for _, _, found in rows for point in found)
+    if models:
+        handles = [
+            Line2D([], [], ls="", marker=key.markers[m], color=key.model_colours[m], label=m)
+            for m in models
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=7.5)
+    return svg.standalone(figure, f"Rank study. {'; '.join(said)}")
+
+
+def _panel(
+    axes: Axes, name: str, found: list[ranks.Point], study: dict[str, object] | None, key: Key
+) -> None:
+    title = ranks.PREDICTORS[name]
+    records = study["predictors"] if study else []
+    assert isinstance(records, list)
+    record = next((r for r in records if r["name"] == name), None)
+    if record is None:
+        axes.set_title(title)
+        note(axes, "fewer than three models" if study is None else "not known for every model")
+        return
+    rho = interval(record["rho"])
+    axes.set_title(
+        f"{title}\nρ {fixed(rho.estimate, 2)} {bracket(rho, 2)}, p {p_value(record['p'])}",
+        fontsize=8.2,
+    )
+    for point in found:
+        model = point.candidate.model
+        axes.plot([point.predictors[name]], [point.latency_ms], key.markers[model], ms=6,
+                  color=key.model_colours[model])  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="ms" if name == "roofline_ms" else _unit(name))
+    axes.margins(0.12)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
+    axes.xaxis.set_major_formatter(
+        FuncFormatter(lambda v, _: f"{v:g}" if name == "roofline_ms" else short(v))
+    )
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_minor_formatter(NullFormatter())
+    axes.tick_params(labelleft=name == next(iter(ranks.PREDICTORS)))
+    axes.xaxis.label.set_color(LIGHT["muted"])
+
+
+def _unit(name: str) -> str:
+    return {"macs": "per image", "parameters": "in all", "bytes_moved": "bytes per inference"}[name]

@@ -1,0 +1,19 @@
+"""Measure the ceilings of a device."""
+
+from pathlib import Path
+
+from edgeward.core.job import OUTBOX, Job
+
+
+def main(job: Job) -> dict[str, float]:
+    from edgeward.profiling.ceilings import run
+    from edgeward.profiling.config import ProfileConfig
+    from edgeward.tracking.outbox import quiet
+
+    job.loaded()
+    with quiet(OUTBOX):
+        return run(ProfileConfig.model_validate(job.cfg["profile"]), out=Path(job.output.ceilings))
+
+
+if "snakemake" in globals():
+    Job.of("ceilings", snakemake).execute(main, tracked=False)  # noqa: F821
