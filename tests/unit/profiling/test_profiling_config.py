@@ -29,7 +29,7 @@ def test_shipped_device_is_valid_and_named_after_its_file(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"max_duration_s": 1.0}, "below min_duration_s"),
+        ({"max_duration_s": 0.1}, "below min_duration_s"),
         ({"percentiles": [50]}, "percentiles lacks"),
         ({"deadline_s": 9.0}, "below twice max_duration_s"),
         ({"threads": [0]}, "greater than or equal to 1"),

@@ -39,6 +39,8 @@ def quiet(**changed: Any) -> dict[str, Any]:
         "steal_s": 0.0,
         "throttled": None,
         "clock_mhz": [None, None],
+        "hottest_c": [None, None],
+        "cooling": [None, None],
         **changed,
     }
 
@@ -146,13 +148,15 @@ def test_machine_that_tells_nothing_is_judged_by_the_samples(cfg: ProfileConfig)
     ("samples", "conditions", "reason"),
     [
         (steady(30), quiet(), "too few samples for p90: 30, at least 36 needed"),
-        (steady(30), quiet(), "stopped at max_duration_s = 8 with 30 of min_count = 400"),
+        (steady(30), quiet(), "stopped at max_duration_s = 6 with 30 of min_count = 400"),
         (np.linspace(2.0, 2.3, 1000), quiet(), "the median moved by +11"),
         (np.tile([1.0, 2.0], 500), quiet(), "the interval of p50 is 100.0% wide"),
         (steady(), quiet(steal_s=0.2), "the hypervisor took 10.0% of the time"),
         (steady(), quiet(other_cpu_s=1.0), "other processes used 0.50 cores, 0.15 allowed"),
         (steady(), quiet(throttled=3), "the CPU throttled 3 times"),
         (steady(), quiet(clock_mhz=[3000.0, 2400.0]), "the clock fell from 3000 to 2400 MHz"),
+        (steady(), quiet(hottest_c=[50.0, 61.0]), "rose from 50 to 61 degrees Celsius, 10 allowed"),
+        (steady(), quiet(cooling=[0, 2]), "the kernel holds the clock down"),
     ],
 )
 def test_disturbed_measurement_is_invalid_and_says_why(
@@ -170,6 +174,7 @@ def test_disturbed_measurement_is_invalid_and_says_why(
         quiet(throttled=0),
         quiet(clock_mhz=[3000.0, 2750.0]),
         quiet(clock_mhz=[2000.0, 3000.0]),
+        quiet(hottest_c=[50.0, 59.0], cooling=[0, 0]),
     ],
 )
 def test_disturbance_below_its_limit_is_valid(

@@ -23,6 +23,7 @@ class OnnxRuntimeSession:
 
     def bind(self, feed: dict[str, Any]) -> Callable[[], Any]:
         """Return a function that runs one inference on `feed`."""
+        self._feed = feed  # the binding only points at the arrays
         binding = self._session.io_binding()
         for name, array in feed.items():
             binding.bind_cpu_input(name, array)

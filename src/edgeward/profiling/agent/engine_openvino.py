@@ -33,6 +33,7 @@ class OpenVinoSession:
 
     def bind(self, feed: dict[str, Any]) -> Callable[[], Any]:
         """Return a function that runs one inference on `feed`."""
+        self._feed = feed  # the tensors only point at the arrays
         for name, array in feed.items():
             self._request.set_tensor(name, self._openvino.Tensor(array, shared_memory=True))
         return self._request.infer
@@ -105,8 +106,8 @@ class OpenVino:
                 kind = port.get_element_type().get_type_name()
                 kind = {"f32": "float"}.get(kind, kind)
                 inputs.append((port.get_any_name(), f"tensor({kind})", sides))
-            if len(inputs) == 1 and inputs[0][2] and inputs[0][2][0] is None:
-                graph.reshape([batch, *graph.inputs[0].get_partial_shape()][: len(inputs[0][2])])
+            if len(inputs) == 1 and inputs[0][2][:1] == [None]:
+                graph.reshape([batch, *inputs[0][2][1:]])
             compiled = self._core.compile_model(graph, device, config)
         except Exception as error:
             raise AgentError("model", str(error)) from error

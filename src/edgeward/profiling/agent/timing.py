@@ -108,8 +108,8 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
     load_ns = clock() - start
     name, shape = image_shape(session, request["batch"])
     image = random_image(shape, request)
-    run = session.bind({name: image})
     try:
+        run = session.bind({name: image})
         start = clock()
         run()
         first_ns = clock() - start
