@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 from edgeward.reporting.load import Candidate, Timing
 from edgeward.reporting.numbers import bracket, fixed, interval
@@ -72,6 +71,14 @@ def points(members: Sequence[Candidate], device: str) -> tuple[list[Point], list
     return list(found.values()), [f"{m} ({why})" for m, why in left_out.items() if m not in found]
 
 
+def rank(values: np.ndarray) -> np.ndarray:
+    """Return the ranks from 1 along the last axis, ties at their mean rank."""
+    pairs = values[..., None, :], values[..., :, None]
+    smaller, equal = (np.less(*pairs).sum(-1), np.equal(*pairs).sum(-1))
+    result: np.ndarray = smaller + (equal + 1) / 2
+    return result
+
+
 def _correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Pearson's correlation of the last axes; NaN where one of them is constant."""
     x = x - x.mean(-1, keepdims=True)
@@ -84,7 +91,7 @@ def _correlate(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Spearman's rank correlation of the last axes, ties at their mean rank."""
-    return _correlate(rankdata(x, axis=-1), rankdata(y, axis=-1))
+    return _correlate(rank(x), rank(y))
 
 
 def permutation_p(x: np.ndarray, y: np.ndarray) -> float:
@@ -94,7 +101,7 @@ def permutation_p(x: np.ndarray, y: np.ndarray) -> float:
     observed one counts as one.
     """
     n = len(x)
-    ranks, other = rankdata(x), rankdata(y)
+    ranks, other = rank(x), rank(y)
     observed = abs(_correlate(ranks, other))
     if n <= ALL_ORDERS:
         orders = np.array(list(itertools.permutations(range(n))))
