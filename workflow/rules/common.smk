@@ -53,6 +53,7 @@ MODULES = {
     "export": ["data/store.py", "compression/program.py", "export"],
     "profile": ["profiling"],
     "ceilings": ["profiling"],
+    "interleave": ["profiling"],
     "assess": ["data/store.py", "safety"],
     "report": ["reporting"],
     "scaling": ["data/store.py", "models", "compression", "export", "scaling"],
@@ -109,6 +110,25 @@ def ceilings_slice(wildcards):
     return sliced(PLAN.ceilings, wildcards.device)
 
 
+def interleave_slice(wildcards):
+    return sliced(PLAN.interleave, wildcards.device)
+
+
+def interleaved_models(wildcards):
+    """List the files that are timed in turns."""
+    members = dict.fromkeys(c for group in PLAN.interleaved for c in group)
+    return [str(evidence(c._asdict(), [])["paths"]["onnx"]) for c in members]
+
+
+def interleaved_files():
+    """List the comparisons in turns, one per device, if the sweep asks for any."""
+    return expand(
+        "results/report/{sweep}/interleaved/{device}.json",
+        sweep=PLAN.name if PLAN.interleaved else [],
+        device=PLAN.sweep.device,
+    )
+
+
 def assess_slice(wildcards):
     return sliced(PLAN.stage, "assess", candidate_of(wildcards))
 
@@ -148,7 +168,7 @@ def report_inputs(wildcards):
         paths = dict(evidence(c._asdict(), PLAN.sweep.device)["paths"])
         del paths["logits"]  # read by the siblings' assess only
         files += [*paths.pop("profile").values(), *paths.values()]
-    return [*dict.fromkeys(map(str, files)), *scaled_files()]
+    return [*dict.fromkeys(map(str, files)), *scaled_files(), *interleaved_files()]
 
 
 def report_slice(wildcards):

@@ -26,3 +26,29 @@ rule profile:
         "profile {wildcards.model} {wildcards.recipe} on {wildcards.device} ({wildcards.data}, seed {wildcards.seed})"
     script:
         "../scripts/profile.py"
+
+
+rule interleave:
+    input:
+        code=code("interleave"),
+        models=interleaved_models,
+    output:
+        comparison="results/report/{sweep}/interleaved/{device}.json",
+        config="results/report/{sweep}/interleaved/{device}.config.yaml",
+        metrics="results/report/{sweep}/interleaved/{device}.metrics.json",
+    log:
+        "logs/report/{sweep}/interleave-{device}.log",
+    benchmark:
+        "logs/report/{sweep}/interleave-{device}.benchmark.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    threads: workflow.cores
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        cfg=interleave_slice,
+    message:
+        "time candidates of sweep {wildcards.sweep} in turns on {wildcards.device}"
+    script:
+        "../scripts/interleave.py"

@@ -94,6 +94,11 @@ class Plan:
                             "that config/safety (key 'reference') compares with."
                         )
         plan._check_sizes()
+        if sweep.interleave.model is not None and sweep.interleave.model not in sweep.model:
+            raise UserError(
+                f"config/sweeps/{name}.yaml: interleave.model is '{sweep.interleave.model}', not on "
+                f"the axis model: {sweep.model}."
+            )
         first = plan.candidates[0]
         for device in sweep.device:
             plan.compose(first.data, first.model, first.recipe, device)
@@ -181,6 +186,29 @@ class Plan:
             "device": device,
         }
         return {"profile": compose(self.root, choices, overrides)["profile"]}
+
+    @property
+    def interleaved(self) -> list[list[Candidate]]:
+        """Groups of candidates that are timed in turns, the first of each being its reference.
+
+        One seed is enough: seeds change the weights, not the work.
+        """
+        s, groups = self.sweep, []
+        for data in s.data:
+            first = {m: Candidate(data, m, s.seed[0], self.reference(data, m)) for m in s.model}
+            if s.interleave.recipes:
+                for reference in first.values():
+                    others = [reference._replace(recipe=r) for r in s.recipe]
+                    groups.append([reference, *(c for c in others if c != reference)])
+            if s.interleave.model is not None:
+                reference = first[s.interleave.model]
+                groups.append([reference, *(c for c in first.values() if c != reference)])
+        return [group for group in groups if len(group) > 1]
+
+    def interleave(self, device: str) -> dict[str, Any]:
+        """Return the slice of `interleave`: the device, and the groups that are compared on it."""
+        groups = [[c._asdict() for c in group] for group in self.interleaved]
+        return {**self.ceilings(device), "groups": groups}
 
     def reference(self, data: str, model: str) -> str:
         """Return the recipe that the others are compared with."""

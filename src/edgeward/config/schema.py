@@ -33,6 +33,15 @@ class RunConfig(Closed):
     scaling: ScalingConfig
 
 
+class InterleaveConfig(Closed):
+    """Which candidates are timed in turns in one process (keys of the device: `interleave`)."""
+
+    recipes: bool = Field(description="The recipes of each model against its reference recipe.")
+    model: str | None = Field(
+        description="All models, with the reference recipe, against this one; null: none."
+    )
+
+
 class SweepConfig(Closed):
     """Which runs: every combination of the names on the axes."""
 
@@ -55,6 +64,7 @@ class SweepConfig(Closed):
     size_models: list[str] = Field(
         description="The networks profiled at these sizes; empty: those of the axis `model`."
     )
+    interleave: InterleaveConfig
 
 
 def _fields_at(model: Any, path: tuple[int | str, ...]) -> list[str]:

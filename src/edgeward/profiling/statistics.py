@@ -117,6 +117,21 @@ def rate(seconds: np.ndarray, batch: int, confidence: float) -> dict[str, Any]:
     return {**record, "n": len(seconds), "method": f"batch means, {confidence:g}"}
 
 
+def paired_ratio(mine: np.ndarray, reference: np.ndarray, confidence: float) -> dict[str, Any]:
+    """Return an interval record of the median ratio of latencies taken in turns.
+
+    A round is the unit: both were timed within it, so what slows the machine for longer than a round
+    slows both and leaves their ratio; rounds in random order see every neighbour alike. The ratios of
+    the rounds are then independent draws, and the order-statistic interval of their median (see
+    `interval_ranks`) holds whatever their distribution. A ratio of medians would not be paired.
+
+    Parameters
+    ----------
+    mine, reference : latency of each round, shape (rounds,).
+    """
+    return percentile(np.sort(mine / reference), 50, confidence)
+
+
 def drift(samples_ms: np.ndarray) -> float:
     """Return median of the last quarter of the samples / median of the first quarter - 1."""
     quarter = max(1, len(samples_ms) // 4)

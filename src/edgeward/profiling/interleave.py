@@ -1,0 +1,176 @@
+"""Stage ``interleave``: candidates timed in turns in one process, as ratios to the first of each group."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import sha256, write_json
+from edgeward.profiling.bundle import agent_file
+from edgeward.profiling.config import ProfileConfig
+from edgeward.profiling.graph import read_graph
+from edgeward.profiling.measuring import EMULATED
+from edgeward.profiling.stage import request_for
+from edgeward.profiling.statistics import drift, paired_ratio, percentile
+from edgeward.profiling.transport import Device, open_device
+
+log = logging.getLogger(__name__)
+
+SCHEMA = "edgeward-interleave/1"
+IDENTITY = ("data", "model", "seed", "recipe")
+Member = Mapping[str, Any]
+
+
+def _ask(cfg: ProfileConfig, device: Device, group: Sequence[Member]) -> dict[str, Any]:
+    ranges = {m["file"]: read_graph(Path(m["file"]), cfg.batch).metadata for m in group}
+    common = [request_for(cfg, metadata) for metadata in ranges.values()]
+    if any(request != common[0] for request in common):
+        raise UserError(
+            f"{', '.join(map(str, ranges))}: the models do not take the same values "
+            "(input_range in their metadata), so they cannot be compared in turns."
+        )
+    first = cfg.threads[0]
+    return device.ask(
+        {
+            **common[0],
+            "task": "interleave",
+            "models": [str(Path(m["file"]).resolve()) for m in group],
+            "sha256s": [sha256(Path(m["file"])) for m in group],
+            "threads": 0 if first == "all" else first,
+            "warmup": cfg.warmup.model_dump(),
+            **cfg.interleave.model_dump(),
+            "max_duration_s": cfg.deadline_s / 2,
+        }
+    )
+
+
+def compare(
+    group: Sequence[Member], answer: Mapping[str, Any], cfg: ProfileConfig, emulated: bool
+) -> dict[str, Any]:
+    """Return the record of a group from the agent's answer.
+
+    Returns
+    -------
+    ``threads, batch, rounds, duration_s, candidates, conditions``; the candidates are in the order
+    of `group`, each with ``data, model, seed, recipe, latency_ms`` (interval record of the median
+    over rounds), ``ratio`` (interval record of its latency / that of the first; of the first itself
+    exactly 1), ``verdict, reasons``.
+    """
+    samples = np.array(answer["samples_ns"], dtype=np.float64) / 1e6  # (rounds, models, block)
+    latency = np.median(samples, axis=2)
+    rounds = len(latency)
+    where = f"config/profile/{cfg.name}.yaml"
+    common = [EMULATED] if emulated else []
+    if rounds < cfg.interleave.rounds:
+        common.append(
+            f"{rounds} of {cfg.interleave.rounds} rounds were done in time; raise deadline_s or "
+            f"lower interleave.block in {where}"
+        )
+    candidates = []
+    for position, member in enumerate(group):
+        mine = latency[:, position]
+        ratio = paired_ratio(mine, latency[:, 0], cfg.confidence)
+        reasons = list(common)
+        if position and (ratio["low"] is None or ratio["high"] is None):
+            reasons.append(f"too few rounds for an interval; raise interleave.rounds in {where}")
+        elif position:
+            width = (ratio["high"] - ratio["low"]) / ratio["estimate"]
+            if width > cfg.validity.max_interval_width:
+                reasons.append(
+                    f"the interval of the ratio is {width:.1%} wide, "
+                    f"{cfg.validity.max_interval_width:.1%} allowed; raise interleave.rounds in "
+                    f"{where}, or quieten the machine"
+                )
+            change = drift(mine / latency[:, 0])
+            if abs(change) > cfg.validity.max_drift:
+                reasons.append(
+                    f"the ratio moved by {change:+.1%} from the first to the last quarter of the "
+                    f"rounds, {cfg.validity.max_drift:.1%} allowed; let the machine settle"
+                )
+        candidates.append(
+            {
+                **{name: member[name] for name in IDENTITY},
+                "latency_ms": percentile(np.sort(mine), 50, cfg.confidence),
+                "ratio": ratio,
+                "verdict": "INVALID" if reasons else "VALID",
+                "reasons": reasons,
+            }
+        )
+    return {
+        "threads": answer["threads"],
+        "batch": cfg.batch,
+        "rounds": rounds,
+        "block": cfg.interleave.block,
+        "duration_s": answer["duration_ns"] / 1e9,
+        "candidates": candidates,
+        "conditions": answer["conditions"],
+    }
+
+
+def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) -> dict[str, float]:
+    """Time the members of each group in turns and write the comparison.
+
+    Parameters
+    ----------
+    cfg : the device; its first thread setting is used.
+    groups : members are ``data, model, seed, recipe, file`` (an ONNX file); the first of each group
+        is what the others are compared with.
+    out : the JSON to write: ``schema, device, emulated, host, engine, agent, groups`` (see
+        `compare`).
+
+    Returns
+    -------
+    Counts of groups and of INVALID ratios.
+
+    Raises
+    ------
+    UserError
+        If a model cannot be read or run, or the device fails.
+    """
+    records, answer = [], {}
+    with open_device(cfg) as device:
+        for group in groups:
+            answer = _ask(cfg, device, group)
+            record = compare(group, answer, cfg, device.emulated)
+            records.append(record)
+            for c in record["candidates"][1:]:
+                r = c["ratio"]
+                log.info(
+                    "%s: %s %s takes %.3f times as long as %s %s (%s), %s%s",
+                    cfg.name,
+                    c["model"],
+                    c["recipe"],
+                    r["estimate"],
+                    group[0]["model"],
+                    group[0]["recipe"],
+                    " to ".join(
+                        "?" if end is None else f"{end:.3f}" for end in (r["low"], r["high"])
+                    ),
+                    c["verdict"],
+                    "".join(f"; {reason}" for reason in c["reasons"]),
+                )
+        emulated = device.emulated
+    write_json(
+        out,
+        {
+            "schema": SCHEMA,
+            "device": cfg.name,
+            "emulated": emulated,
+            "host": answer["host"],
+            "engine": {**answer["engine"], "providers": answer["providers"]},
+            "agent": {"sha256": agent_file()[1]},
+            "confidence": cfg.confidence,
+            "groups": records,
+        },
+    )
+    judged = [c for record in records for c in record["candidates"][1:]]
+    return {
+        "groups": float(len(records)),
+        "ratios": float(len(judged)),
+        "invalid_ratios": float(sum(c["verdict"] == "INVALID" for c in judged)),
+    }
