@@ -104,6 +104,13 @@ def to_onnx(
     UserError
         If the program has another signature, or an operator has no ONNX form.
     """
+    model = translate(program, opset)
+    lowering.lower(model, recurrence)
+    return model
+
+
+def translate(program: torch.export.ExportedProgram, opset: int) -> onnx.ModelProto:
+    """Return a program in ONNX, with recurrences still as placeholders; otherwise as `to_onnx`."""
     try:
         with _quiet():
             exported = torch.onnx.export(
@@ -140,7 +147,6 @@ def to_onnx(
         )
     _clean(model)
     _name_batch(model)
-    lowering.lower(model, recurrence)
     return model
 
 

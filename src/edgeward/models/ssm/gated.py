@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _chunk(length: int) -> int:
+def chunk_length(length: int) -> int:
     """Return a chunk length near the root of `length`: a power of two in 16..64."""
     return min(64, max(16, 1 << round(math.log2(length) / 2)))
 
@@ -90,7 +90,7 @@ def chunked(
     """
     _check(q, k, v, g, heads, groups)
     length = v.shape[1]
-    chunk = chunk or _chunk(length)
+    chunk = chunk or chunk_length(length)
     pad = (0, 0, 0, -length % chunk)
 
     def split(part: Tensor, count: int) -> Tensor:  # (b, heads, chunks, chunk, size)
