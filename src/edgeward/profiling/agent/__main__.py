@@ -36,6 +36,9 @@ def main() -> int:
         answer = {"ok": True, **TASKS[request["task"]](request)}
     except AgentError as error:
         answer = {"ok": False, "kind": error.kind, "message": str(error)}
+    except ImportError as error:  # numpy, or a part of the engine
+        message = f"{error.name} cannot be imported: {error}."
+        answer = {"ok": False, "kind": "engine", "message": message}
     json.dump(answer, answer_to)
     answer_to.close()
     return 0 if answer["ok"] else 1
