@@ -69,6 +69,7 @@ class Session:
         self.out = out
         self.process: subprocess.Popen[bytes] | None = None
         self.waiter: threading.Thread | None = None
+        self.closing = False
 
     def answer(self, content: dict[str, Any]) -> None:
         """Write one answer; the other side may be gone, which the next reading shows."""
@@ -146,6 +147,8 @@ class Session:
             timed_out = True
             self.kill()
             out, err = process.communicate()
+        if self.closing:
+            return  # that it was killed is no answer
         self.answer(
             {
                 "ok": True,
@@ -166,6 +169,7 @@ class Session:
         """Leave the device as it was; return whether that worked."""
         for name in SIGNALS:
             signal.signal(name, signal.SIG_IGN)
+        self.closing = True
         self.kill()
         if self.waiter:
             self.waiter.join(5)

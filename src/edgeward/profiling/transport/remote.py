@@ -269,8 +269,9 @@ class RemoteDevice(Device):
             with self._limit(GRACE_S):
                 self._in.write(b'{"do": "close"}\n')
                 self._in.flush()
-                for line in self._out:  # the answer of an interrupted run may come first
-                    removed = removed or bool(json.loads(line).get("removed"))
+                while not removed and (line := self._out.readline()):
+                    # The answer of an interrupted run may have come first.
+                    removed = b'"removed": true' in line
         self._end()
         self._stderr.close()
         self._out.close()
