@@ -31,16 +31,16 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn numpy scalars and arrays, paths and non-finite floats into what JSON can hold."""
     if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
+        return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "tolist"):  # numpy scalar or array
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
@@ -49,7 +49,7 @@ def _plain(value: Any) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically; NaN and infinities become null."""
     with atomic(Path(path)) as temporary:
-        temporary.write_text(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
+        temporary.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -60,7 +60,7 @@ def read_json(path: Path) -> Any:
 def write_yaml(path: Path, content: Any) -> None:
     """Write `content` as YAML in the given key order, atomically."""
     with atomic(Path(path)) as temporary:
-        temporary.write_text(yaml.safe_dump(_plain(content), sort_keys=False))
+        temporary.write_text(yaml.safe_dump(plain(content), sort_keys=False))
 
 
 def sha256(path: Path) -> str:
@@ -71,5 +71,5 @@ def sha256(path: Path) -> str:
 
 def digest(content: Any) -> str:
     """Return the SHA-256 (hex) of a JSON-able value, independent of key order."""
-    text = json.dumps(_plain(content), sort_keys=True, separators=(",", ":"))
+    text = json.dumps(plain(content), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

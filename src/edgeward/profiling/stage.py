@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import sha256, write_json
+from edgeward.core.io import plain, sha256, write_json
 from edgeward.profiling import ceilings as ceilings_file
 from edgeward.profiling import parity
 from edgeward.profiling.bundle import agent_file
@@ -16,9 +16,9 @@ from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.explain.explanation import explain
 from edgeward.profiling.graph import GraphFacts, read_graph
 from edgeward.profiling.measuring import Bench
+from edgeward.profiling.record import SCHEMA
 from edgeward.profiling.transport import Device, open_device
-
-SCHEMA = "edgeward-profile/2"
+from edgeward.profiling.validate import problems
 
 
 def request_for(cfg: ProfileConfig, metadata: dict[str, str]) -> dict[str, Any]:
@@ -161,5 +161,8 @@ def run(
         "energy": energy,
         "explanation": explanation,
     }
+    found = problems(plain(profile))
+    if found:
+        raise RuntimeError(f"the profile breaks its own format: {'; '.join(found)}")
     write_json(out, profile)
     return _metrics(profile)

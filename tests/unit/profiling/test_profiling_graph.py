@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from profiling_models import MACS, PARAMETERS, SIZE, small_model
 
 from edgeward.core.errors import UserError
-from edgeward.profiling.graph import int8_macs, read_graph
+from edgeward.profiling.graph import read_graph
 
 
 def test_counts_of_a_model_counted_by_hand(fp32_model: Path) -> None:
@@ -66,37 +66,6 @@ def test_matrix_products_and_transposed_convolutions(tmp_path: Path) -> None:
     facts = read_graph(path, batch=2)
     assert facts.macs == 4 * 4 * 3 * 6 * 2 * 2 + 6 * 6 * 64
     assert facts.parameters == 72
-
-
-def test_integer_kernels_are_counted_from_their_shapes() -> None:
-    kernels = [
-        {
-            "operator": "QLinearConv",  # channels last
-            "inputs": [
-                ["uint8", [1, 8, 8, 3]],
-                ["float", []],
-                ["uint8", []],
-                ["int8", [16, 3, 3, 3]],
-            ],
-            "outputs": [["uint8", [1, 8, 8, 16]]],
-        },
-        {
-            "operator": "QGemm",
-            "inputs": [["uint8", [1, 16]], ["float", []]],
-            "outputs": [["uint8", [1, 5]]],
-        },
-        {
-            "operator": "QLinearMatMul",
-            "inputs": [["uint8", [1, 2, 7, 4]], ["float", []]],
-            "outputs": [["uint8", [1, 2, 7, 9]]],
-        },
-        {
-            "operator": "Conv",
-            "inputs": [["float", [1, 3, 8, 8]]],
-            "outputs": [["float", [1, 16, 8, 8]]],
-        },
-    ]
-    assert int8_macs(kernels) == 8 * 8 * 16 * 27 + 5 * 16 + 2 * 7 * 9 * 4
 
 
 def test_unusable_files_are_named(tmp_path: Path, fp32_model: Path) -> None:

@@ -12,6 +12,8 @@ from edgeward.profiling.explain.kernels import CONTROL, LAYOUT, Kernel, int8_mac
 from edgeward.profiling.explain.roofline import Bound, Ceilings, bound
 from edgeward.profiling.graph import GraphFacts
 
+USED = ("threads", "copy", "fp32_gmac_per_s", "int8_gmac_per_s")  # of the device's ceilings
+
 
 def fused_share(exported: Mapping[str, int], executed: Mapping[str, int]) -> float | None:
     """Return the share of the exported nodes whose operator the engine executes less often.
@@ -119,7 +121,7 @@ def explain(
         "roofline_share": None if roofline is None else roofline / median_ms,
         "layout_changes": sum(kernel.calls for kernel in kernels if kernel.operator in LAYOUT),
         "fused_share": fused_share(facts.operators, executed),
-        "ceilings": None if ceilings is None else dict(ceilings),
+        "ceilings": None if ceilings is None else {name: ceilings[name] for name in USED},
         "operators": _group(kernels, bounds),
         "kernels": _listed(kernels, bounds),
         "signatures": signatures.of_model(kernels, bounds, facts.precision, cfg.signatures),

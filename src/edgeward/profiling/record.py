@@ -1,0 +1,327 @@
+"""The file format of a profile, as closed models: docs/profile.schema.json is made from them.
+
+Every number has its unit in its name or its description. A key that is not here is an error.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgeward.profiling.explain.record import Explanation
+
+SCHEMA = "edgeward-profile/2"
+PERCENTILE = r"^p\d{1,2}(\.\d+)?$"
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Part(BaseModel):
+    """A section of a profile, without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class Interval(Part):
+    """An estimate with the ends of its interval; an end is null where the sample is too small."""
+
+    estimate: Amount
+    low: Amount | None
+    high: Amount | None
+    n: Count = Field(description="Size of the sample.")
+    method: Text = Field(description="How the interval was found, and its confidence level.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Interval:
+        low = -math.inf if self.low is None else self.low
+        high = math.inf if self.high is None else self.high
+        if not low <= self.estimate <= high:
+            raise ValueError(
+                f"low <= estimate <= high does not hold: {low}, {self.estimate}, {high}"
+            )
+        return self
+
+
+class Spread(Part):
+    """A few values, too few for an interval."""
+
+    median: float
+    min: float
+    max: float
+    n: Count
+
+
+class Host(Part):
+    """What kind of machine it was; never its name or its user."""
+
+    machine: Text = Field(description="Instruction set, e.g. x86_64, aarch64.")
+    cpu: str | None = Field(description="Model name of the processor.")
+    cores: int | None = Field(description="Logical cores of the machine.")
+    cores_usable: int = Field(ge=1, description="Logical cores that the process may use.")
+    instructions: list[str] = Field(description="Vector and matrix extensions, e.g. avx512_vnni.")
+    virtual: bool = Field(description="Whether a hypervisor was seen.")
+    memory_bytes: int | None
+    system: Text = Field(description="Operating system and its version.")
+    python: Text
+
+
+class Engine(Part):
+    """What executed the model."""
+
+    name: Text
+    version: Text
+    providers: list[Text] = Field(min_length=1, description="Execution providers that were active.")
+
+
+class Agent(Part):
+    """The program that measured."""
+
+    sha256: Sha256
+
+
+class ModelFacts(Part):
+    """What was measured."""
+
+    file_bytes: int = Field(ge=1)
+    sha256: Sha256
+    parameters: Count = Field(description="Elements of weights and biases.")
+    macs: Count = Field(
+        description="Multiply-accumulates of convolutions and matrix products per image."
+    )
+    macs_not_counted: list[str] = Field(
+        description="Operators that multiply but have no closed count."
+    )
+    input_shape: list[Annotated[int, Field(ge=1)]] = Field(
+        min_length=4, max_length=4, description="batch, channels, height, width"
+    )
+    precision: Text = Field(description="int8 if the graph quantises, else the weights' type.")
+
+
+class Latency(Part):
+    """Latency of single inferences, ms; percentiles have distribution-free intervals."""
+
+    model_config = ConfigDict(
+        extra="allow", strict=True,
+        json_schema_extra=lambda schema: _percentiles(schema),
+    )  # fmt: skip
+    __pydantic_extra__: dict[str, Interval]
+
+    mean: Amount
+    min: Amount
+    max: Amount
+    p50: Interval
+    p90: Interval
+
+    @model_validator(mode="after")
+    def _named(self) -> Latency:
+        stray = [name for name in self.__pydantic_extra__ if not re.fullmatch(PERCENTILE, name)]
+        if stray:
+            raise ValueError(
+                f"{', '.join(stray)}: neither mean, min, max nor a percentile as p99.9"
+            )
+        return self
+
+
+def _percentiles(schema: dict[str, Any]) -> None:
+    schema["patternProperties"] = {PERCENTILE: schema.pop("additionalProperties")}
+    schema["additionalProperties"] = False
+
+
+class Decided(Part):
+    """Agreement on the images whose decision is clear."""
+
+    n: Count
+    agreement: Share | None
+
+
+class Parity(Part):
+    """Logits on the device against the reference engine's, on the same images."""
+
+    n: Count = Field(description="Images.")
+    spread: Amount = Field(description="Standard deviation of the reference's logits.")
+    max_abs: Amount | None
+    mean_abs: Amount | None
+    agreement: Share | None = Field(description="Share of equal decisions.")
+    limit: Amount | None = Field(description="Of max_abs; for INT8 of mean_abs.")
+    decided: Decided | None
+    passed: bool
+    reasons: list[Text]
+
+
+class Conditions(Part):
+    """What else happened on the machine in the timed window; null where it cannot be read."""
+
+    load_average: Amount
+    own_cpu_s: Amount
+    preempted: Count = Field(description="Involuntary context switches.")
+    major_faults: Count
+    other_cpu_s: Amount | None = Field(description="CPU time of all other processes, s.")
+    steal_s: Amount | None = Field(description="Time that the hypervisor gave to others, s.")
+    throttled: Count | None = Field(description="Times that a core was throttled.")
+    clock_mhz: list[float | None] = Field(min_length=2, max_length=2, description="before, after")
+    hottest_c: list[float | None] = Field(
+        min_length=2, max_length=2, description="Hottest thermal zone before, after; deg C"
+    )
+    cooling: list[int | None] = Field(
+        min_length=2, max_length=2, description="States of what slows the CPU, before, after"
+    )
+
+
+class TimedConditions(Conditions):
+    """Conditions, and what they mean for single samples."""
+
+    timer_ns: Amount = Field(description="Cost of reading the clock, ns.")
+    autocorrelation: float | None = Field(
+        ge=-1, le=1, description="Of neighbouring samples' ranks; the intervals assume about zero."
+    )
+
+
+class Judged(Part):
+    """A measurement that may be believed (VALID) or not (INVALID, with the reasons)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"verdict": {"const": "VALID"}}},
+            "then": {"properties": {"reasons": {"maxItems": 0}}},
+            "else": {"properties": {"reasons": {"minItems": 1}}},
+        }
+    )
+
+    verdict: Literal["VALID", "INVALID"]
+    reasons: list[Text] = Field(description="Why it is INVALID, each with what to do about it.")
+
+    @model_validator(mode="after")
+    def _reasoned(self) -> Judged:
+        if (self.verdict == "VALID") != (not self.reasons):
+            raise ValueError("VALID takes no reasons, INVALID at least one")
+        return self
+
+
+class Setting(Judged):
+    """Single-stream latency with one number of threads."""
+
+    threads: int = Field(ge=1)
+    batch: int = Field(ge=1, description="Images per inference.")
+    resolution: list[Annotated[int, Field(ge=1)]] = Field(
+        min_length=2, max_length=2, description="height, width"
+    )
+    load_ms: Amount = Field(description="Time to make the session, ms.")
+    first_ms: Amount = Field(description="First inference, ms.")
+    warmup: Count = Field(description="Untimed inferences.")
+    n: int = Field(ge=1, description="Timed inferences.")
+    duration_s: Amount
+    stopped_at: Literal["half_width", "max_duration_s"] = Field(
+        description="What ended the window: the asked precision, or the longest duration."
+    )
+    latency_ms: Latency
+    throughput_per_s: Amount = Field(description="Images per second, one inference at a time.")
+    peak_memory_mb: Amount = Field(description="Above the process before loading; 10^6 bytes.")
+    baseline_memory_mb: Amount
+    peak_memory_exact: bool = Field(description="Whether the peak excludes what came before.")
+    parity: Parity
+    conditions: TimedConditions
+    earlier_attempts: list[list[Text]] = Field(description="Reasons of attempts before this one.")
+
+
+class Throughput(Judged):
+    """Images per second in batches, without a pause."""
+
+    threads: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    n: int = Field(ge=1, description="Timed inferences.")
+    duration_s: Amount
+    images_per_s: Interval
+    peak_memory_mb: Amount
+    parity: Parity
+    conditions: Conditions
+    earlier_attempts: list[list[Text]]
+
+
+class ColdStart(Part):
+    """What a fresh process waits for, ms."""
+
+    n: int = Field(ge=1, description="Fresh processes.")
+    import_ms: Spread
+    load_ms: Spread
+    first_ms: Spread
+    total_ms: Spread
+
+
+class NotMeasured(Part):
+    """No energy figure, and why; an estimate has no place here."""
+
+    status: Literal["not measured"]
+    reason: Text
+
+
+class Counter(Part):
+    """The power counter and the domains of it that were added."""
+
+    kind: Text
+    domains: list[Text]
+
+
+class Energy(Judged):
+    """Energy per inference by a counter of the machine."""
+
+    status: Literal["measured"]
+    counter: Counter
+    batch: int = Field(ge=1, description="Images per inference.")
+    windows: int = Field(ge=1)
+    inferences: int = Field(ge=1)
+    duration_s: Amount
+    gross_mj: Spread = Field(description="Energy of the window per inference, mJ.")
+    net_mj: Spread = Field(description="The same less what the idle machine takes, mJ.")
+    idle_w: Spread
+    load_w: Spread
+
+
+class Operators(Part):
+    """Operator -> number of nodes."""
+
+    exported: dict[str, Count] = Field(description="In the file.")
+    executed: dict[str, Count] = Field(description="By the engine, after fusion.")
+
+
+class Profile(Part):
+    """One model on one device: what was measured, how, and whether to believe it."""
+
+    model_config = ConfigDict(title="edgeward profile")
+
+    format: Literal["edgeward-profile/2"] = Field(alias="schema")
+    device: str = Field(pattern=r"^[a-z0-9_]+$", description="Name that the submitter gives it.")
+    emulated: bool = Field(description="An emulator ran the instructions: times mean nothing.")
+    host: Host
+    engine: Engine
+    agent: Agent
+    config: dict[str, Any] = Field(
+        description="How it was measured: the settings of the program that measured, verbatim."
+    )
+    model: ModelFacts
+    settings: list[Setting] = Field(min_length=1, description="The first one is the headline.")
+    operators: Operators
+    int8_mac_share: Share | None = Field(description="Share of the MACs in integer kernels.")
+    throughput: list[Throughput]
+    cold_start: ColdStart | None
+    energy: Annotated[NotMeasured | Energy, Field(discriminator="status")]
+    explanation: Explanation
+
+    @model_validator(mode="after")
+    def _emulated_is_invalid(self) -> Profile:
+        if self.emulated and any(s.verdict == "VALID" for s in self.settings):
+            raise ValueError("a setting is VALID although the device is emulated")
+        return self
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the format as JSON Schema 2020-12."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Profile.model_json_schema(by_alias=True),
+    }

@@ -1,0 +1,125 @@
+"""Check profiles against the published format: ``python -m edgeward.profiling.validate FILE...``.
+
+With ``--schema`` it prints the format as JSON Schema (docs/profile.schema.json).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgeward.core.errors import did_you_mean
+from edgeward.profiling.record import SCHEMA, Profile, json_schema
+
+SHOWN = 60  # characters of a value that a message repeats
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """Return ``settings[0].latency_ms.p50`` for a location in the document."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".") or "the document"
+
+
+def _located(document: Any, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """Drop the parts of a location that name a branch of a union and are not in the document."""
+    kept: list[int | str] = []
+    here = document
+    for part in location:
+        if isinstance(here, dict) and part not in here and part != location[-1]:
+            continue
+        kept.append(part)
+        try:
+            here = here[part]
+        except (KeyError, IndexError, TypeError):
+            here = None
+    return tuple(kept)
+
+
+def problems(document: Any) -> list[str]:
+    """Return what is wrong with a profile: where, which value, what is allowed; empty if nothing.
+
+    Parameters
+    ----------
+    document : the content of the JSON file.
+    """
+    if isinstance(document, dict) and document.get("schema") != SCHEMA:
+        return [f"schema: value {document.get('schema')!r}; allowed is '{SCHEMA}'"]
+    try:
+        Profile.model_validate(document)
+    except ValidationError as error:
+        found = []
+        for item in error.errors():
+            at = _located(document, tuple(item["loc"]))
+            message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "missing":
+                found.append(f"{_path(at)}: is missing")
+            elif item["type"] == "extra_forbidden":
+                hint = did_you_mean(str(at[-1]), _siblings(item["loc"]))
+                found.append(f"{_path(at)}: is not a key of the format.{hint}")
+            else:
+                value = json.dumps(item["input"], default=str)
+                short = value if len(value) <= SHOWN else value[:SHOWN] + " ..."
+                found.append(f"{_path(at)}: value {short}: {message}")
+        return found
+    return []
+
+
+def _siblings(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys allowed beside the last part of a location, where they can be told."""
+    node: Any = json_schema()
+    definitions = node["$defs"]
+    for part in location[:-1]:
+        while "$ref" in node:
+            node = definitions[node["$ref"].rsplit("/", 1)[-1]]
+        node = (
+            node.get("items", {})
+            if isinstance(part, int)
+            else node.get("properties", {}).get(part, {})
+        )
+    while "$ref" in node:
+        node = definitions[node["$ref"].rsplit("/", 1)[-1]]
+    return list(node.get("properties", {}))
+
+
+def main(arguments: list[str]) -> int:
+    """Check files; return 0 if all follow the format, 1 if not, 2 if one cannot be read."""
+    parser = argparse.ArgumentParser(
+        prog="python -m edgeward.profiling.validate", description=__doc__
+    )
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("files", nargs="*", type=Path, default=[], metavar="FILE")
+    group.add_argument("--schema", action="store_true", help="print the JSON Schema")
+    chosen = parser.parse_args(arguments)
+    if chosen.schema:
+        print(json.dumps(json_schema(), indent=2))
+        return 0
+    status = 0
+    for path in chosen.files:
+        try:
+            document = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            print(f"{path}: cannot be read: {error}", file=sys.stderr)
+            status = 2
+            continue
+        found = problems(document)
+        for problem in found:
+            print(f"{path}: {problem}", file=sys.stderr)
+        if found:
+            status = max(status, 1)
+        else:
+            verdicts = [setting["verdict"] for setting in document["settings"]]
+            print(
+                f"{path}: follows {SCHEMA}; {verdicts.count('VALID')} of {len(verdicts)} settings VALID"
+            )
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
