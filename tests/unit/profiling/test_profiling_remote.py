@@ -29,6 +29,7 @@ from profiling_devices import (
 )
 
 from edgeward.core.errors import UserError
+from edgeward.profiling.bundle import AGENT
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import keeper, open_device, remote
 
@@ -341,8 +342,38 @@ def test_only_old_folders_of_our_own_are_removed(tmp_path: Path) -> None:
     assert (others / "file").exists()
 
 
-def test_keeper_needs_no_more_than_python_3_8() -> None:
-    ast.parse(Path(keeper.__file__).read_text(), feature_version=(3, 8))
+def _generic(tree: ast.Module) -> list[str]:
+    """Return what Python 3.8 cannot evaluate: built-in or abstract generics outside annotations."""
+    hidden: set[int] = set()
+    for node in ast.walk(tree):
+        hints = (getattr(node, "annotation", None), getattr(node, "returns", None))
+        hidden.update(id(part) for hint in hints if hint for part in ast.walk(hint))
+    abstract = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "collections.abc"
+        for alias in node.names
+    }
+    names = abstract | {"dict", "frozenset", "list", "set", "tuple", "type"}
+    return [
+        ast.unparse(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and id(node) not in hidden
+        if isinstance(node.value, ast.Name) and node.value.id in names
+    ]
+
+
+@pytest.mark.parametrize("path", [Path(keeper.__file__), *AGENT.glob("*.py")], ids=lambda p: p.stem)
+def test_what_runs_on_a_device_needs_no_more_than_python_3_8(path: Path) -> None:
+    tree = ast.parse(path.read_text(), feature_version=(3, 8))
+    assert _generic(tree) == []
+
+
+def test_the_search_for_generics_finds_them() -> None:
+    source = (
+        "from collections.abc import Callable\nRun = Callable[[], int]\nx: list[int] = list[int]()"
+    )
+    assert _generic(ast.parse(source)) == ["Callable[[], int]", "list[int]"]
 
 
 def test_file_cut_short_ends_the_session(tmp_path: Path) -> None:

@@ -6,8 +6,7 @@ import base64
 import gc
 import os
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Callable  # noqa: UP035 - `Run` is made when Python 3.8 runs this
 
 from .conditions import between, describe_host, peak_bytes, reset_peak, snapshot, status_bytes
 from .engines import check_file, image_shape, load_engine, random_image, thread_count
