@@ -214,7 +214,7 @@ def test_engine_missing(server: Server, there: Path, fp32_model: Path, tmp_path:
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
     cfg = device(server, there, python=str(bare / "bin" / "python"))
-    with pytest.raises(UserError, match="the engine is missing: .* cannot be imported"):
+    with pytest.raises(UserError, match=r"the engine is missing: .* cannot be imported"):
         stage.run(cfg, model=fp32_model, out=tmp_path / "x.json")
     assert sessions(there) == []
     assert not (tmp_path / "x.json").exists()
