@@ -6,7 +6,7 @@ import base64
 import gc
 import os
 import time
-from typing import Any, Callable  # noqa: UP035 - `Run` is made when Python 3.8 runs this
+from typing import Any, Callable  # `Run` is made at run time, which Python 3.8 does with these
 
 from .conditions import between, describe_host, peak_bytes, reset_peak, snapshot, status_bytes
 from .engines import check_file, image_shape, load_engine, random_image, thread_count
