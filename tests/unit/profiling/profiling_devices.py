@@ -38,12 +38,15 @@ else:
     }))
 """
 
-# Takes ssh's command line, runs the last argument in a shell here, and does to it what FAKE says.
+# Takes the command line of ssh or adb, runs the last argument in a shell here, and does to it what FAKE says.
 CLIENT = """#!{python} -S
 import os, subprocess, sys, threading
 mode, _, argument = os.environ.get("FAKE", "run").partition(":")
 with open({log!r}, "w") as log:
     log.write("\\n".join(sys.argv))
+if sys.argv[-1] == "features" and mode != "say":
+    print(argument or "cmd\\nshell_v2")
+    sys.exit()
 if mode == "say":
     text, status = argument.rsplit(":", 1)
     sys.stderr.write(text + "\\r\\n")

@@ -1,4 +1,7 @@
-"""Devices with an Android debug daemon, through the system's adb client. Experimental."""
+"""Devices with an Android debug daemon, through the system's adb client.
+
+Experimental: the client is the real one, but the daemon that it was tried with is not Android's.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 COMPLAINTS = {
     "unauthorized": "it does not trust this machine yet. Unlock it and accept the key that it shows.",
     "offline": "adb sees it, but it does not answer. Plug it in again.",
-    "no permissions": "this user may not use the USB device. Install adb's udev rules.",
+    "permissions": "this user may not use the USB device. Install adb's udev rules.",
     "not found": "adb sees no such device. Plug it in, switch on USB debugging, or change "
     "`transport.serial` in {where}; `adb devices` lists those that are there.",
     "no devices": "adb sees no device. Plug it in and switch on USB debugging.",
