@@ -21,6 +21,7 @@ after).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -31,12 +32,12 @@ from edgeward.models.ssm.gated import gated_scan
 from edgeward.models.ssm.orders import order_indices
 
 
-def _conv(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+def conv_bn(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(o)]
 
 
-def _linear(i: int, o: int) -> nn.Sequential:
+def linear_bn(i: int, o: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(i, o, bias=False), nn.BatchNorm1d(o))
 
 
@@ -47,10 +48,10 @@ class ConvBlock(nn.Module):
         super().__init__()
         hidden = expand * dim
         self.body = nn.Sequential(
-            *_conv(dim, dim, 3, groups=dim),
-            *_conv(dim, hidden, 1),
+            *conv_bn(dim, dim, 3, groups=dim),
+            *conv_bn(dim, hidden, 1),
             nn.ReLU(),
-            *_conv(hidden, dim, 1),
+            *conv_bn(hidden, dim, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,11 +88,11 @@ class ScanBlock(nn.Module):
         undo = torch.argsort(indices, dim=1)
         self.register_buffer("forth", (indices * self.directions + direction).flatten(), False)
         self.register_buffer("back", (undo + direction * tokens).T.flatten(), False)
-        self.query = _linear(dim, self.directions * state)
-        self.key = _linear(dim, self.directions * state)
-        self.value = _linear(dim, inner)
-        self.gate = _linear(dim, inner)
-        self.out = _linear(inner, dim)
+        self.query = linear_bn(dim, self.directions * state)
+        self.key = linear_bn(dim, self.directions * state)
+        self.value = linear_bn(dim, inner)
+        self.gate = linear_bn(dim, inner)
+        self.out = linear_bn(inner, dim)
         self.step = nn.Linear(dim, self.directions * self.heads)
         self.rate = nn.Parameter(torch.empty(self.directions * self.heads))
         self._start()
@@ -151,6 +152,30 @@ def build(
     order : of `models.ssm.orders`. state : length of the state. head : channels of a head, 32 or
         more for speed.
     """
+
+    def scan(dim: int, inner: int, grid: tuple[int, int]) -> nn.Module:
+        return ScanBlock(dim, inner, grid, order, state, head)
+
+    return backbone(num_classes, in_chans, image_size, drop_rate, dims, inner, blocks, expand, scan)
+
+
+def backbone(
+    num_classes: int,
+    in_chans: int,
+    image_size: tuple[int, int],
+    drop_rate: float,
+    dims: list[int],
+    inner: list[int],
+    blocks: str,
+    expand: int,
+    scan: Callable[[int, int, tuple[int, int]], nn.Module],
+) -> nn.Module:
+    """Build the backbone of `build` around any scan block.
+
+    Parameters
+    ----------
+    scan : makes a block from its channels in and out, its scanned channels, and the token grid.
+    """
     plan = blocks.split("-")
     if not len(plan) == len(dims) == len(inner) or set(blocks) - set("cs-"):
         raise ValueError(
@@ -158,22 +183,20 @@ def build(
             f"each of dims {dims} and inner {inner}"
         )
     layers: list[nn.Module] = [
-        *_conv(in_chans, dims[0] // 2, 3, 2),
+        *conv_bn(in_chans, dims[0] // 2, 3, 2),
         nn.ReLU(),
-        *_conv(dims[0] // 2, dims[0], 3, 2),
+        *conv_bn(dims[0] // 2, dims[0], 3, 2),
         nn.ReLU(),
     ]
     grid = tuple(math.ceil(side / 4) for side in image_size)
     previous = dims[0]
     for number, (dim, scanned, letters) in enumerate(zip(dims, inner, plan, strict=True)):
         if number:
-            layers += _conv(previous, dim, 3, 2)
+            layers += conv_bn(previous, dim, 3, 2)
             grid = tuple(math.ceil(side / 2) for side in grid)
         for letter in letters:
             layers.append(
-                ConvBlock(dim, expand)
-                if letter == "c"
-                else ScanBlock(dim, scanned, (grid[0], grid[1]), order, state, head)
+                ConvBlock(dim, expand) if letter == "c" else scan(dim, scanned, (grid[0], grid[1]))
             )
         previous = dim
     return nn.Sequential(
