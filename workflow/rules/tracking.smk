@@ -1,5 +1,9 @@
 """MLflow: one process delivers the entries of all stages while the workflow runs."""
 
+from edgeward.config.environment import headline
+
+headline(PLAN.sweep.device[0])
+
 
 onstart:
     SESSION.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
+from edgeward.tracking.facts import HEADLINE
 
 
 def offer(project: Path, settings: Mapping[str, Any]) -> None:
@@ -26,3 +27,8 @@ def offer(project: Path, settings: Mapping[str, Any]) -> None:
         if not root.is_dir():
             raise UserError(f"--config data_root={settings['data_root']}: {root} is not a folder.")
         os.environ["EDGEWARD_DATA_ROOT"] = str(root)
+
+
+def headline(device: str) -> None:
+    """Say which device's latency stands in the columns of MLflow that name none."""
+    os.environ[HEADLINE] = device

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from edgeward.core.io import read_json, sha256
 SAFETY_ROW = ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "nll", "ece")
 VERDICT_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
 HOST = "host"
+HEADLINE = "EDGEWARD_HEADLINE_DEVICE"  # environment variable: the first device of the sweep
 MODEL = "../export/model.onnx"  # as seen from the folder of `assess`
 logger = logging.getLogger(__name__)
 
@@ -43,14 +45,16 @@ def _export(folder: Path, _: str) -> dict[str, Any]:
 
 def _profile(folder: Path, device: str) -> dict[str, Any]:
     headline = read_json(folder / f"{device}.json")["settings"][0]
-    prefix = "" if device == HOST else f"{device}/"
+    first = device == os.environ.get(HEADLINE, HOST)
+    prefix = "" if first else f"{device}/"
     latency = headline["latency_ms"]
     row = {
         f"{prefix}latency_p50_ms": latency["p50"]["estimate"],
         f"{prefix}latency_p90_ms": latency["p90"]["estimate"],
         f"{prefix}peak_memory_mb": headline["peak_memory_mb"],
     }
-    return {"row": _numbers(row), "tags": {f"{prefix}profile_verdict": str(headline["verdict"])}}
+    tags = {f"{prefix}profile_verdict": str(headline["verdict"])}
+    return {"row": _numbers(row), "tags": tags | ({"headline_device": device} if first else {})}
 
 
 def _assess(folder: Path, _: str) -> dict[str, Any]:

@@ -131,7 +131,23 @@ def test_outbox_imports_no_mlflow() -> None:
 
 
 class TestFacts:
-    def test_row_of_another_device_does_not_replace_the_host(self, world: World) -> None:
+    def test_first_device_of_the_sweep_gives_the_headline(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(facts.HEADLINE, "board")
+        world.profile("fp32", p50=3.0)
+        world.profile("fp32", p50=40.0, device="board")
+        host, board = (read_entry(path).facts for path in pending(world.outbox))
+        assert board["row"]["latency_p50_ms"] == 40.0
+        assert board["tags"]["headline_device"] == "board"
+        assert host["row"]["host/latency_p50_ms"] == 3.0
+        assert "latency_p50_ms" not in host["row"]
+        assert "headline_device" not in host["tags"]
+
+    def test_row_of_another_device_does_not_replace_the_host(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv(facts.HEADLINE, raising=False)
         world.profile("fp32", p50=3.0)
         world.profile("fp32", p50=40.0, device="board")
         host, board = (read_entry(path).facts for path in pending(world.outbox))
