@@ -115,7 +115,7 @@ def test_session_through_the_real_client(daemon: Daemon, there: Path, tmp_path: 
 
     def cut() -> None:
         until(lambda: pids.is_file() and len(pids.read_text().split()) == 2)
-        opened._process.kill()
+        opened.channel.kill()
 
     with open_device(device(there, serial)) as opened:
         threading.Thread(target=cut).start()

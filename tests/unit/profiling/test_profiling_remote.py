@@ -284,7 +284,7 @@ def test_connection_lost_in_mid_run(
 
         def cut() -> None:
             _sleeping(pids)
-            device._process.kill()
+            device.channel.kill()
 
         threading.Thread(target=cut).start()
         with pytest.raises(UserError, match="connection was lost while a model was being profiled"):

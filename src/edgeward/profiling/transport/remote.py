@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
-import secrets
 import shlex
 import shutil
-import subprocess
-import tempfile
-import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -21,6 +16,7 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import sha256
 from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.transport import keeper
+from edgeward.profiling.transport.channel import Channel, Lost
 from edgeward.profiling.transport.device import Device, Ended
 
 if TYPE_CHECKING:
@@ -39,7 +35,6 @@ BOOTSTRAP = (
 LEASE_S = 900  # the device ends a session from which it has heard nothing for so long
 GRACE_S = 60  # beyond the deadline that the device itself enforces
 SLOWEST = 1e5  # bytes per second; a transfer slower than this is given up
-NOISE = 1 << 16  # bytes that a login shell may print before the session begins
 
 
 class RemoteDevice(Device):
@@ -51,23 +46,15 @@ class RemoteDevice(Device):
     def __init__(self, cfg: ProfileConfig, transport: SshTransport | AdbTransport) -> None:
         super().__init__(cfg)
         self.transport = transport
-        self.connected = False
-        self._expired = False
         self._files: dict[tuple[str, int, int], str] = {}
         if not shutil.which(self.program):
             raise self._error(
                 f"the program `{self.program}` is not on this machine; install {self.package}."
             )
         self._check()
-        command = f"exec {shlex.quote(transport.python)} -c {shlex.quote(BOOTSTRAP)}"
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
-        self._process = subprocess.Popen(
-            [*self._client(), command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            start_new_session=True,  # Ctrl-C must not end it before the session is closed
-        )
+        start = f"exec {shlex.quote(transport.python)} -c {shlex.quote(BOOTSTRAP)}"
+        self.channel = Channel([*self._client(), start])
+        self._greeted = False
 
     @abstractmethod
     def _check(self) -> None:
@@ -84,78 +71,40 @@ class RemoteDevice(Device):
     def _error(self, message: str) -> UserError:
         return UserError(f"device '{self.cfg.name}': {message}")
 
-    @property
-    def _in(self) -> IO[bytes]:
-        assert self._process.stdin
-        return self._process.stdin
-
-    @property
-    def _out(self) -> IO[bytes]:
-        assert self._process.stdout
-        return self._process.stdout
-
-    @contextmanager
-    def _limit(self, seconds: float) -> Iterator[None]:
-        """End the client, and with it every read and write, if the block takes longer."""
-
-        def give_up() -> None:
-            self._expired = True
-            self._process.kill()
-
-        timer = threading.Timer(seconds, give_up)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except OSError:
-            pass  # the client is gone; the answer that is then missing says so
-        finally:
-            timer.cancel()
-
-    def _end(self) -> int:
-        """End the client; return its exit status."""
-        with suppress(OSError):
-            self._in.close()
-        try:
-            status = self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            status = self._process.wait()
-        return status
-
-    def _lost(self, doing: str) -> UserError:
-        """Return what to tell when the client has ended though an answer was due."""
-        status = self._end()
-        self._stderr.seek(0)
-        complaint = self._stderr.read().decode("utf-8", "replace").strip()[-2000:]
-        said = complaint or f"{self.program} ended with status {status} and said nothing"
+    def _unreached(self, lost: Lost) -> UserError:
+        """Return what to tell when no session could be opened."""
         where = self.where
-        if self.connected:
-            why = "it no longer answers" if self._expired else said
-            return self._error(
-                f"the connection was lost while {doing}: {why}. The session there ends by itself and "
-                "removes its files; run again."
-            )
         python = f"`transport.python` = {self.transport.python}"
-        if TOO_OLD in complaint:
-            return self._error(f"{python} is too old: {said}. Change it in {where}.")
-        if "Exec format" in complaint or status == 126:
-            return self._error(
+        said = lost.complaint or f"{self.program} ended with status {lost.status}, saying nothing"
+        known = self._diagnose(lost.complaint)
+        if TOO_OLD in lost.complaint:
+            message = f"{python} is too old: {said}. Change it in {where}."
+        elif "Exec format" in lost.complaint or lost.status == 126:
+            message = (
                 f"{python} cannot be executed there; is it for another architecture? ({said}) "
                 f"Change it in {where}."
             )
-        if status == 127:
-            return self._error(f"{python} does not exist there ({said}). Change it in {where}.")
-        known = self._diagnose(complaint)
-        if known:
-            return self._error(f"{known} ({said})")
-        if self._expired:
+        elif lost.status == 127:
+            message = f"{python} does not exist there ({said}). Change it in {where}."
+        elif known:
+            message = f"{known} ({said})"
+        elif lost.expired:
             limit = self.transport.connect_timeout_s
-            return self._error(
+            message = (
                 f"no answer within `transport.connect_timeout_s` = {limit:g} s; is it up, and does "
                 f"{python} start there? Change either in {where}. ({said})"
             )
-        return self._error(f"no session could be opened: {said}. Check `transport` in {where}.")
+        else:
+            message = f"no session could be opened: {said}. Check `transport` in {where}."
+        return self._error(message)
+
+    def _cut(self, lost: Lost, doing: str) -> UserError:
+        """Return what to tell when a session has broken off."""
+        why = "it no longer answers" if lost.expired else lost.complaint or "no reason is known"
+        return self._error(
+            f"the connection was lost while {doing}: {why}. The session there ends by itself and "
+            "removes its files; run again."
+        )
 
     def _refused(self, answer: dict[str, Any], what: str) -> UserError:
         """Return what to tell when the device could not store something."""
@@ -180,28 +129,16 @@ class RemoteDevice(Device):
         UserError
             If the device cannot be reached, its interpreter not be started, or nothing be written.
         """
-        mark = f"edgeward {secrets.token_hex(16)}"
-        source = Path(keeper.__file__).read_bytes()
-        hello = {"mark": mark, "folder": self.transport.folder, "lease_s": LEASE_S}
-        greeting = b""
-        with self._limit(self.transport.connect_timeout_s + 1):
-            self._in.write(
-                f"{len(source)}\n".encode() + source + json.dumps(hello).encode() + b"\n"
-            )
-            self._in.flush()
-            seen = 0
-            while not greeting and seen < NOISE and (line := self._out.readline(NOISE)):
-                seen += len(line)
-                if line.strip() == mark.encode():
-                    greeting = self._out.readline()
-        if not greeting:
-            raise self._lost("it was being greeted")
-        answer = json.loads(greeting)
+        program = Path(keeper.__file__).read_bytes()
+        hello = {"folder": self.transport.folder, "lease_s": LEASE_S}
+        try:
+            answer = self.channel.greet(program, hello, self.transport.connect_timeout_s + 1)
+        except Lost as lost:
+            raise self._unreached(lost) from None
         if not answer["ok"]:
             raise self._refused(answer, "a folder for the session")
-        self.connected = True
-        self.folder = answer["folder"]
-        log.debug("%s: Python %s, %s", self.cfg.name, answer["python"], self.folder)
+        self._greeted = True
+        log.debug("%s: Python %s, %s", self.cfg.name, answer["python"], answer["folder"])
         if self.transport.machine not in (None, answer["machine"]):
             raise self._error(
                 f"`transport.machine` is {self.transport.machine}, but it is {answer['machine']}. "
@@ -210,33 +147,12 @@ class RemoteDevice(Device):
         content, digest = agent_file()
         self._put("agent.pyz", io.BytesIO(content), len(content), digest, "the agent")
 
-    def _exchange(
-        self,
-        command: dict[str, Any],
-        limit_s: float,
-        doing: str,
-        payload: IO[bytes] | None = None,
-    ) -> dict[str, Any]:
-        """Send a command, and the bytes that follow it; return the answer."""
-        line = b""
-        with self._limit(limit_s):
-            self._in.write(json.dumps(command).encode() + b"\n")
-            if payload:
-                shutil.copyfileobj(payload, self._in, 1 << 18)
-            self._in.flush()
-            line = self._out.readline()
-        if not line.endswith(b"\n"):
-            raise self._lost(doing)
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
     def _put(self, name: str, content: IO[bytes], size: int, digest: str, what: str) -> str:
-        answer = self._exchange(
-            {"do": "put", "name": name, "size": size, "sha256": digest},
-            GRACE_S + size / SLOWEST,
-            f"{what} was being copied",
-            content,
-        )
+        command = {"do": "put", "name": name, "size": size, "sha256": digest}
+        try:
+            answer = self.channel.exchange(command, GRACE_S + size / SLOWEST, content)
+        except Lost as lost:
+            raise self._cut(lost, f"{what} was being copied") from None
         if not answer["ok"]:
             raise self._refused(answer, f"{what} ({size / 1e6:.1f} MB)")
         return str(answer["path"])
@@ -255,27 +171,16 @@ class RemoteDevice(Device):
 
     def _run(self, request: str) -> Ended:
         deadline_s = self.cfg.deadline_s
-        answer = self._exchange(
-            {"do": "run", "request": request, "deadline_s": deadline_s},
-            deadline_s + GRACE_S,
-            "a model was being profiled",
-        )
+        command = {"do": "run", "request": request, "deadline_s": deadline_s}
+        try:
+            answer = self.channel.exchange(command, deadline_s + GRACE_S)
+        except Lost as lost:
+            raise self._cut(lost, "a model was being profiled") from None
         return Ended(answer["status"], answer["out"], answer["err"], answer["timed_out"])
 
     def close(self) -> None:
-        """End the session, whatever state it is in; what is left of it there is told."""
-        removed = not self.connected
-        if self.connected and self._process.poll() is None:
-            with self._limit(GRACE_S):
-                self._in.write(b'{"do": "close"}\n')
-                self._in.flush()
-                while not removed and (line := self._out.readline()):
-                    # The answer of an interrupted run may have come first.
-                    removed = b'"removed": true' in line
-        self._end()
-        self._stderr.close()
-        self._out.close()
-        if not removed:
+        """End the session, whatever state it is in."""
+        if not self.channel.close(GRACE_S) and self._greeted:
             log.warning(
                 "device '%s': the session could not be closed in order; it ends by itself and removes "
                 "its folder, at the latest when the device is used a day from now",
