@@ -83,9 +83,8 @@ class SS2D(nn.Module):
         nn.init.uniform_(self.x_proj, -(self.inner**-0.5), self.inner**-0.5)
         nn.init.uniform_(self.dt_proj, -(self.rank**-0.5), self.rank**-0.5)
         with torch.no_grad():
-            self.dt_bias.copy_(_inverse_softplus(_log_uniform(self.dt_bias.shape, 1e-3, 0.1)))
-            rates = torch.arange(1, self.d_state + 1).log()[:, None].expand(-1, self.inner)
-            self.a_log.copy_(rates.repeat(self.directions, 1).flatten())
+            self.dt_bias.copy_(start_steps(len(self.dt_bias)))
+            self.a_log.copy_(start_rates(self.directions, self.d_state, self.inner))
 
     def forward(self, x: Tensor) -> Tensor:
         batch, height, width, _ = x.shape
@@ -121,9 +120,12 @@ class SS2D(nn.Module):
         return split.index_select(0, self.fetch).unflatten(0, (-1, self.directions))
 
 
-def _log_uniform(shape: torch.Size, low: float, high: float) -> Tensor:
-    return torch.empty(shape).uniform_(math.log(low), math.log(high)).exp()
+def start_steps(count: int) -> Tensor:
+    """Return biases whose softplus is log-uniform in 1e-3 .. 0.1."""
+    step = torch.empty(count).uniform_(math.log(1e-3), math.log(0.1)).exp()
+    return step + torch.log(-torch.expm1(-step))
 
 
-def _inverse_softplus(x: Tensor) -> Tensor:
-    return x + torch.log(-torch.expm1(-x))
+def start_rates(directions: int, states: int, channels: int) -> Tensor:
+    """Return log(-A), flat from (directions, states, channels), where A is -1 .. -states."""
+    return torch.arange(1, states + 1).log()[:, None].expand(directions, -1, channels).flatten()

@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeward.core.errors import UserError
 from edgeward.models.ssm.gated import gated_scan
 from edgeward.models.ssm.orders import order_indices
 
