@@ -17,7 +17,7 @@ from edgeward.config.plan import Candidate, Plan, check_settings
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.core.job import OUTBOX, STATE
-from edgeward.core.results import evidence
+from edgeward.core.results import evidence, scaled
 from edgeward.reporting.summary import table
 from edgeward.tracking.session import Session, deliver_command
 
@@ -153,12 +153,21 @@ def scaling_profile_slice(wildcards):
 
 def scaled_files():
     """List what is known of the sweep's networks at each of its sizes."""
-    return expand(
-        "results/scaling/{model}/{size}/{file}.json",
-        model=PLAN.scaled,
-        size=PLAN.sweep.sizes,
-        file=["build", PLAN.sweep.device[0]],
+    pairs = scaled(PLAN.scaled, PLAN.sweep.sizes, PLAN.sweep.device[0])
+    return [str(path) for pair in pairs for path in pair]
+
+
+def scaling_outputs():
+    """Return what the report of a sweep with sizes writes besides."""
+    if not PLAN.scaled:
+        return {}
+    figure = report(
+        "results/report/{sweep}/figures/scaling.svg",
+        caption="../report/scaling.rst",
+        category="Figures",
+        labels={"sweep": "{sweep}", "what": "latency against input size"},
     )
+    return {"scaling": figure, "scaling_table": "results/report/{sweep}/scaling.csv"}
 
 
 def report_inputs(wildcards):

@@ -6,6 +6,7 @@ rule report:
         code=code("report"),
         evidence=report_inputs,
     output:
+        **scaling_outputs(),
         page=report(
             "results/report/{sweep}/index.html",
             caption="../report/page.rst",
@@ -41,7 +42,10 @@ rule report:
             "results/report/{sweep}/figures/roofline.svg",
             caption="../report/roofline.rst",
             category="Figures",
-            labels={"sweep": "{sweep}", "what": "measured latency against the roofline"},
+            labels={
+                "sweep": "{sweep}",
+                "what": "measured latency against the roofline",
+            },
         ),
         ranks=report(
             "results/report/{sweep}/figures/ranks.svg",

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgeward.core.job import Job
-from edgeward.core.results import evidence
+from edgeward.core.results import evidence, scaled
 
 
 def main(job: Job) -> dict[str, float]:
@@ -11,8 +11,11 @@ def main(job: Job) -> dict[str, float]:
 
     job.loaded()
     candidates = [evidence(c, job.cfg["device"]) for c in job.cfg["candidates"]]
+    networks = scaled(job.cfg["scaled"], job.cfg["sizes"], job.cfg["device"][0])
     sweep = {k: v for k, v in job.cfg.items() if k != "candidates"}
-    return run(sweep, candidates, out=Path(job.output.page).parent)
+    turns = [p for p in map(Path, job.input.evidence) if p.parent.name == "interleaved"]
+    out = Path(job.output.page).parent
+    return run(sweep, candidates, out=out, scaled=networks, turns=turns)
 
 
 if "snakemake" in globals():

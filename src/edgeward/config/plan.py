@@ -221,7 +221,13 @@ class Plan:
         return {key: config[key] for key in ("model", "compress", "export", "scaling")}
 
     def scaling_profile(self, model: str, device: str) -> dict[str, Any]:
-        """Return the slice of the profiles at each size: the device's first thread setting only."""
+        """Return the slice of the profiles at each size: latency of the first thread setting only."""
         data = self.sweep.data[0]
         profile = self.compose(data, model, self.reference(data, model), device)["profile"]
-        return {"profile": {**profile, "threads": profile["threads"][:1]}}
+        slim = {
+            "threads": profile["threads"][:1],
+            "throughput": {**profile["throughput"], "batches": []},
+            "cold_starts": 0,
+            "power": {**profile["power"], "counter": "none"},
+        }
+        return {"profile": {**profile, **slim}}

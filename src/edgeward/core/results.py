@@ -36,3 +36,11 @@ def evidence(
             "profile": {device: at / "profile" / f"{device}.json" for device in devices},
         },
     }
+
+
+def scaled(
+    models: Sequence[str], sizes: Sequence[int], device: str, root: Path = Path("results")
+) -> list[tuple[Path, Path]]:
+    """Return what is known of untrained networks at each size: (``build.json``, profile) pairs."""
+    folders = [root / "scaling" / model / str(size) for model in models for size in sizes]
+    return [(folder / "build.json", folder / f"{device}.json") for folder in folders]

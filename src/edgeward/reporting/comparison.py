@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from edgeward.reporting.load import Candidate, reference_of
 from edgeward.reporting.numbers import Interval, interval, ratio
+
+if TYPE_CHECKING:
+    from edgeward.reporting.interleaved import Ratio
 
 Row = dict[str, Any]
 SCHEMA = "edgeward-comparison/2"
@@ -20,20 +24,29 @@ def _spread(name: str, value: Interval) -> Row:
     return {name: value.estimate, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
-def rows(candidates: list[Candidate]) -> list[Row]:
+def rows(
+    candidates: list[Candidate], paired: Mapping[tuple[str, str], Ratio] | None = None
+) -> list[Row]:
     """Return the comparison, one row per candidate and device (one with device None if unprofiled).
 
     Times are in ms, sizes in MB (10^6 bytes), memory in MB above the process's baseline.
-    ``speedup`` is the reference's p50 over the candidate's on the same device and setting.
+    ``speedup`` is the reference's p50 over the candidate's on the same device and setting;
+    ``paired_speedup`` the same from inferences taken in turns.
+
+    Parameters
+    ----------
+    paired : of `edgeward.reporting.interleaved.own_reference`, where there is one.
     """
     return [
-        _row(candidate, device, candidates)
+        _row(candidate, device, candidates, (paired or {}).get((candidate.key, device or "")))
         for candidate in candidates
         for device in (candidate.profiles or [None])
     ]
 
 
-def _row(candidate: Candidate, device: str | None, candidates: list[Candidate]) -> Row:
+def _row(
+    candidate: Candidate, device: str | None, candidates: list[Candidate], paired: Ratio | None
+) -> Row:
     safety = candidate.safety
     timing = candidate.timing(device) if device else None
     setting = timing.setting if timing else {}
@@ -61,6 +74,11 @@ def _row(candidate: Candidate, device: str | None, candidates: list[Candidate]) 
         **_spread("p90_ms", p90),
         **_spread("speedup", speedup(candidate, device, candidates)),
         "speedup_timing": _speedup_timing(candidate, device, candidates),
+        **_spread("paired_speedup", paired.speedup if paired else Interval()),
+        "paired_timing": ("VALID" if paired.valid else "INVALID") if paired else None,
+        "energy": (profile.get("energy") or {}).get("status"),
+        "energy_gross_mj": _energy(profile, "gross_mj"),
+        "energy_net_mj": _energy(profile, "net_mj"),
         "load_ms": interval(setting.get("load_ms")).estimate,
         "peak_memory_mb": interval(setting.get("peak_memory_mb")).estimate,
         "file_mb": None if size is None else size / 1e6,
@@ -80,6 +98,14 @@ def _row(candidate: Candidate, device: str | None, candidates: list[Candidate]) 
         "n_groups": sample.get("groups"),
         "n_rare": rare_cases(candidate),
     }
+
+
+def _energy(profile: dict[str, Any], name: str) -> float | None:
+    """Return the median energy per inference in mJ, where it was measured and is VALID."""
+    energy = profile.get("energy") or {}
+    if energy.get("status") != "measured" or energy.get("verdict") != "VALID":
+        return None
+    return interval((energy.get(name) or {}).get("median")).estimate
 
 
 def _explained(explanation: dict[str, Any]) -> Row:

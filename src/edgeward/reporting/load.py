@@ -139,7 +139,8 @@ class Timing:
         return ", ".join(parts)
 
 
-def _read(path: Path, what: str, required: Iterable[str]) -> dict[str, Any]:
+def read(path: Path, what: str, required: Iterable[str]) -> dict[str, Any]:
+    """Read a JSON object that must hold the `required` keys; `what` names it in errors."""
     try:
         content = json.loads(Path(path).read_text())
     except FileNotFoundError:
@@ -193,10 +194,10 @@ def load(entry: Mapping[str, Any]) -> Candidate:
     absent = [key for key in (*REQUIRED, "history", "profile", "onnx") if key not in paths]
     if absent:
         raise UserError(f"Candidate {name}: no path for {', '.join(absent)}.")
-    docs = {key: _read(paths[key], key, keys) for key, keys in REQUIRED.items()}
+    docs = {key: read(paths[key], key, keys) for key, keys in REQUIRED.items()}
     profiles = {}
     for device, path in paths["profile"].items():
-        profile = _read(path, f"profile of {device}", PROFILE_REQUIRED)
+        profile = read(path, f"profile of {device}", PROFILE_REQUIRED)
         if profile.get("schema") != PROFILE_SCHEMA:
             raise UserError(
                 f"{path}: schema is {profile.get('schema')!r}, and this version reads "

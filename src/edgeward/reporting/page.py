@@ -14,6 +14,7 @@ from edgeward.reporting import numbers, palette, ranks, signatures, svg
 from edgeward.reporting.comparison import Row, over_seeds, rare_cases
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
+from edgeward.reporting.interleaved import Ratio, between_models
 from edgeward.reporting.load import Candidate, Timing, by_data, reference_of
 from edgeward.reporting.numbers import Interval, interval
 
@@ -136,7 +137,16 @@ def _entry(candidate: Candidate, row: Row, reach: float) -> dict[str, Any]:
     def part(name: str) -> Interval:
         return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
-    names = ("p50_ms", "p90_ms", "speedup", "auc_macro", "balanced_accuracy", "rare_recall", "ece")
+    names = (
+        "p50_ms",
+        "p90_ms",
+        "speedup",
+        "paired_speedup",
+        "auc_macro",
+        "balanced_accuracy",
+        "rare_recall",
+        "ece",
+    )
     delta = part("delta_rare_recall")
     return {
         "row": row,
@@ -175,6 +185,7 @@ def _group(
     position: int,
     signs: list[signatures.Record],
     studies: list[dict[str, Any]],
+    ratios: list[Ratio],
 ) -> dict[str, Any]:
     rows = [row for row in table if row["data"] == data]
     by_key = {(c.model, c.seed, c.recipe): c for c in members}
@@ -200,9 +211,29 @@ def _group(
             for name, document in drawn.items()
         },
         "candidates": members,
+        "in_turns": sorted(
+            (r for r in between_models(ratios) if r.candidate.data == data),
+            key=lambda r: (r.device, r.value.estimate or 0),
+        ),
+        "energy_reasons": _energy_reasons(members),
+        "paired": any(row["paired_speedup"] is not None for row in rows),
         "studies": [study for study in studies if study["data"] == data],
         "shown_signs": _signs(members, signs),
     }
+
+
+def _energy_reasons(members: list[Candidate]) -> list[str]:
+    """Return per device why it has no energy figure, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for candidate in members:
+        for device, profile in candidate.profiles.items():
+            energy = profile.get("energy") or {}
+            if energy.get("status") != "measured":
+                reason = str(energy.get("reason") or "not recorded").rstrip(".")
+                reasons.setdefault(reason, [])
+                if device not in reasons[reason]:
+                    reasons[reason].append(device)
+    return [f"on {', '.join(devices)}, {reason}" for reason, devices in reasons.items()]
 
 
 def _signs(members: list[Candidate], signs: list[signatures.Record]) -> dict[str, Any]:
@@ -226,6 +257,8 @@ def page(
     key: Key,
     signs: list[signatures.Record],
     studies: list[dict[str, Any]],
+    scaled: dict[str, Any] | None,
+    ratios: list[Ratio],
 ) -> str:
     """Return the page of a sweep as HTML that needs nothing else.
 
@@ -239,9 +272,11 @@ def page(
     key : the colours of recipes and markers of models.
     signs : of `edgeward.reporting.signatures.of_sweep`.
     studies : of `edgeward.reporting.ranks.studies`.
+    scaled : of `edgeward.reporting.scaling.section`; None without sizes.
+    ratios : of `edgeward.reporting.interleaved.load`.
     """
     groups = [
-        _group(data, members, table, drawn[data], i, signs, studies)
+        _group(data, members, table, drawn[data], i, signs, studies, ratios)
         for i, (data, members) in enumerate(by_data(candidates).items())
     ]
     return (
@@ -265,5 +300,7 @@ def page(
             version=edgeward.__version__,
             devices=sorted({d for c in candidates for d in c.profiles}),
             n=len(candidates),
+            scaling=scaled
+            and {**scaled, "figure": Markup(svg.inline(scaled["figure"], "scaling"))},
         )
     )

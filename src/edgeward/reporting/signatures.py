@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeward.reporting.comparison import speedup
+from edgeward.reporting.interleaved import Ratio
 from edgeward.reporting.load import Candidate, by_data, reference_of
-from edgeward.reporting.numbers import Interval, bracket, fixed, interval
+from edgeward.reporting.numbers import bracket, fixed, interval
 
 Record = dict[str, Any]
-Ratios = Mapping[tuple[str, str], Interval]
+Ratios = Mapping[tuple[str, str], Ratio]
 
 TITLES = {
     "memory_bound": "Bound by memory, not by MACs",
@@ -94,7 +95,7 @@ def int8_slower(members: Sequence[Candidate], device: str, ratios: Ratios) -> li
         if timing is None or other is None:
             continue
         paired = ratios.get((candidate.key, device))
-        factor = paired or speedup(candidate, device, list(members))
+        factor = paired.speedup if paired else speedup(candidate, device, list(members))
         evidence = {
             "speedup": factor.estimate, "low": factor.low, "high": factor.high,
             "interleaved": paired is not None,
@@ -103,6 +104,8 @@ def int8_slower(members: Sequence[Candidate], device: str, ratios: Ratios) -> li
         present: bool | None = factor.high is not None and factor.high < 1
         if paired is None and not (timing.valid and other.valid):
             present, text = None, "A timing is INVALID, so the two cannot be compared."
+        elif paired is not None and not paired.valid:
+            present, text = None, "The comparison in turns is INVALID."
         elif factor.high is None:
             present, text = None, "Its speed cannot be compared with that of its reference."
         records.append(
@@ -126,8 +129,7 @@ def of_sweep(candidates: Sequence[Candidate], ratios: Ratios) -> list[Record]:
 
     Parameters
     ----------
-    ratios : (key of the candidate, device) -> how many times as fast as its reference it is, where
-        both were measured in turn in one process.
+    ratios : of `edgeward.reporting.interleaved.own_reference`.
     """
     return [
         record

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgeward.core.io import atomic, write_json
-from edgeward.reporting import comparison, figures, ranks, signatures
+from edgeward.reporting import comparison, figures, interleaved, ranks, scaling, signatures
 from edgeward.reporting.checklist import checklist
+from edgeward.reporting.figures.scaling import scaling as draw_scaling
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import by_data, load_all
 from edgeward.reporting.page import checklist_markdown, page
@@ -24,12 +26,18 @@ def _write(path: Path, text: str) -> None:
 
 
 def run(
-    sweep: Mapping[str, Any], candidates: Sequence[Mapping[str, Any]], *, out: Path
+    sweep: Mapping[str, Any],
+    candidates: Sequence[Mapping[str, Any]],
+    *,
+    out: Path,
+    scaled: Sequence[tuple[Path, Path]] = (),
+    turns: Sequence[Path] = (),
 ) -> dict[str, float]:
     """Write the report of a sweep into `out`.
 
     The same input gives the same bytes. Written are ``index.html``, ``comparison.csv``,
-    ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md`` and ``.json``.
+    ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md`` and ``.json``; of a
+    sweep with sizes also ``scaling.csv`` and ``figures/scaling.svg``.
 
     Parameters
     ----------
@@ -37,6 +45,8 @@ def run(
     candidates : ``data, model, seed, recipe, device [names]`` and ``paths`` (see
         `edgeward.reporting.load.load`).
     out : the folder of the report.
+    scaled : ``build.json`` and ``{device}.json`` of every untrained network at every size.
+    turns : comparisons in turns, a file per device.
 
     Returns
     -------
@@ -52,8 +62,10 @@ def run(
     groups = by_data(loaded)
     key = figures.Key(loaded)
     checklists = {c.key: checklist(c, loaded) for c in loaded}
-    table = comparison.rows(loaded)
-    signs = signatures.of_sweep(loaded, {})
+    ratios = interleaved.load(turns, loaded)
+    paired = interleaved.own_reference(ratios)
+    table = comparison.rows(loaded, paired)
+    signs = signatures.of_sweep(loaded, paired)
     studies = ranks.studies(groups)
     log.info("report of %d candidates on %d data sets", len(loaded), len(groups))
 
@@ -63,7 +75,11 @@ def run(
         if len(groups) == 1
         else {data: figures.draw({data: members}, key) for data, members in groups.items()}
     )
-    html = page(sweep, loaded, checklists, table, parts, key, signs, studies)
+    cells = scaling.load(scaled)
+    crossings = scaling.crossovers(cells)
+    drawn = draw_scaling(cells, crossings) if cells else ""
+    section = scaling.section(cells, crossings, drawn) if cells else None
+    html = page(sweep, loaded, checklists, table, parts, key, signs, studies, section, ratios)
 
     shutil.rmtree(out / "checklists", ignore_errors=True)  # of candidates that left the sweep
     for name, content in checklists.items():
@@ -72,6 +88,9 @@ def run(
     for name, document in whole.items():
         _write(out / "figures" / f"{name}.svg", document)
     _write(out / "comparison.csv", comparison.to_csv(table))
+    if drawn:
+        _write(out / "figures" / "scaling.svg", drawn)
+        _write(out / "scaling.csv", comparison.to_csv([cell.row() for cell in cells]))
     write_json(
         out / "comparison.json",
         {
@@ -80,6 +99,18 @@ def run(
             "rows": table,
             "signatures": signs,
             "ranks": studies,
+            "models_in_turns": [
+                {
+                    "device": ratio.device,
+                    "candidate": ratio.candidate.key,
+                    "reference": ratio.reference.key,
+                    "ratio": asdict(ratio.value),
+                    "rounds": ratio.rounds,
+                    "timing": "VALID" if ratio.valid else "INVALID",
+                }
+                for ratio in interleaved.between_models(ratios)
+            ],
+            "crossovers": [asdict(crossing) for crossing in crossings],
         },
     )
     _write(out / "index.html", html)

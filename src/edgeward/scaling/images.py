@@ -13,7 +13,7 @@ from edgeward.scaling.config import ScalingConfig
 
 
 def random_images(root: Path, cfg: ScalingConfig, size: int) -> Prepared:
-    """Write and open `cfg.images` validation images and half as many for training and calibration.
+    """Write and open `cfg.images` images, which are at once the validation split and for calibration.
 
     An image is one random colour and uniform noise around it, so that images differ by more than
     the noise, which pooling averages out.
@@ -24,8 +24,7 @@ def random_images(root: Path, cfg: ScalingConfig, size: int) -> Prepared:
     """
     root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([cfg.seed, size])
-    held, fitted = cfg.images, max(cfg.batch, cfg.images // 2)
-    n = held + fitted
+    n = cfg.images
     images = np.empty((n, size, size, cfg.channels), np.uint8)
     for image in images:
         colour = rng.integers(48, 208, cfg.channels)
@@ -38,11 +37,10 @@ def random_images(root: Path, cfg: ScalingConfig, size: int) -> Prepared:
         rows = csv.writer(handle)
         rows.writerow(["index", "id", "label", "class", "group", "split"])
         for i, label in enumerate(labels):
-            split = "train" if i < fitted else "val"
-            rows.writerow([i, f"random {i}", label, classes[label], i, split])
+            rows.writerow([i, f"random {i}", label, classes[label], i, "val"])
     with (root / "calibration.csv").open("w", newline="") as handle:
-        csv.writer(handle).writerows([["index"], *[[i] for i in range(fitted)]])
-    scaled = images[:fitted] / 255
+        csv.writer(handle).writerows([["index"], *[[i] for i in range(n)]])
+    scaled = images / 255
     write_json(
         root / "card.json",
         {

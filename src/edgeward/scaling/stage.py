@@ -18,7 +18,7 @@ import torch
 from edgeward.compression import stage as compress
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.io import read_json, sha256, write_json
-from edgeward.data.store import Prepared, to_input
+from edgeward.data.store import Prepared
 from edgeward.export import stage as export
 from edgeward.export.config import ExportConfig
 from edgeward.models.checkpoint import save_checkpoint
@@ -38,8 +38,9 @@ def untrained(
 ) -> tuple[Deployable, dict[str, Any]]:
     """Return a network with random weights, and its meta as in ``model.pt``.
 
-    The statistics of its batch norms are those of random images: with their initial values the
-    activations of a deep network may grow without bound, and errors with them.
+    Batch norms keep their initial statistics. Those of a few random images would vary so much over
+    the channels of the last, smallest maps that rounding errors grow: at 64 pixels MobileOne-S4 then
+    differs by 0.3 % of its logits' spread between float32 and float64, and by 0.0001 % as it starts.
 
     Raises
     ------
@@ -50,9 +51,6 @@ def untrained(
     height, width, channels = card["image_shape"]
     torch.manual_seed(cfg.seed)
     net = build(model, num_classes=cfg.classes, in_chans=channels, image_size=(height, width))
-    deployable = Deployable(net, card["channel_mean"], card["channel_std"])
-    batches = torch.from_numpy(to_input(data.images[data.calibration])).split(cfg.batch)
-    torch.optim.swa_utils.update_bn([b for b in batches if len(b) > 1], deployable)
     meta = {
         "model": model.model_dump(),
         "num_classes": cfg.classes,
@@ -65,7 +63,7 @@ def untrained(
         "data": card["name"],
         "seed": cfg.seed,
     }
-    return deployable.eval(), meta
+    return Deployable(net, card["channel_mean"], card["channel_std"]), meta
 
 
 def export_size(
@@ -104,7 +102,9 @@ def export_size(
         "reason": None,
     }
     (out / "model.onnx").unlink(missing_ok=True)
-    parity = export_cfg.parity.model_copy(update={"batch": cfg.batch})
+    # The scale of an untrained network's logits means nothing, so no absolute error is allowed.
+    fp32 = export_cfg.parity.fp32.model_copy(update={"absolute": 0.0})
+    parity = export_cfg.parity.model_copy(update={"batch": cfg.batch, "fp32": fp32})
     with tempfile.TemporaryDirectory(prefix="edgeward-scaling-") as folder:
         root = Path(folder)
         data = random_images(root / "prepare", cfg, size)
