@@ -40,6 +40,9 @@ class Spec:
     n: int = 3000
     sparse: bool = False
     leaks: list[str] = field(default_factory=list)
+    macs: int = 22_500_000
+    parameters: int = 1_060_679
+    bytes_moved: int | None = 3_200_000
 
 
 def wilson(k: float, n: int, z: float = 1.96) -> dict[str, Any]:
@@ -186,6 +189,46 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
     }  # fmt: skip
 
 
+def _explanation(spec: Spec, p50: float) -> dict[str, Any]:
+    assert spec.bytes_moved is not None
+    int8 = spec.recipe != "fp32"
+    roofline = 1e-6 * max(spec.macs / 80, spec.bytes_moved / 20)
+    product = "QLinearConv" if int8 else "Conv"
+    shares = [(product, 35, 0.8), ("ReorderOutput", 2, 0.15), ("Gemm", 1, 0.05)]
+    return {
+        "threads": 1, "kernels_ms": 1.04 * p50, "measured_ms": p50, "macs": spec.macs,
+        "macs_unknown": [], "bytes_moved": spec.bytes_moved, "weight_bytes": 4 * spec.parameters,
+        "intensity": spec.macs / spec.bytes_moved, "int8_mac_share": 0.998 if int8 else 0.0,
+        "roofline_ms": roofline, "roofline_share": roofline / p50, "layout_changes": 2,
+        "fused_share": 0.49,
+        "ceilings": {"threads": 1, "fp32_gmac_per_s": 80.0, "int8_gmac_per_s": 290.0,
+                     "copy": [{"bytes": 256_000, "gb_per_s": 40.0},
+                              {"bytes": 128_000_000, "gb_per_s": 11.0}]},
+        "operators": [
+            {"operator": name, "inner": False, "kernels": n, "calls": n, "ms": share * p50,
+             "share": share, "macs": spec.macs if name == product else 0,
+             "bytes_moved": int(share * spec.bytes_moved), "intensity": 7.0,
+             "roofline_ms": share * roofline}
+            for name, n, share in shares
+        ],
+        "kernels": [
+            {"name": f"{name}_{i}", "operator": name, "inside": None, "calls": 1,
+             "us": 1e3 * share * p50 / n, "macs": spec.macs // n if name == product else 0,
+             "bytes_moved": spec.bytes_moved // n, "roofline_us": 1e3 * roofline / n,
+             "bound_by": "compute"}
+            for name, n, share in shares for i in range(n)
+        ],
+        "signatures": [
+            {"name": "fusion_broken", "present": True, "evidence": {"share": 0.15, "threshold": 0.1},
+             "text": "2 layout changes take 15 % of the time.", "advice": "Keep one layout."},
+            {"name": "memory_bound", "present": False, "evidence": {"share": 0.2, "threshold": 0.5},
+             "text": "20 % of the time goes to kernels that the memory bounds.", "advice": ""},
+            {"name": "float_islands", "present": None, "evidence": {},
+             "text": "The model is not INT8.", "advice": ""},
+        ],
+    }  # fmt: skip
+
+
 def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
     int8 = spec.recipe != "fp32"
     base = spec.p50 * (1 if device == "host" else 3.1)
@@ -211,11 +254,12 @@ def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
         "schema": "edgeward-profile/2", "device": device,
         "host": {"cpu": "Example CPU", "cores": 2, "instructions": ["avx2", "avx512_vnni"]},
         "engine": {"name": "onnxruntime", "version": "1.31.0", "providers": ["CPUExecutionProvider"]},
-        "config": {"confidence": 0.95, "engine": {"spinning": True}},
+        "config": {"confidence": 0.95, "engine": {"spinning": True},
+                   "explain": {"signatures": {"rank_gap": 0.25}}},
         "model": {
             "file_bytes": 1_220_000 if int8 else 4_300_000,
             "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest(),
-            "parameters": 1_060_679, "macs": 22_500_000, "input_shape": [1, 3, 64, 64],
+            "parameters": spec.parameters, "macs": spec.macs, "input_shape": [1, 3, 64, 64],
             "precision": "int8" if int8 else "fp32",
         },
         "settings": [setting(1, 1.0), setting(2, 0.62)],
@@ -225,6 +269,7 @@ def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
         },
         "int8_mac_share": 0.998 if int8 else 0.0,
         "energy": {"status": "not measured", "reason": "this machine has no energy counter"},
+        "explanation": None if spec.bytes_moved is None else _explanation(spec, base),
     }  # fmt: skip
 
 
