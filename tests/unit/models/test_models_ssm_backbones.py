@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from edgeward.core.errors import UserError
 from edgeward.models import build
 from edgeward.models.config import ModelConfig
 from edgeward.models.ssm.orders import ORDERS, order_indices
+from edgeward.models.ssm.reference import sequential_scan
 from edgeward.models.ssm.ss2d import SS2D
+from edgeward.models.zoo.s6 import SelectiveBlock
 
 torch.set_num_threads(1)
 
+CONFIGS = Path(__file__).parents[3] / "config" / "model"
 MEDMAMBA = {"drop_path_rate": 0.1, "order": "cross", "d_state": 16, "expand": 2}
 VMAMBA = {**MEDMAMBA, "d_state": 1, "expand": 1.0, "mlp_ratio": 4.0}
 SMALL = {"width": 16, "depths": [1, 1]}
@@ -63,9 +69,19 @@ def test_vmamba_has_the_parameters_of_the_released_network():
     assert count(make("vmamba", 1000, width=96, depths=[2, 2, 8, 2], **VMAMBA)) == 30_249_064
 
 
-@pytest.mark.parametrize(("architecture", "options"), [("medmamba", MEDMAMBA), ("vmamba", VMAMBA)])
+TWIN = {"inner": [8, 16], "blocks": "cs-s", "expand": 2, "order": "cross", "state": 4}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("medmamba", {**SMALL, **MEDMAMBA, "drop_path_rate": 0.0}),
+        ("vmamba", {**SMALL, **VMAMBA, "drop_path_rate": 0.0}),
+        ("s6", {"dims": [16, 24], **TWIN}),
+    ],
+)
 def test_training_lowers_the_loss_and_reaches_every_parameter(architecture, options):
-    net = make(architecture, **SMALL, **{**options, "drop_path_rate": 0.0})
+    net = make(architecture, **options)
     images = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(12) % 3
     optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
@@ -129,6 +145,39 @@ def test_layer_is_its_definition(order):
         net.skip.uniform_()
         x = torch.randn(2, 4, 5, 8, dtype=torch.float64)
         torch.testing.assert_close(net(x), scanned(net, x, order), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("order", sorted(ORDERS))
+def test_twin_of_ssd_scans_channels_of_its_own_in_each_direction(order):
+    torch.manual_seed(0)
+    net = SelectiveBlock(6, 8, (3, 4), order, 2).double().eval()
+    x = torch.randn(2, 6, 3, 4, dtype=torch.float64)
+    k = ORDERS[order]
+    with torch.no_grad():
+        found = net(x)
+        tokens = x.flatten(2).transpose(1, 2).reshape(-1, 6)
+        step = nn.functional.softplus(net.step(tokens))
+        parts = [
+            rows.unflatten(0, (2, 12)).unflatten(2, (k, -1)).numpy()
+            for rows in (net.value(tokens), step, net.key(tokens), net.query(tokens))
+        ]
+        mixed = np.zeros((2, 12, k, 8 // k))
+        rates = -net.rate.exp().view(k, 2, -1).numpy()
+        for i, steps in enumerate(order_indices(order, 3, 4)):
+            u, dt, b, c = (part[:, steps, i].swapaxes(0, 1)[:, None] for part in parts)
+            y, _ = sequential_scan(u, dt, rates[i : i + 1], b, c)
+            mixed[:, steps, i] = y[:, 0].swapaxes(0, 1)
+        gated = torch.from_numpy(mixed).reshape(24, 8) * nn.functional.silu(net.gate(tokens))
+        expected = x + net.out(gated).reshape(2, 3, 4, 6).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_twins_of_the_comparison_have_equal_parameters():
+    counts = {}
+    for name in ("ssd_xs", "s6_xs"):
+        cfg = ModelConfig(**yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+        counts[name] = count(build(cfg, num_classes=7, in_chans=3, image_size=(64, 64)))
+    assert abs(counts["s6_xs"] / counts["ssd_xs"] - 1) < 0.03, counts
 
 
 def test_raster_is_causal_and_cross_sees_everything():
