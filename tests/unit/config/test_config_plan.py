@@ -119,6 +119,7 @@ def test_name_and_file_must_agree(tree: Path) -> None:
         ({"model": ["resnet19"]}, ["resnet19", "'resnet18'"]),
         ({"recipe": ["ptq_int8"]}, ["fp32", "reference"]),
         ({"per_model": {"resnet18": []}}, ["per_model", "resnet18"]),
+        ({"interleave": {"recipes": True, "model": "dscnn"}}, ["interleave.model", "dscnn"]),
         ({"per_recipe": {"ptq_int8": ["train.epochs=9"]}}, ["per_recipe", "share"]),
         ({"seed": ["x"]}, ["seed"]),
         ({"device": []}, ["device"]),

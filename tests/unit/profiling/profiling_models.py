@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import yaml
 from onnx import TensorProto, helper, numpy_helper
+
+from edgeward.profiling.config import ProfileConfig
+
+CONFIG = Path(__file__).parents[3] / "config" / "profile"
 
 SIZE, CLASSES = 32, 5
 # conv 3x3 stride 2, depthwise 3x3, pointwise 1x1, fully connected
 MACS = 16 * 16 * 8 * 3 * 9 + 16 * 16 * 8 * 9 + 16 * 16 * 16 * 8 + 16 * CLASSES
 PARAMETERS = 8 * 3 * 9 + 8 + 8 * 9 + 16 * 8 + 16 * CLASSES + CLASSES
+
+
+def host_quick(**changed: Any) -> ProfileConfig:
+    """Return the shipped device of that name, changed."""
+    values = yaml.safe_load((CONFIG / "host_quick.yaml").read_text())
+    return ProfileConfig(**{**values, **changed})
 
 
 def small_model() -> onnx.ModelProto:

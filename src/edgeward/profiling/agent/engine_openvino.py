@@ -140,12 +140,14 @@ class OpenVino:
             kind = facts["layerType"]
             if kind in ("Input", "Output", "Const") or node.friendly_name not in times:
                 continue
+            # An absent optional input is an empty tensor of no type.
+            inputs = [_tensor(port.get_source_output()) for port in node.inputs()]
             found.append(
                 {
                     "name": node.friendly_name,
                     "operator": kind,
                     "provider": facts.get("primitiveType"),
-                    "inputs": [_tensor(port.get_source_output()) for port in node.inputs()],
+                    "inputs": [tensor for tensor in inputs if tensor[0] != "dynamic"],
                     "outputs": [_tensor(port) for port in node.outputs()],
                     "weight_bytes": None,
                     "calls": 1,

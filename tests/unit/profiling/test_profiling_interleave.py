@@ -1,0 +1,146 @@
+"""Models timed in turns: the device's part, and what becomes of its samples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from profiling_models import host_quick as quick
+
+from edgeward.config.plan import Candidate, Plan
+from edgeward.core.errors import UserError
+from edgeward.profiling import interleave
+from edgeward.profiling.statistics import paired_ratio
+
+ROOT = Path(__file__).parents[3]
+
+
+def member(file: Path | str, recipe: str) -> dict[str, Any]:
+    return {"data": "d", "model": "m", "seed": 0, "recipe": recipe, "file": str(file)}
+
+
+@pytest.fixture(scope="module")
+def comparison(
+    fp32_model: Path, int8_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], dict[str, float]]:
+    out = tmp_path_factory.mktemp("interleaved") / "host_quick.json"
+    group = [member(fp32_model, "a"), member(fp32_model, "b"), member(int8_model, "c")]
+    metrics = interleave.run(quick(), [group, group[::2]], out=out)
+    return json.loads(out.read_text()), metrics
+
+
+def test_comparison_holds_what_the_contract_says(comparison: Any) -> None:
+    content, metrics = comparison
+    assert content["schema"] == "edgeward-interleave/1"
+    assert content["device"] == "host_quick"
+    assert content["engine"]["providers"] == ["CPUExecutionProvider"]
+    assert [[c["recipe"] for c in g["candidates"]] for g in content["groups"]] == [
+        ["a", "b", "c"],
+        ["a", "c"],
+    ]
+    for group in content["groups"]:
+        assert (group["threads"], group["batch"], group["rounds"]) == (1, 1, 6)
+        first = group["candidates"][0]
+        assert first["ratio"]["estimate"] == first["ratio"]["low"] == first["ratio"]["high"] == 1
+        for c in group["candidates"]:
+            assert {"data", "model", "seed", "recipe"} <= c.keys()
+            for record in (c["ratio"], c["latency_ms"]):
+                assert 0 < record["low"] <= record["estimate"] <= record["high"]
+                assert record["n"] == 6
+            assert c["verdict"] == ("INVALID" if c["reasons"] else "VALID")
+    assert metrics["groups"] == 2
+    assert metrics["ratios"] == 3
+
+
+def answer(latency: np.ndarray) -> dict[str, Any]:
+    """The agent's answer for latencies of shape (rounds, models), in ms, blocks of one."""
+    return {
+        "threads": 1,
+        "duration_ns": 1e9,
+        "samples_ns": (latency[:, :, None] * 1e6).tolist(),
+        "conditions": {},
+    }
+
+
+def compared(latency: np.ndarray) -> dict[str, Any]:
+    cfg = quick(interleave={"rounds": 41, "settle": 1, "block": 1})
+    group = [member(str(i), str(i)) for i in range(latency.shape[1])]
+    return interleave.compare(group, answer(latency), cfg, emulated=False)["candidates"][-1]
+
+
+def luck(rng: np.random.Generator, rounds: int) -> np.ndarray:
+    """A machine that others disturb for rounds on end: slow by up to a factor of three."""
+    level = np.repeat(rng.choice([1.0, 1.0, 1.7, 3.0], rounds // 4 + 1), 4)[:rounds]
+    return level[:, None] * rng.lognormal(0, 0.02, (rounds, 2)) * np.array([2.0, 1.5])
+
+
+def test_ratio_survives_a_machine_that_medians_do_not() -> None:
+    rng = np.random.default_rng(2)
+    covered, widths, unpaired = 0, [], []
+    for _ in range(400):
+        latency = luck(rng, 41)
+        record = paired_ratio(latency[:, 1], latency[:, 0], 0.95)
+        covered += record["low"] <= 0.75 <= record["high"]
+        widths.append(record["high"] - record["low"])
+        # The same without pairing: the two measured one after the other.
+        one, other = np.median(luck(rng, 41)[:, 1]), np.median(luck(rng, 41)[:, 0])
+        unpaired.append(abs(one / other - 0.75))
+    assert 0.93 < covered / 400 <= 0.99
+    assert np.median(widths) < 0.03
+    assert np.quantile(unpaired, 0.5) > 0.1
+
+
+def test_ratio_of_steady_models_is_valid_and_exact() -> None:
+    latency = np.tile([4.0, 2.0], (41, 1)) * np.random.default_rng(0).uniform(1, 9, (41, 1))
+    found = compared(latency)
+    assert found["ratio"]["estimate"] == pytest.approx(0.5)
+    assert found["verdict"] == "VALID"
+
+
+@pytest.mark.parametrize(
+    ("latency", "reason"),
+    [
+        (np.tile([4.0, 2.0], (20, 1)), "20 of 41 rounds were done in time"),
+        (np.column_stack([np.ones(41), np.tile([1.0, 2.0], 21)[:41]]), "interval of the ratio is"),
+        (np.column_stack([np.ones(41), np.linspace(1, 1.2, 41)]), "the ratio moved by +1"),
+        (np.ones((3, 2)), "too few rounds for an interval"),
+    ],
+)
+def test_ratio_that_is_not_settled_is_invalid(latency: np.ndarray, reason: str) -> None:
+    found = compared(latency)
+    assert found["verdict"] == "INVALID"
+    assert any(reason in text for text in found["reasons"]), found["reasons"]
+
+
+def test_models_on_different_scales_are_not_compared(fp32_model: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(fp32_model)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "input_range", "[0, 1]"
+    onnx.save(model, tmp_path / "other.onnx")
+    group = [member(fp32_model, "a"), member(tmp_path / "other.onnx", "b")]
+    with pytest.raises(UserError, match=r"other\.onnx: the models do not take the same values"):
+        interleave.run(quick(), [group], out=tmp_path / "x.json")
+
+
+def test_groups_of_a_sweep() -> None:
+    plan = Plan.load(ROOT / "config", "default")
+    models, recipes = plan.sweep.model, plan.sweep.recipe
+    *by_recipe, by_model = plan.interleaved
+    assert [[c.recipe for c in group] for group in by_recipe] == [recipes] * len(models)
+    assert [group[0].model for group in by_recipe] == models
+    assert by_model[0] == Candidate("phantom", plan.sweep.interleave.model, 0, "fp32")
+    assert {c.model for c in by_model} == set(models)
+    assert {c.recipe for c in by_model} == {"fp32"}
+    cfg = plan.interleave("host")
+    assert cfg["profile"]["name"] == "host"
+    assert cfg["groups"][0][0] == {
+        "data": "phantom",
+        "model": models[0],
+        "seed": 0,
+        "recipe": "fp32",
+    }

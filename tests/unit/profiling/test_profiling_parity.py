@@ -1,0 +1,93 @@
+"""Whether an engine that computes something else is noticed before its times are believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from profiling_models import SIZE
+
+from edgeward.profiling import parity
+from edgeward.profiling.config import ParityConfig
+
+CONFIG = Path(__file__).parents[3] / "config" / "profile" / "host.yaml"
+
+
+@pytest.fixture
+def cfg() -> ParityConfig:
+    return ParityConfig(**yaml.safe_load(CONFIG.read_text())["parity"])
+
+
+@pytest.fixture
+def logits() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 3, (16, 7))
+
+
+def test_images_are_seeded_whole_and_varied() -> None:
+    first = parity.images(8, (3, 40, 32), (0, 255), 1)
+    assert first.dtype == np.uint8
+    assert first.shape == (8, 3, 40, 32)
+    np.testing.assert_array_equal(first, parity.images(8, (3, 40, 32), (0, 255), 1))
+    assert (first != parity.images(8, (3, 40, 32), (0, 255), 2)).any()
+    assert first.mean((1, 2, 3)).std() > 10  # brightness differs between images
+    neighbours = np.corrcoef(first[:, :, :, 1:].ravel(), first[:, :, :, :-1].ravel())[0, 1]
+    assert neighbours > 0.7  # white noise would have 0
+    assert parity.images(1, (1, 2, 2), (0, 1), 0).max() <= 1
+
+
+def test_reference_engine_is_the_one_that_torch_free_code_has(fp32_model: Path) -> None:
+    inputs = parity.images(3, (3, SIZE, SIZE), (0, 255), 0)
+    logits = parity.reference_logits(fp32_model, inputs)
+    assert logits.shape == (3, 5)
+    assert logits.dtype == np.float64
+
+
+def test_rounding_passes_and_lower_precision_does_not(
+    logits: np.ndarray, cfg: ParityConfig
+) -> None:
+    # Largest error as a share of the spread, measured on trained MobileOne-S0 and
+    # EfficientFormerV2-S0: 3e-6 in fp32 with either engine, 1e-2 to 6e-2 with OpenVINO in bf16.
+    spread = logits.std()
+    rng = np.random.default_rng(1)
+    for share, passes in ((3e-6, True), (1e-2, False), (6e-2, False)):
+        found = logits + share * spread * rng.uniform(-1, 1, logits.shape)
+        result = parity.compare(logits, found, "fp32", cfg)
+        assert result["passed"] is passes, share
+        assert bool(result["reasons"]) is not passes
+        assert result["max_abs"] <= share * spread
+    assert "lower precision" in result["reasons"][0]
+
+
+def test_int8_is_judged_on_its_mean_error(logits: np.ndarray, cfg: ParityConfig) -> None:
+    # Mean error as a share of the spread, same models quantised: at most 7e-3, with single errors
+    # up to 0.1 where a level is rounded apart.
+    spread = logits.std()
+    found = logits.copy()
+    found[3, 2] += 0.1 * spread
+    assert parity.compare(logits, found, "int8", cfg)["passed"]
+    assert not parity.compare(logits, found, "fp32", cfg)["passed"]
+    result = parity.compare(logits, logits + 0.03 * spread, "int8", cfg)
+    assert "mean logit error" in result["reasons"][0]
+
+
+def test_clear_images_have_to_be_decided_alike(logits: np.ndarray, cfg: ParityConfig) -> None:
+    clear = int(np.argmax(parity._margin(logits)))
+    found = logits.copy()
+    order = np.argsort(found[clear])
+    found[clear, order[[-1, -2]]] = found[clear, order[[-2, -1]]]
+    loose = cfg.model_copy(update={"int8": cfg.int8.model_copy(update={"mean_to_spread": 0.05})})
+    result = parity.compare(logits, found, "int8", loose)
+    assert result["mean_abs"] <= result["limit"]
+    assert result["agreement"] == pytest.approx(15 / 16)
+    assert len(result["reasons"]) == 1
+    assert "clear images" in result["reasons"][0]
+
+
+@pytest.mark.parametrize("broken", [np.full((16, 7), np.nan), np.zeros((15, 7))])
+def test_garbage_does_not_pass(broken: np.ndarray, logits: np.ndarray, cfg: ParityConfig) -> None:
+    for precision in ("fp32", "int8"):
+        result = parity.compare(logits, broken, precision, cfg)
+        assert not result["passed"]
+        assert "not finite" in result["reasons"][0]
