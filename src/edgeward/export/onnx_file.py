@@ -109,8 +109,32 @@ def to_onnx(
     return model
 
 
+def _lay_out(program: torch.export.ExportedProgram) -> None:
+    """Copy channels-last tensors into the plain layout before they are pooled to one pixel.
+
+    The values stay the same. Without it torch decomposes the pooling into `as_strided`, which turns
+    into index arithmetic over the batch (EdgeNeXt, whose blocks end in a permutation).
+    """
+    graph = program.graph_module.graph
+    for node in graph.find_nodes(
+        op="call_function", target=torch.ops.aten.adaptive_avg_pool2d.default
+    ):
+        source = node.args[0]
+        if source.meta["val"].is_contiguous():
+            continue
+        with graph.inserting_before(node):
+            plain = graph.call_function(
+                torch.ops.aten.clone.default,
+                (source,),
+                {"memory_format": torch.contiguous_format},
+            )
+        plain.meta = {**source.meta, "val": source.meta["val"].contiguous()}
+        node.replace_input_with(source, plain)
+
+
 def translate(program: torch.export.ExportedProgram, opset: int) -> onnx.ModelProto:
     """Return a program in ONNX, with recurrences still as placeholders; otherwise as `to_onnx`."""
+    _lay_out(program)
     try:
         with _quiet():
             exported = torch.onnx.export(
