@@ -93,7 +93,7 @@ def quick(transport: dict[str, Any], **changed: Any) -> ProfileConfig:
     return cfg.model_copy(update=changed)
 
 
-def ssh_transport(folder: Path, **changed: Any) -> dict[str, Any]:
+def ssh_transport(folder: Path, /, **changed: Any) -> dict[str, Any]:
     return {
         "kind": "ssh",
         "host": "bedside",

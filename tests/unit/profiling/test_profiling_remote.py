@@ -27,7 +27,9 @@ from profiling_devices import (
     ssh_transport,
     until,
 )
+from pydantic import ValidationError
 
+from edgeward.config.compose import compose
 from edgeward.core.errors import UserError
 from edgeward.profiling.bundle import AGENT
 from edgeward.profiling.config import ProfileConfig
@@ -403,3 +405,29 @@ def test_missing_client(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_files_of_the_client_must_exist(there: Path, key: str) -> None:
     message = refused(quick(ssh_transport(there, **{key: "nowhere/at all"})))
     assert f"`transport.{key}` = nowhere/at all is not a file" in message
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"host": "-oProxyCommand=date"}, "host"),  # no option of ssh comes in this way
+        ({"user": "-x"}, "user"),
+        ({"python": "python3 -v"}, "python"),
+        ({"port": 70000}, "port"),
+        ({"connect_timeout_s": 0}, "connect_timeout_s"),
+        ({"machine": "Raspberry Pi"}, "machine"),
+        ({"folder": ""}, "folder"),
+        ({"pasword": "x"}, "pasword"),
+    ],
+)
+def test_transports_that_cannot_work_are_refused(
+    tmp_path: Path, changed: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValidationError, match=rf"transport\.ssh\.{told}"):
+        quick(ssh_transport(tmp_path, **changed))
+
+
+def test_misspelt_key_of_a_transport_gets_a_hint() -> None:
+    root = Path(__file__).parents[3] / "config"
+    with pytest.raises(UserError, match=r"Did you mean 'profile\.transport\.known_hosts'"):
+        compose(root, {"device": "ssh_example"}, ["profile.transport.known_host=x"])
