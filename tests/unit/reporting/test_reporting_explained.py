@@ -1,0 +1,154 @@
+"""Signatures over a sweep, comparisons in turns, energy, and what the page shows of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reporting_factory import Spec, build
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import read_json, write_json
+from edgeward.reporting import interleaved, signatures, stage
+from edgeward.reporting.load import load_all
+
+SWEEP = {"name": "test"}
+
+
+def models(**changed: Any) -> list[Spec]:
+    """Three fp32 models in the wrong order: the one with the fewest MACs is the slowest."""
+    rows = (("light", 5_000_000, 9.0), ("middle", 20_000_000, 3.0), ("heavy", 80_000_000, 6.0))
+    return [Spec(model=m, macs=macs, p50=p50, n=300, **changed) for m, macs, p50 in rows]
+
+
+def test_a_model_that_its_macs_flatter(tmp_path: Path) -> None:
+    found = signatures.flops_rank(load_all(build(tmp_path, models())), "host")
+    evidence = {r["model"]: (r["present"], r["evidence"]["macs_rank"], r["evidence"]["latency_rank"])
+                for r in found}  # fmt: skip
+    assert evidence == {"light": (True, 1, 3), "middle": (False, 2, 1), "heavy": (False, 3, 2)}
+    assert all(bool(r["advice"]) == r["present"] for r in found)
+
+
+def test_ranks_need_valid_timings(tmp_path: Path) -> None:
+    assert signatures.flops_rank(load_all(build(tmp_path, models(valid=False))), "host") == []
+
+
+@pytest.mark.parametrize(("p50", "present"), [(5.0, True), (2.0, False)])
+def test_int8_against_its_reference(tmp_path: Path, p50: float, present: bool) -> None:
+    specs = [Spec(p50=4.0, n=300), Spec(recipe="ptq_int8", verdict="pass", p50=p50, n=300)]
+    (record,) = signatures.int8_slower(load_all(build(tmp_path, specs)), "host", {})
+    assert record["present"] is present
+    assert record["evidence"]["speedup"] == pytest.approx(4.0 / p50)
+    assert record["evidence"]["interleaved"] is False
+
+
+def test_an_invalid_timing_decides_nothing_but_one_in_turns_does(tmp_path: Path) -> None:
+    specs = [Spec(p50=4.0, n=300, valid=False),
+             Spec(recipe="ptq_int8", verdict="pass", p50=2.0, n=300)]  # fmt: skip
+    candidates = load_all(build(tmp_path, specs))
+    (record,) = signatures.int8_slower(candidates, "host", {})
+    assert record["present"] is None
+    paired = interleaved.own_reference(interleaved.load([turns(tmp_path, 1.25)], candidates))
+    (record,) = signatures.int8_slower(candidates, "host", paired)
+    assert record["present"] is True
+    assert record["evidence"]["speedup"] == pytest.approx(0.8)
+    assert record["evidence"]["interleaved"] is True
+
+
+def turns(root: Path, ratio: float, **changed: Any) -> Path:
+    """The file of the stage `interleave`: INT8 against fp32, and one model against another."""
+
+    def member(model: str, recipe: str, value: float, verdict: str = "VALID") -> dict[str, Any]:
+        return {
+            "data": "phantom", "model": model, "seed": 0, "recipe": recipe,
+            "latency_ms": {"estimate": 4 * value, "low": 3.9 * value, "high": 4.1 * value},
+            "ratio": {"estimate": value, "low": 0.98 * value, "high": 1.02 * value, "n": 41},
+            "verdict": verdict, "reasons": [] if verdict == "VALID" else ["the ratio moved"],
+        }  # fmt: skip
+
+    groups = [
+        [member("mobileone_s0", "fp32", 1.0), member("mobileone_s0", "ptq_int8", ratio)],
+        [member("mobileone_s0", "fp32", 1.0), member("heavy", "fp32", 2.5, "INVALID")],
+        [member("absent", "fp32", 1.0), member("mobileone_s0", "fp32", 2.0)],
+    ]
+    path = root / "interleaved" / "host.json"
+    content = {
+        "schema": "edgeward-interleave/1", "device": "host",
+        "groups": [{"candidates": group, "rounds": 41} for group in groups],
+    }  # fmt: skip
+    write_json(path, content | changed)
+    return path
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> list[dict[str, Any]]:
+    return build(
+        tmp_path / "in",
+        [Spec(n=300), Spec(recipe="ptq_int8", verdict="pass", p50=1.3, n=300),
+         Spec(model="heavy", macs=80_000_000, bytes_moved=9_000_000, p50=6.0, n=300),
+         Spec(model="light", macs=5_000_000, bytes_moved=12_000_000, p50=9.0, n=300)],
+    )  # fmt: skip
+
+
+def test_ratios_are_those_of_the_file(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+    ratios = interleaved.load([turns(tmp_path, 0.5)], load_all(entries))
+    own = interleaved.own_reference(ratios)
+    assert list(own) == [("phantom-mobileone_s0-s0-ptq_int8", "host")]
+    speed = next(iter(own.values())).speedup
+    assert (speed.low, speed.estimate, speed.high) == pytest.approx((1 / 0.51, 2, 1 / 0.49))
+    (other,) = interleaved.between_models(ratios)
+    assert (other.candidate.model, other.reference.model, other.valid) == (
+        "heavy",
+        "mobileone_s0",
+        False,
+    )
+
+
+def test_a_file_of_another_version_is_refused(
+    tmp_path: Path, entries: list[dict[str, Any]]
+) -> None:
+    path = turns(tmp_path, 1.0, schema="edgeward-interleave/0")
+    with pytest.raises(UserError, match=r"edgeward-interleave/0.*Run interleave again"):
+        interleaved.load([path], load_all(entries))
+
+
+def test_page_and_comparison_show_the_explanation(
+    tmp_path: Path, entries: list[dict[str, Any]]
+) -> None:
+    profile = read_json(entries[2]["paths"]["profile"]["host"])
+    median = {"median": 41.5, "min": 40.0, "max": 43.0, "n": 3}
+    profile["energy"] = {"status": "measured", "verdict": "VALID", "reasons": [],
+                         "gross_mj": median | {"median": 60.25}, "net_mj": median}  # fmt: skip
+    write_json(entries[2]["paths"]["profile"]["host"], profile)
+    out = tmp_path / "out"
+    stage.run(SWEEP, entries, out=out, turns=[turns(tmp_path, 0.5)])
+    content = json.loads((out / "comparison.json").read_text())
+    rows = {(r["model"], r["recipe"]): r for r in content["rows"]}
+    assert rows["mobileone_s0", "ptq_int8"]["paired_speedup"] == pytest.approx(2)
+    assert rows["mobileone_s0", "fp32"]["paired_speedup"] is None
+    assert rows["heavy", "fp32"]["energy_net_mj"] == 41.5
+    assert rows["light", "fp32"]["energy_net_mj"] is None
+    assert rows["light", "fp32"]["energy"] == "not measured"
+    assert rows["light", "fp32"]["bytes_moved"] == 12_000_000
+    assert content["ranks"][0]["n"] == 3
+    assert content["models_in_turns"][0]["timing"] == "INVALID"
+    names = {r["name"] for r in content["signatures"]}
+    assert names == {"flops_rank", "int8_slower"}
+    html = (out / "index.html").read_text()
+    for text in (
+        "Layout changes break fusion", "2 layout changes take 15 % of the time.", "Keep one layout.",
+        "Looked for and not found: Bound by memory", "MACs mislead about its latency",
+        "on host, this machine has no energy counter", "gross 60.25", "Models in turns",
+        "Too few models to tell", "ReorderOutput", "80.0 %",
+    ):  # fmt: skip
+        assert text in html, text
+
+
+def test_profiles_without_an_explanation_still_make_a_page(tmp_path: Path) -> None:
+    specs = [Spec(n=300, bytes_moved=None), Spec(recipe="ptq_int8", verdict="pass", n=300)]
+    entries = build(tmp_path / "in", specs)
+    stage.run(SWEEP, entries, out=tmp_path / "out")
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert "A rank study takes at least three fp32 models" in html
