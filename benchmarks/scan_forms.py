@@ -79,7 +79,7 @@ def _status(key: str) -> int:
 
 
 def write_s6(folder: Path, length: int, k: int, d: int, n: int) -> dict[str, Any]:
-    """Write inputs, their float64 result and the models of S6; return form -> writer."""
+    """Write inputs, their float64 result and the models of S6; return the forms."""
     from edgeward.export.lowering import selective
     from edgeward.models.ssm.reference import sequential_scan
 
@@ -92,20 +92,16 @@ def write_s6(folder: Path, length: int, k: int, d: int, n: int) -> dict[str, Any
     expected = sequential_scan(*values.values())[0]
     np.savez(folder / f"s6_{length}.npz", expected=expected, **values)
     chunk = selective.chunk_length(length, 1)
-    return {
-        "s6 unrolled": ("SelectiveScan", values, selective.unrolled, {}),
-        "s6 scan": ("SelectiveScan", values, selective.scan, {}),
-        "s6 chunked scan": (
-            "SelectiveScan",
-            values,
-            lambda site: selective.chunked_scan(site, chunk),
-            {},
-        ),
+    writers = {
+        "s6 unrolled": selective.unrolled,
+        "s6 scan": selective.scan,
+        "s6 chunked scan": lambda site: selective.chunked_scan(site, chunk),
     }
+    return {form: ("SelectiveScan", values, write, {}) for form, write in writers.items()}
 
 
 def write_ssd(folder: Path, length: int, k: int, d: int, n: int) -> dict[str, Any]:
-    """Write inputs, their float64 result and the models of SSD; return form -> writer."""
+    """Write inputs, their float64 result and the models of SSD; return the forms."""
     import torch
 
     from edgeward.export.lowering import gated
@@ -208,12 +204,8 @@ def run_all(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         record.pop("model", None)
         record.pop("arrays", None)
         for key in [*COLUMNS, "error"] if record["rounds"] else []:
-            found = [entry[key] for entry in record["rounds"]]
-            record[key] = {
-                "median": statistics.median(found),
-                "low": min(found),
-                "high": max(found),
-            }
+            found = sorted(entry[key] for entry in record["rounds"])
+            record[key] = {"median": statistics.median(found), "low": found[0], "high": found[-1]}
     return records
 
 
