@@ -50,7 +50,7 @@ RECORD = {
 def kernel(operator: str, us: float = 1.0, **changed: Any) -> Kernel:
     values: dict[str, Any] = {
         "name": operator, "operator": operator, "us": us, "calls": 1, "inside": None, "macs": 0,
-        "bytes_moved": 0, "weight_bytes": 0, "integer": False,
+        "bytes_moved": 0, "weight_bytes": 0, "integer": False, "quantised": False,
     }  # fmt: skip
     return Kernel(**{**values, **changed})
 
@@ -80,6 +80,11 @@ def floats(*shape: int) -> list[Any]:
         ("MatMul", [floats(4), floats(4, 9)], [floats(9)], 36),
         ("MatMul", [floats(7, 4), floats(4)], [floats(7)], 28),
         ("Softmax", [floats(2, 7)], [floats(2, 7)], 0),
+        (  # OpenVINO: depthwise weights are (groups, 1, 1, k, k)
+            "Convolution", [floats(1, 16, 8, 8), floats(16, 1, 1, 3, 3)], [floats(1, 16, 8, 8)],
+            8 * 8 * 16 * 9,
+        ),
+        ("FullyConnected", [floats(4, 9, 5), floats(7, 5)], [floats(4, 9, 7)], 4 * 9 * 7 * 5),
         ("Einsum", [floats(2, 7)], [floats(2, 7)], None),
     ],
 )  # fmt: skip
@@ -159,7 +164,7 @@ def test_layout_changes() -> None:
 def test_float_islands_only_in_int8_graphs() -> None:
     kernels = [
         kernel("QuantizeLinear", 5),
-        kernel("QLinearConv", 60, macs=10**6, integer=True),
+        kernel("QLinearConv", 60, macs=10**6, integer=True, quantised=True),
         kernel("DequantizeLinear", 5),
         kernel("Gelu", 20),
         kernel("QuantizeLinear", 5),
@@ -171,7 +176,11 @@ def test_float_islands_only_in_int8_graphs() -> None:
     assert seen["evidence"]["share"] == pytest.approx(0.4)
     assert seen["evidence"]["operators"] == ["Gelu"]
     assert found(kernels)["float_islands"]["present"] is None
-    whole = [kernels[0], kernel("QLinearConv", 300, macs=10**6, integer=True), kernels[2]]
+    whole = [
+        kernels[0],
+        kernel("QLinearConv", 300, macs=10**6, integer=True, quantised=True),
+        kernels[2],
+    ]
     assert found(whole, "int8")["float_islands"]["present"] is False
 
 

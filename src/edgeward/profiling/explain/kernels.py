@@ -19,20 +19,28 @@ BYTES = {
     "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "int64": 8, "uint64": 8,
     "int4": 0.5, "uint4": 0.5, "float8e4m3fn": 1, "float8e5m2": 1,
 }  # fmt: skip
-CONVOLUTIONS = {"Conv", "FusedConv", "NhwcFusedConv", "ConvInteger", "ConvIntegerToFloat"}
+# Names are those of onnxruntime's operators and of OpenVINO's layers.
+CONVOLUTIONS = {
+    "Conv", "FusedConv", "NhwcFusedConv", "ConvInteger", "ConvIntegerToFloat", "Convolution",
+}  # fmt: skip
+TRANSPOSED = {"ConvTranspose", "Deconvolution"}
 PRODUCTS = {
     "MatMul", "FusedMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
-    "QLinearMatMul",
+    "QLinearMatMul", "FullyConnected",
 }  # fmt: skip
 GEMMS = {"Gemm", "FusedGemm", "QGemm"}
+# Multiply integers, whatever the type of their first input is.
 INTEGER = {
     "QLinearConv", "ConvInteger", "ConvIntegerToFloat", "QGemm", "QLinearMatMul", "MatMulInteger",
     "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
 }  # fmt: skip
-CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast"}
+EIGHT_BIT = {"int8", "uint8"}
+CONVERSIONS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast",
+               "FakeQuantize", "Convert"}  # fmt: skip
 # Change how a tensor is laid out and nothing else.
 LAYOUT = {
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "ReorderInput", "ReorderOutput",
+    "Reorder",
 }  # fmt: skip
 # Hand the same memory on under another shape, or read only a shape.
 VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Size"}
@@ -42,7 +50,8 @@ CONTROL = {"Scan", "Loop", "If"}
 # Multiply and sum, but how much depends on attributes that a kernel does not tell.
 UNKNOWN = {
     "Attention", "DecoderMaskedMultiHeadAttention", "DeformConv", "Einsum", "GRU",
-    "GroupQueryAttention", "LinearAttention", "LSTM", "MultiHeadAttention", "PackedAttention", "RNN",
+    "GroupQueryAttention", "LinearAttention", "LSTM", "MHA", "MultiHeadAttention", "PackedAttention",
+    "RNN", "ScaledDotProductAttention", "Subgraph",
 }  # fmt: skip
 
 
@@ -60,6 +69,7 @@ class Kernel:
     bytes_moved : bytes read and written per inference, every tensor once per call.
     weight_bytes : bytes of the weights among its inputs; None where the engine does not say.
     integer : whether its products are of integers.
+    quantised : whether it reads or writes 8-bit integers.
     """
 
     name: str
@@ -71,6 +81,7 @@ class Kernel:
     bytes_moved: int
     weight_bytes: int | None
     integer: bool
+    quantised: bool
 
 
 Tensor = Sequence[Any]  # [type, shape]
@@ -109,10 +120,12 @@ def kernel_macs(operator: str, inputs: Sequence[Tensor], outputs: Sequence[Tenso
     """
     shapes = [list(shape) for _, shape in inputs]
     if operator in CONVOLUTIONS:
-        return conv_macs(outputs[0][1], shapes[1])
+        # OpenVINO gives grouped weights as (groups, c_out / groups, c_in / groups, k...).
+        grouped = len(shapes[1]) > len(shapes[0])
+        return conv_macs(outputs[0][1], shapes[1][1:] if grouped else shapes[1])
     if operator == "QLinearConv":
         return conv_macs(outputs[0][1], shapes[3])
-    if operator == "ConvTranspose":
+    if operator in TRANSPOSED:
         return transposed_conv_macs(shapes[0], shapes[1])
     if operator in GEMMS:
         rows, columns = outputs[0][1]
@@ -130,6 +143,10 @@ def _product_macs(left: Sequence[int], output: Sequence[int]) -> int:
     if rows not in left[-2:]:  # the right factor is a vector: (.., m)
         rows = left[-2]
     return matmul_macs(output, left[-2] * left[-1] // rows)
+
+
+def _multiplies_integers(operator: str, inputs: Sequence[Tensor], macs: int | None) -> bool:
+    return operator in INTEGER or (bool(macs) and inputs[0][0] in EIGHT_BIT)
 
 
 def read_kernels(
@@ -162,7 +179,8 @@ def read_kernels(
                 macs=macs,
                 bytes_moved=moved,
                 weight_bytes=record["weight_bytes"],
-                integer=operator in INTEGER,
+                integer=_multiplies_integers(operator, inputs, macs),
+                quantised=any(kind in EIGHT_BIT for kind, _ in [*inputs, *outputs]),
             )
         )
     return kernels

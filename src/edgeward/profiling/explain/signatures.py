@@ -14,10 +14,6 @@ from edgeward.profiling.explain.kernels import CONTROL, CONVERSIONS, LAYOUT, Ker
 from edgeward.profiling.explain.roofline import Bound
 
 Signature = dict[str, Any]
-# Kernels that INT8 graphs run on integers besides the products.
-INTEGER_PREFIXES = ("QLinear", "QGemm", "DynamicQuantize")
-CARRIES_ANY_TYPE = LAYOUT | {"Slice", "Split", "Concat", "Gather", "MaxPool", "Shape", "Identity",
-                             "Expand", "Squeeze", "Pad"}  # fmt: skip
 
 
 def signature(
@@ -99,20 +95,12 @@ def fusion_broken(kernels: Sequence[Kernel], limits: SignaturesConfig) -> Signat
     )  # fmt: skip
 
 
-def _on_integers(kernel: Kernel) -> bool:
-    return kernel.integer or kernel.operator.startswith(INTEGER_PREFIXES)
-
-
 def float_islands(kernels: Sequence[Kernel], precision: str, limits: SignaturesConfig) -> Signature:
     """Float kernels inside an INT8 graph, and the conversions around them."""
     if precision != "int8":
         return signature("float_islands", None, {}, "The model is not INT8.", "")
     conversions = [k for k in kernels if k.operator in CONVERSIONS]
-    floats = [
-        k
-        for k in kernels
-        if not _on_integers(k) and k.operator not in CONVERSIONS | CARRIES_ANY_TYPE
-    ]
+    floats = [k for k in kernels if not k.quantised and k.operator not in CONVERSIONS]
     share = (_time(floats) + _time(conversions)) / _time(kernels)
     # Entering the graph takes one conversion and leaving it another; each island takes two more.
     islands = max(0, sum(k.operator == "DequantizeLinear" for k in conversions) - 1)
