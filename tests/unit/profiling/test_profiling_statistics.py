@@ -148,7 +148,7 @@ def test_machine_that_tells_nothing_is_judged_by_the_samples(cfg: ProfileConfig)
     ("samples", "conditions", "reason"),
     [
         (steady(30), quiet(), "too few samples for p90: 30, at least 36 needed"),
-        (steady(30), quiet(), "stopped at max_duration_s = 6 with 30 of min_count = 400"),
+        (steady(30), quiet(), "stopped at max_duration_s = 5 with 30 of min_count = 200"),
         (np.linspace(2.0, 2.3, 1000), quiet(), "the median moved by +11"),
         (np.tile([1.0, 2.0], 500), quiet(), "the interval of p50 is 100.0% wide"),
         (steady(), quiet(steal_s=0.2), "the hypervisor took 10.0% of the time"),

@@ -305,12 +305,12 @@ def measure_energy(
 
 def energy(request: dict[str, Any], root: Path = SYS) -> dict[str, Any]:
     """Measure energy, or say why it cannot be: ``{"reason"}`` or ``{"counter", "windows"}``."""
-    engine = load_engine(request)
-    check_file(request["model"], request["sha256"])
     try:
-        # Before the session, so that a machine without a counter is not kept waiting.
-        settings = request["engine"]
-        counter = find_counter(request["power"], settings.get("providers", []), root)
+        # First of all, so that a machine without a counter is not kept waiting.
+        providers = request["engine"].get("providers", [])
+        counter = find_counter(request["power"], providers, root)
+        engine = load_engine(request)
+        check_file(request["model"], request["sha256"])
         session = engine.open(request["model"], thread_count(request), request["batch"])
         name, shape = image_shape(session, request["batch"])
         run = session.bind({name: random_image(shape, request)})
