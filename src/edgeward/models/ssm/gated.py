@@ -141,8 +141,8 @@ def _setup(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def] # noqa:
 
 def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
     with torch.enable_grad(), torch.autocast(grad.device.type, enabled=False):
-        inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
-        out = chunked(*inputs, ctx.heads, ctx.groups)
+        q, k, v, g = inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
+        out = chunked(q, k, v, g, ctx.heads, ctx.groups)
     return (*torch.autograd.grad(out, inputs, grad), None, None)
 
 
