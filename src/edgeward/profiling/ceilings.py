@@ -95,6 +95,7 @@ def identity(cfg: ProfileConfig) -> dict[str, Any]:
         "device": cfg.name,
         "engine": cfg.engine.model_dump(),
         "threads": cfg.threads[0],
+        "affinity": cfg.affinity,
         "explain": cfg.explain.ceilings.model_dump(),
     }
 
@@ -129,6 +130,7 @@ def measure(cfg: ProfileConfig) -> dict[str, Any]:
                 "models": [str(path) for path in files],
                 "sha256s": [sha256(path) for path in files],
                 "engine": cfg.engine.model_dump(),
+                "affinity": cfg.affinity,
                 "threads": 0 if cfg.threads[0] == "all" else cfg.threads[0],
                 "duration_s": cfg.explain.ceilings.duration_s,
                 "copy_bytes": [1000 * size for size in cfg.explain.ceilings.copy_kb],
