@@ -50,23 +50,8 @@ def stir(module: nn.Module) -> None:
             part.bias.data = torch.randn(n, generator=generator) * 0.2
 
 
-@pytest.mark.parametrize(
-    ("architecture", "classes", "size", "parameters"),
-    [
-        ("mobileone_s0", 1000, 64, 5_293_272),
-        ("efficientformerv2_s0", 1000, 224, 3_600_256),
-        ("efficientformerv2_s0", 7, 224, 3_248_734),
-        ("mobilevit_xxs", 1000, 64, 1_272_024),
-        ("edgenext_xx_small", 1000, 64, 1_327_216),
-        ("mobilenetv3_small_100", 1000, 64, 2_542_856),
-        ("mobilenetv4_conv_small", 1000, 64, 3_774_024),
-        ("fastvit_t8", 1000, 64, 4_026_232),
-        ("repvit_m0_9", 1000, 64, 5_489_328),
-        ("resnet18", 1000, 64, 11_689_512),
-    ],
-)
-def test_parameters_are_the_published_ones(architecture, classes, size, parameters):
-    assert count(make(architecture, classes, size)) == parameters
+def test_a_head_of_seven_classes_changes_the_count_by_its_size():
+    assert count(make("efficientformerv2_s0", 7, 224)) == 3_600_256 - 2 * 177 * 993
 
 
 @pytest.mark.parametrize(("classes", "fused"), [(1000, 2_078_504), (7, 1_060_679)])
