@@ -109,6 +109,17 @@ def test_forced_rule_runs_again_with_what_follows(smoke: Workspace) -> None:
     assert smoke.planned(*SMOKE, "-R", "assess") == {"assess": 3, "report": 1}
 
 
+EVERYTHING_AFTER_PREPARE = {
+    "train": 1,
+    "compress": 3,
+    "export": 3,
+    "profile": 3,
+    "interleave": 1,
+    "assess": 3,
+    "report": 1,
+}
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
@@ -122,13 +133,13 @@ def test_forced_rule_runs_again_with_what_follows(smoke: Workspace) -> None:
             "config/profile/host_quick.yaml",
             "min_count: ",
             "min_count: 1",
-            {"profile": 3, "report": 1},
+            {"ceilings": 1, "profile": 3, "interleave": 1, "report": 1},
         ),
         (
             "config/train/smoke.yaml",
             "batch_size: ",
             "batch_size: 1",
-            {"train": 1, "compress": 3, "export": 3, "profile": 3, "assess": 3, "report": 1},
+            EVERYTHING_AFTER_PREPARE,
         ),
         ("config/train/default.yaml", "batch_size: ", "batch_size: 1", {}),
         ("config/safety/default.yaml", "#", "# another comment\n#", {}),
@@ -138,7 +149,7 @@ def test_forced_rule_runs_again_with_what_follows(smoke: Workspace) -> None:
             "src/edgeward/training/loss.py",
             '"""',
             '"""Edited. ',
-            {"train": 1, "compress": 3, "export": 3, "profile": 3, "assess": 3, "report": 1},
+            EVERYTHING_AFTER_PREPARE,
         ),
         ("src/edgeward/tracking/deliver.py", '"""', '"""Edited. ', {}),
     ],

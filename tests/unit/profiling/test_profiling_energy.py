@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from edgeward.profiling.agent import energy
-from edgeward.profiling.agent.energy import Ina3221, NoCounter, Nvml, Odpm, Rapl, find_counter
+from edgeward.profiling.agent.counters import Ina3221, NoCounter, Nvml, Odpm, Rapl, find_counter
 from edgeward.profiling.measuring import energy_record
 from edgeward.profiling.record import Energy
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .conditions import describe_host, snapshot
-from .energy import COUNTERS, SYS, NoCounter
+from .counters import COUNTERS, SYS, NoCounter
 from .engines import load_engine, thread_count
 
 
