@@ -109,7 +109,8 @@ def _times(axes: Axes, shown: list[Shown], key: Key) -> None:
         axes.plot([least], [row], "|", color=colour, ms=9, mew=1.8, zorder=2)
         axes.errorbar([measured], [row], xerr=errors(latency), fmt="o", ms=5, color=colour,
                       mfc=colour if timing.valid else LIGHT["surface"], capsize=2, zorder=3)  # fmt: skip
-        axes.annotate(f"{measured / least:.1f}×", (measured, row), xytext=(7, 0), va="center",
+        end = latency.high or measured
+        axes.annotate(f"{measured / least:.1f}×", (end, row), xytext=(7, 0), va="center",
                       textcoords="offset points", color=LIGHT["muted"], fontsize=7.5)  # fmt: skip
     axes.set_yticks(range(len(shown)), [f"{c.model} · {c.recipe}" for c, _, _ in shown])
     axes.set(xscale="log", xlabel="ms (tick: roofline time; dot: measured median with interval)",
