@@ -33,3 +33,30 @@ rule assess:
         "assess {wildcards.model} {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
     script:
         "../scripts/assess.py"
+
+
+rule pool:
+    input:
+        code=code("pool"),
+        card="results/{data}/prepare/card.json",
+        evidence=pool_inputs,
+    output:
+        pooled="results/report/{sweep}/pooled/{data}.json",
+        config="results/report/{sweep}/pooled/{data}.config.yaml",
+        metrics="results/report/{sweep}/pooled/{data}.metrics.json",
+    log:
+        "logs/report/{sweep}/pool-{data}.log",
+    benchmark:
+        "logs/report/{sweep}/pool-{data}.benchmark.tsv"
+    conda:
+        "../../envs/runtime.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="2h",
+    params:
+        cfg=pool_slice,
+    message:
+        "pool the seeds of sweep {wildcards.sweep} on {wildcards.data}"
+    script:
+        "../scripts/pool.py"

@@ -55,6 +55,7 @@ MODULES = {
     "ceilings": ["profiling"],
     "interleave": ["profiling"],
     "assess": ["data/store.py", "safety"],
+    "pool": ["data/store.py", "safety"],
     "report": ["reporting"],
     "scaling": ["data/store.py", "models", "compression", "export", "scaling"],
     "scaling_profile": ["profiling", "scaling/measure.py"],
@@ -143,6 +144,27 @@ def reference_logits(wildcards):
     return [str(paths["logits"]), str(paths["safety"])]
 
 
+def pool_slice(wildcards):
+    return sliced(PLAN.pool, wildcards.data)
+
+
+def pool_inputs(wildcards):
+    """List the assessments of all seeds on a data set."""
+    mine = [c for c in PLAN.candidates if c.data == wildcards.data]
+    paths = [evidence(c._asdict(), [])["paths"] for c in mine]
+    return [str(p[name]) for p in paths for name in ("logits", "safety")]
+
+
+def pooled_files():
+    """List the pooled assessments, one per data set, if the sweep has several seeds."""
+    several = len(PLAN.sweep.seed) > 1
+    return expand(
+        "results/report/{sweep}/pooled/{data}.json",
+        sweep=PLAN.name if several else [],
+        data=PLAN.sweep.data,
+    )
+
+
 def scaling_slice(wildcards):
     return sliced(PLAN.scaling, wildcards.model)
 
@@ -177,7 +199,12 @@ def report_inputs(wildcards):
         paths = dict(evidence(c._asdict(), PLAN.sweep.device)["paths"])
         del paths["logits"]  # read by the siblings' assess only
         files += [*paths.pop("profile").values(), *paths.values()]
-    return [*dict.fromkeys(map(str, files)), *scaled_files(), *interleaved_files()]
+    return [
+        *dict.fromkeys(map(str, files)),
+        *scaled_files(),
+        *interleaved_files(),
+        *pooled_files(),
+    ]
 
 
 def report_slice(wildcards):

@@ -14,8 +14,9 @@ def main(job: Job) -> dict[str, float]:
     networks = scaled(job.cfg["scaled"], job.cfg["sizes"], job.cfg["device"][0])
     sweep = {k: v for k, v in job.cfg.items() if k != "candidates"}
     turns = [p for p in map(Path, job.input.evidence) if p.parent.name == "interleaved"]
+    pooled = [p for p in map(Path, job.input.evidence) if p.parent.name == "pooled"]
     out = Path(job.output.page).parent
-    return run(sweep, candidates, out=out, scaled=networks, turns=turns)
+    return run(sweep, candidates, out=out, scaled=networks, turns=turns, pooled=pooled)
 
 
 if "snakemake" in globals():

@@ -214,6 +214,18 @@ class Plan:
         """Return the recipe that the others are compared with."""
         return str(self.compose(data, model, self.sweep.recipe[0])["safety"]["reference"])
 
+    def pool(self, data: str) -> dict[str, Any]:
+        """Return the slice of `pool`: the candidates on a data set, and how they are compared.
+
+        What the safety group says of the first candidate holds for all of them.
+        """
+        mine = [c for c in self.candidates if c.data == data]
+        return {
+            **self.stage("assess", mine[0]),
+            "candidates": [c._asdict() for c in mine],
+            "references": {model: self.reference(data, model) for model in self.sweep.model},
+        }
+
     def scaling(self, model: str) -> dict[str, Any]:
         """Return the slice of `scaling`: what builds and exports a network at any size."""
         data = self.sweep.data[0]

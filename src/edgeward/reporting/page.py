@@ -259,6 +259,7 @@ def page(
     studies: list[dict[str, Any]],
     scaled: dict[str, Any] | None,
     ratios: list[Ratio],
+    pools: Mapping[str, dict[str, Any]],
 ) -> str:
     """Return the page of a sweep as HTML that needs nothing else.
 
@@ -274,9 +275,11 @@ def page(
     studies : of `edgeward.reporting.ranks.studies`.
     scaled : of `edgeward.reporting.scaling.section`; None without sizes.
     ratios : of `edgeward.reporting.interleaved.load`.
+    pools : data set -> content of its pooled assessment, in a sweep with several seeds.
     """
     groups = [
         _group(data, members, table, drawn[data], i, signs, studies, ratios)
+        | {"pooled": pools.get(data)}
         for i, (data, members) in enumerate(by_data(candidates).items())
     ]
     return (

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgeward.core.io import atomic, write_json
+from edgeward.core.io import atomic, read_json, write_json
 from edgeward.reporting import comparison, figures, interleaved, ranks, scaling, signatures
 from edgeward.reporting.checklist import checklist
 from edgeward.reporting.figures.scaling import scaling as draw_scaling
@@ -32,6 +32,7 @@ def run(
     out: Path,
     scaled: Sequence[tuple[Path, Path]] = (),
     turns: Sequence[Path] = (),
+    pooled: Sequence[Path] = (),
 ) -> dict[str, float]:
     """Write the report of a sweep into `out`.
 
@@ -47,6 +48,7 @@ def run(
     out : the folder of the report.
     scaled : ``build.json`` and ``{device}.json`` of every untrained network at every size.
     turns : comparisons in turns, a file per device.
+    pooled : seeds pooled, a file per data set, in a sweep with several.
 
     Returns
     -------
@@ -79,7 +81,10 @@ def run(
     crossings = scaling.crossovers(cells)
     drawn = draw_scaling(cells, crossings) if cells else ""
     section = scaling.section(cells, crossings, drawn) if cells else None
-    html = page(sweep, loaded, checklists, table, parts, key, signs, studies, section, ratios)
+    pools = {path.stem: read_json(path) for path in pooled}
+    html = page(
+        sweep, loaded, checklists, table, parts, key, signs, studies, section, ratios, pools
+    )
 
     shutil.rmtree(out / "checklists", ignore_errors=True)  # of candidates that left the sweep
     for name, content in checklists.items():
@@ -110,6 +115,7 @@ def run(
                 }
                 for ratio in interleaved.between_models(ratios)
             ],
+            "pooled": pools,
             "crossovers": [asdict(crossing) for crossing in crossings],
         },
     )

@@ -1,0 +1,119 @@
+"""Seeds pooled: against the closed forms of its parts, and coverage where the truth is known."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from safety_cases import config, lesions
+from scipy import stats
+
+from edgeward.core.errors import UserError
+from edgeward.safety.pooled import combine, pool, run, satterthwaite
+from edgeward.safety.study import Sample, evaluate
+
+
+def arm(values: list[float], spread: float, seed: int = 0) -> tuple[float, np.ndarray, np.ndarray]:
+    """Seeds whose replicates all move together by `spread`."""
+    noise = np.random.default_rng(seed).normal(0, spread, 4000)
+    return 1.0, np.array(values), np.array(values)[:, None] + noise
+
+
+def test_without_spread_of_cases_it_is_students_interval() -> None:
+    values = [0.70, 0.74, 0.69, 0.75]
+    found = combine([arm(values, 0.0)], 1000, 0.95)
+    low, high = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    assert found["low"] == pytest.approx(low)
+    assert found["high"] == pytest.approx(high)
+    assert found["freedom"] == pytest.approx(3)
+
+
+def test_without_spread_of_seeds_it_is_the_bootstrap() -> None:
+    found = combine([arm([0.7, 0.7, 0.7], 0.01)], 100_000, 0.95)
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.96 * 0.01, rel=0.04)
+    assert found["sd_seeds"] == pytest.approx(0, abs=1e-12)
+
+
+def test_satterthwaite_is_welchs_freedom() -> None:
+    a, b = np.array([1.0, 2.0, 4.0]), np.array([0.5, 3.0, 3.5, 9.0])
+    parts = [np.var(a, ddof=1) / 3, np.var(b, ddof=1) / 4]
+    expected = stats.ttest_ind(a, b, equal_var=False).df
+    assert satterthwaite(parts, [2, 3]) == pytest.approx(expected)
+
+
+def test_a_difference_of_models_is_welchs_interval_if_cases_do_not_matter() -> None:
+    a, b = [0.70, 0.74, 0.69], [0.60, 0.66, 0.65]
+    _, other, replicates = arm(b, 0.0)
+    found = combine([arm(a, 0.0), (-1.0, other, replicates)], 1000, 0.95, least=-1.0)
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+
+
+def test_intervals_cover_the_mean_that_seeds_and_cases_vary_around() -> None:
+    rng, hits, runs = np.random.default_rng(5), 0, 600
+    for _ in range(runs):
+        case_effect = rng.normal(0, 0.01)
+        values = 0.5 + case_effect + rng.normal(0, 0.015, 3)
+        replicates = values[:, None] + rng.normal(0, 0.01, 200)
+        found = combine([(1.0, values, replicates)], 500, 0.95)
+        hits += found["low"] <= 0.5 <= found["high"]
+    assert 0.92 <= hits / runs <= 0.995
+
+
+def members(shift: float) -> dict:
+    cfg = config()
+    found: dict = {("a", "fp32"): [], ("a", "int8"): [], ("b", "fp32"): []}
+    for seed in range(3):
+        logits, labels, groups = lesions([120, 60, 30], seed=0, strength=2.0)
+        sample = Sample(labels, groups, ["x", "y", "z"], ["z"])
+        noise = np.random.default_rng(100 + seed)
+        mine = logits + noise.normal(0, 0.3, logits.shape)
+        for key, values in (
+            (("a", "fp32"), mine),
+            (("a", "int8"), mine - shift * np.eye(3)[2]),
+            (("b", "fp32"), logits + noise.normal(0, 2.0, logits.shape)),
+        ):
+            found[key].append(evaluate(values, sample, np.zeros(3), 1.0, cfg))
+    return found
+
+
+def test_pool_compares_recipes_seed_by_seed_and_models_not() -> None:
+    found = pool(members(0.8), {"a": "fp32", "b": "fp32"}, config())
+    assert [(r["model"], r["recipe"]) for r in found["rows"]] == [
+        ("a", "fp32"), ("a", "int8"), ("b", "fp32"),
+    ]  # fmt: skip
+    recipe, model = found["differences"]
+    assert (recipe["paired"], model["paired"]) == (True, False)
+    assert recipe["against"] == {"model": "a", "recipe": "fp32"}
+    assert model["against"] == {"model": "a", "recipe": "fp32"}
+    rows = {(r["model"], r["recipe"]): r["metrics"] for r in found["rows"]}
+    for name, value in recipe["metrics"].items():
+        expected = rows["a", "int8"][name]["estimate"] - rows["a", "fp32"][name]["estimate"]
+        assert value["estimate"] == pytest.approx(expected, abs=1e-12)
+    lost = recipe["metrics"]["recall_z"]
+    assert lost["high"] < 0  # the shift takes cases of z away, and pairing shows it
+    assert rows["b", "fp32"]["auc_macro"]["high"] < rows["a", "fp32"]["auc_macro"]["low"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_equal_recipes_differ_by_nothing() -> None:
+    found = pool(members(0.0), {"a": "fp32", "b": "fp32"}, config())
+    for value in found["differences"][0]["metrics"].values():
+        assert (value["estimate"], value["low"], value["high"]) == (0, 0, 0)
+
+
+def test_seeds_must_be_the_same(small_prepared, tmp_path) -> None:
+    folders = {
+        ("a", "fp32"): {0: tmp_path, 1: tmp_path},
+        ("a", "int8"): {0: tmp_path, 2: tmp_path},
+    }
+    with pytest.raises(UserError, match="same two or more seeds"):
+        run(
+            config(),
+            prepared=small_prepared.root,
+            folders=folders,
+            references={"a": "fp32"},
+            out=tmp_path / "pooled.json",
+        )
+    assert not (tmp_path / "pooled.json").exists()

@@ -1,0 +1,28 @@
+"""Pool the seeds of a sweep on one data set."""
+
+from pathlib import Path
+
+from edgeward.core.job import Job
+from edgeward.core.results import evidence
+
+
+def main(job: Job) -> dict[str, float]:
+    from edgeward.safety.config import SafetyConfig
+    from edgeward.safety.pooled import run
+
+    job.loaded()
+    folders: dict[tuple[str, str], dict[int, Path]] = {}
+    for c in job.cfg["candidates"]:
+        folder = evidence(c, [])["paths"]["safety"].parent
+        folders.setdefault((c["model"], c["recipe"]), {})[c["seed"]] = folder
+    return run(
+        SafetyConfig.model_validate(job.cfg["safety"]),
+        prepared=Path(job.input.card).parent,
+        folders=folders,
+        references=job.cfg["references"],
+        out=Path(job.output.pooled),
+    )
+
+
+if "snakemake" in globals():
+    Job.of("pool", snakemake).execute(main, tracked=False)  # noqa: F821
