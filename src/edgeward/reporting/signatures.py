@@ -21,7 +21,7 @@ TITLES = {
     "fusion_broken": "Layout changes break fusion",
     "float_islands": "Float islands in an INT8 graph",
     "recurrence_per_token": "Recurrence runs token by token",
-    "scalar_kernels": "Element-wise kernels far from the memory's speed",
+    "scalar_kernels": "Kernels without products far from the memory's speed",
     "flops_rank": "MACs mislead about its latency",
     "int8_slower": "INT8 is slower than fp32",
 }
@@ -111,7 +111,7 @@ def int8_slower(members: Sequence[Candidate], device: str, ratios: Ratios) -> li
         records.append(
             _record(
                 candidate, device, "int8_slower", present, evidence, text,
-                "Look at its float islands and element-wise kernels; quantize convolutions only, use "
+                "Look at its float islands and its kernels without products; quantize convolutions only, use "
                 "another engine, or stay with fp32.",
             )
         )  # fmt: skip

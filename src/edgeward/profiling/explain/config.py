@@ -38,7 +38,7 @@ class SignaturesConfig(Closed):
         description="Share of the time in Scan, Loop and If, which run a kernel per token."
     )
     scalar_share: Share = Field(
-        description="Share of the time in element-wise kernels that are far from what memory allows."
+        description="Share of the time in kernels without products far from what memory allows."
     )
     scalar_factor: float = Field(
         gt=1, description="Far means so many times the time that moving their bytes takes."

@@ -138,7 +138,7 @@ def recurrence(kernels: Sequence[Kernel], steps: int, limits: SignaturesConfig) 
 def scalar_kernels(
     kernels: Sequence[Kernel], bounds: Sequence[Bound] | None, limits: SignaturesConfig
 ) -> Signature:
-    """Element-wise kernels that are slow for what they move: they compute one value at a time."""
+    """Kernels without products that are slow for what they move: one value at a time, mostly."""
     if bounds is None:
         return signature("scalar_kernels", None, {}, "The device's ceilings were not measured.", "")
     slow = [
@@ -154,11 +154,12 @@ def scalar_kernels(
         share >= limits.scalar_share and bool(slow),
         {"share": share, "threshold": limits.scalar_share, "factor": limits.scalar_factor,
          "operators": names, "kernels": len(slow)},
-        f"{_percent(share)} of the time goes to element-wise kernels that take more than "
+        f"{_percent(share)} of the time goes to kernels without products that take more than "
         f"{limits.scalar_factor:g} times as long as moving their data ({', '.join(names) or 'none'}).",
-        "The engine computes these functions slowly or one value at a time. Use a cheaper function "
-        "(ReLU, hard swish), or write it with operators that are vectorised (softplus from "
-        "an exponential and a short series).",
+        "The engine computes these one value at a time, or broadcasts and gathers in small pieces. "
+        "Use a cheaper function (ReLU, hard swish), write it with operators that are vectorised "
+        "(softplus from an exponential and a short series), or arrange tensors so that the last "
+        "dimension is long.",
     )  # fmt: skip
 
 
