@@ -123,6 +123,10 @@ def test_name_and_file_must_agree(tree: Path) -> None:
         ({"per_recipe": {"ptq_int8": ["train.epochs=9"]}}, ["per_recipe", "share"]),
         ({"seed": ["x"]}, ["seed"]),
         ({"device": []}, ["device"]),
+        ({"sizes": [4]}, ["sizes", "4"]),
+        ({"sizes": [64, 64]}, ["sizes", "repeat"]),
+        ({"sizes": [64], "size_models": ["resnet19"]}, ["resnet19", "'resnet18'"]),
+        ({"size_models": ["resnet18"]}, ["size_models", "sizes is empty"]),
     ],
 )
 def test_a_wrong_sweep_is_refused(tree: Path, change: dict[str, object], words: list[str]) -> None:
@@ -133,6 +137,21 @@ def test_a_wrong_sweep_is_refused(tree: Path, change: dict[str, object], words: 
         Plan.load(tree, "smoke")
     for word in words:
         assert word in str(caught.value)
+
+
+def test_untrained_networks_are_those_named_or_those_of_the_sweep(tree: Path) -> None:
+    file = tree / "sweeps" / "smoke.yaml"
+    content = yaml.safe_load(file.read_text())
+    assert Plan.load(tree, "smoke").scaled == []
+    file.write_text(yaml.safe_dump(content | {"sizes": [64, 96]}))
+    assert Plan.load(tree, "smoke").scaled == content["model"]
+    file.write_text(yaml.safe_dump(content | {"sizes": [64], "size_models": ["resnet18"]}))
+    plan = Plan.load(tree, "smoke")
+    assert plan.scaled == ["resnet18"]
+    assert set(plan.scaling("resnet18")) == {"model", "compress", "export", "scaling"}
+    profile = plan.scaling_profile("resnet18", "host")["profile"]
+    assert profile["threads"] == [1]
+    assert profile["throughput"]["batches"] == []
 
 
 def test_settings_of_the_command_line() -> None:

@@ -59,7 +59,7 @@ REFUSED = {
     "edgenext_xx_small": [(28, 28)],
     "efficientformerv2_s0": [(72, 96), (33, 47)],
     "efficientformerv2_s1": [(72, 96), (33, 47)],
-    **dict.fromkeys(("medmamba_t", "medmamba_s", "medmamba_b"), [(28, 28)]),
+    **{name: [(28, 28)] for name in ("medmamba_t", "medmamba_s", "medmamba_b")},
 }
 
 

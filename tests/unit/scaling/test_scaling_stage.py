@@ -1,0 +1,98 @@
+"""Untrained networks at several sizes: files, refusals, equal bytes, what a profile insists on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from edgeward.compression.config import RecipeConfig
+from edgeward.core.errors import UserError
+from edgeward.core.io import read_json
+from edgeward.export.config import ExportConfig
+from edgeward.models.config import ModelConfig
+from edgeward.profiling.config import ProfileConfig
+from edgeward.scaling import measure
+from edgeward.scaling.config import ScalingConfig
+from edgeward.scaling.images import random_images
+from edgeward.scaling.stage import run
+
+CONFIG = Path(__file__).parents[3] / "config"
+SCALING = ScalingConfig(seed=0, classes=5, channels=1, images=16, batch=8)
+
+
+def values(group: str, name: str) -> dict:
+    return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text())
+
+
+def export(root: Path, model: dict, *sizes: int) -> dict[str, float]:
+    torch.set_num_threads(1)
+    return run(
+        ModelConfig.model_validate(model),
+        RecipeConfig.model_validate(values("compress", "fp32")),
+        ExportConfig.model_validate(values("export", "onnx")),
+        SCALING,
+        builds=[root / str(size) / "build.json" for size in sizes],
+        threads=1,
+    )
+
+
+@pytest.fixture
+def quick() -> ProfileConfig:
+    short = {"min_duration_s": 0.02, "min_count": 5, "max_duration_s": 0.2}
+    return ProfileConfig.model_validate(values("profile", "host_quick") | short)
+
+
+def test_same_input_same_bytes_and_grey_images(tmp_path: Path, quick: ProfileConfig) -> None:
+    for name in ("one", "two"):
+        assert export(tmp_path / name, values("model", "dscnn"), 40) == {"sizes": 1, "refused": 0}
+    files = [tmp_path / name / "40" / "model.onnx" for name in ("one", "two")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    builds = [file.with_name("build.json") for file in files]
+    assert builds[0].read_text() == builds[1].read_text()
+
+    metrics = measure.run(quick, build=builds[0], out=tmp_path / "host_quick.json")
+    assert metrics["refused"] == 0
+    assert read_json(tmp_path / "host_quick.json")["model"]["input_shape"] == [1, 1, 40, 40]
+
+    files[1].write_bytes(files[1].read_bytes() + b"\0")
+    with pytest.raises(UserError, match=r"model\.onnx .*is not the file"):
+        measure.run(quick, build=builds[1], out=tmp_path / "changed.json")
+    files[1].unlink()
+    with pytest.raises(UserError, match=r"model\.onnx is missing"):
+        measure.run(quick, build=builds[1], out=tmp_path / "missing.json")
+    assert not (tmp_path / "changed.json").exists()
+
+
+def test_a_size_that_a_network_cannot_take_is_recorded(
+    tmp_path: Path, quick: ProfileConfig
+) -> None:
+    (tmp_path / "24").mkdir()
+    (tmp_path / "24" / "model.onnx").write_text("of an earlier run")
+    found = export(tmp_path, values("model", "edgenext_xx_small"), 24, 28)
+    assert found == {"sizes": 2, "refused": 2}
+    facts = read_json(tmp_path / "24" / "build.json")
+    assert facts["status"] == "refused"
+    assert "1x24x24" in facts["reason"]
+    assert "32x32" in facts["reason"]
+    assert not (tmp_path / "24" / "model.onnx").exists()
+    metrics = measure.run(quick, build=tmp_path / "24" / "build.json", out=tmp_path / "d.json")
+    assert metrics == {"refused": 1.0}
+    assert read_json(tmp_path / "d.json") == {"status": "refused", "reason": facts["reason"]}
+
+
+def test_a_wrong_option_stops_the_sweep(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="widht"):
+        export(tmp_path, values("model", "resnet18") | {"options": {"widht": 3}}, 64)
+    assert not (tmp_path / "64" / "build.json").exists()
+
+
+def test_random_images_differ_by_more_than_noise(tmp_path: Path) -> None:
+    data = random_images(tmp_path, SCALING, 32)
+    assert data.images.shape == (16, 32, 32, 1)
+    assert len(data.indices("val")) == len(data.calibration) == 16
+    means = data.images.mean((1, 2, 3))
+    assert means.std() > 10 * data.images.std((1, 2)).mean() / 32
+    assert data.card["channel_mean"][0] == pytest.approx(data.images.mean() / 255)
