@@ -18,6 +18,7 @@ import yaml
 from edgeward.core.errors import UserError
 from edgeward.profiling import ceilings, stage, validate
 from edgeward.profiling.config import ProfileConfig
+from edgeward.profiling.measuring import energy_record
 from edgeward.profiling.record import json_schema
 from edgeward.profiling.validate import problems
 
@@ -74,6 +75,19 @@ def test_the_example_in_the_docs_follows_the_format(
     independent: jsonschema.Draft202012Validator,
 ) -> None:
     document = json.loads((ROOT / "docs" / "profile.example.json").read_text())
+    assert problems(document) == []
+    assert list(independent.iter_errors(document)) == []
+
+
+@pytest.mark.parametrize("load_j", [20.0, 0.0])
+def test_measured_energy_follows_the_format_also_when_doubtful(
+    profile: dict[str, Any], independent: jsonschema.Draft202012Validator, load_j: float
+) -> None:
+    window = {"idle_j": 2.0, "idle_s": 1.0, "load_j": load_j, "load_s": 2.0, "n": 100}
+    answer = {"counter": {"kind": "rapl", "domains": ["package-0"]}, "windows": [window] * 3}
+    energy = energy_record(answer, 1)
+    assert energy["verdict"] == ("VALID" if load_j else "INVALID")
+    document = {**profile, "energy": energy}
     assert problems(document) == []
     assert list(independent.iter_errors(document)) == []
 
