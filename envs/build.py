@@ -21,6 +21,7 @@ RUNTIME = [
     "scipy",
     "onnx",
     "onnxruntime",
+    "openvino",
     "pillow",
     "matplotlib",
     "jinja2",
