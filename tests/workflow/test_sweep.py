@@ -47,6 +47,22 @@ def test_every_stage_leaves_its_files(smoke: Workspace) -> None:
         assert (at / stage / "config.yaml").is_file()
 
 
+def test_untrained_networks_are_profiled_at_each_size(smoke: Workspace) -> None:
+    at = smoke.root / "results/scaling"
+    taken = json.loads((at / "dscnn/24/host_quick.json").read_text())
+    assert taken["model"]["input_shape"] == [1, 3, 24, 24]
+    assert (at / "dscnn/24/model.onnx").is_file()
+    refused = json.loads((at / "edgenext_xx_small/24/host_quick.json").read_text())
+    assert refused["status"] == "refused"
+    with (smoke.root / "results/report/smoke/scaling.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [(r["model"], r["timing"] == "refused") for r in rows] == [
+        ("dscnn", False),
+        ("edgenext_xx_small", True),
+    ]
+    assert (smoke.root / "results/report/smoke/figures/scaling.svg").is_file()
+
+
 def test_summary_ends_the_run(smoke: Workspace) -> None:
     printed = (smoke.root / "smoke.txt").read_text()
     tail = printed[printed.index("(100%) done") :]
@@ -133,13 +149,25 @@ EVERYTHING_AFTER_PREPARE = {
             "config/profile/host_quick.yaml",
             "min_count: ",
             "min_count: 1",
-            {"ceilings": 1, "profile": 3, "interleave": 1, "report": 1},
+            {"ceilings": 1, "profile": 3, "interleave": 1, "scaling_profile": 2, "report": 1},
         ),
         (
             "config/train/smoke.yaml",
             "batch_size: ",
             "batch_size: 1",
             EVERYTHING_AFTER_PREPARE,
+        ),
+        (
+            "config/model/dscnn.yaml",
+            "width: 64",
+            "width: 32",
+            {"scaling": 1, "scaling_profile": 1, "report": 1},
+        ),
+        (
+            "config/sweeps/smoke.yaml",
+            "sizes: [24]",
+            "sizes: [24, 32]",
+            {"scaling": 2, "scaling_profile": 2, "report": 1},
         ),
         ("config/train/default.yaml", "batch_size: ", "batch_size: 1", {}),
         ("config/safety/default.yaml", "#", "# another comment\n#", {}),

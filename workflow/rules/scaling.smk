@@ -1,29 +1,27 @@
-"""Latency against input size: untrained networks, exported once and profiled at each size."""
+"""Latency against input size: untrained networks, exported and profiled at each size."""
 
 
 rule scaling:
     input:
         code=code("scaling"),
     output:
-        builds=expand(
-            "results/scaling/{{model}}/{size}/build.json", size=PLAN.sweep.sizes
-        ),
-        config="results/scaling/{model}/config.yaml",
-        metrics="results/scaling/{model}/metrics.json",
+        build="results/scaling/{model}/{size}/build.json",
+        config="results/scaling/{model}/{size}/config.yaml",
+        metrics="results/scaling/{model}/{size}/metrics.json",
     log:
-        "logs/scaling/{model}.log",
+        "logs/scaling/{model}/{size}.log",
     benchmark:
-        "logs/scaling/{model}.benchmark.tsv"
+        "logs/scaling/{model}/{size}.benchmark.tsv"
     conda:
         "../../envs/full.yaml"
     threads: 1
     resources:
         mem_mb=6000,
-        runtime="2h",
+        runtime="1h",
     params:
         cfg=scaling_slice,
     message:
-        "export {wildcards.model}, untrained, at several sizes"
+        "export {wildcards.model}, untrained, at {wildcards.size} pixels"
     script:
         "../scripts/scaling.py"
 

@@ -1,4 +1,4 @@
-"""Export one untrained network at several input sizes."""
+"""Export one untrained network for one input size."""
 
 from pathlib import Path
 
@@ -18,7 +18,8 @@ def main(job: Job) -> dict[str, float]:
         RecipeConfig.model_validate(job.cfg["compress"]),
         ExportConfig.model_validate(job.cfg["export"]),
         ScalingConfig.model_validate(job.cfg["scaling"]),
-        builds=[Path(path) for path in job.output.builds],
+        size=int(job.wildcards["size"]),
+        build=Path(job.output.build),
         threads=job.threads,
     )
 

@@ -1,7 +1,7 @@
-"""Stage ``scaling``: one network, untrained, as an ONNX file for each of several input sizes.
+"""Stage ``scaling``: one network, untrained, as an ONNX file for one input size.
 
-Each size goes through the stages that a trained network goes through: checkpoint, the reference
-recipe, export with its parity check. So the files are what `train` and the rest would ship, but
+It goes through the stages that a trained network goes through: checkpoint, the reference
+recipe, export with its parity check. So the file is what `train` and the rest would ship, but
 for the values of the weights, on which neither operators nor shapes depend.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,26 +144,28 @@ def run(
     export_cfg: ExportConfig,
     cfg: ScalingConfig,
     *,
-    builds: Sequence[Path],
+    size: int,
+    build: Path,
     threads: int,
 ) -> dict[str, float]:
-    """Export a network for several sizes, in one process, since imports take longer than a size.
+    """Export an untrained network for one size; write ``build.json``, the facts of `export_size`.
 
     Parameters
     ----------
     recipe : of the reference, e.g. fp32.
-    builds : the ``{size}/build.json`` to write; ``model.onnx`` goes beside each that is exported.
+    build : the JSON to write; ``model.onnx`` and ``parity.json`` go beside it.
 
     Returns
     -------
-    ``sizes, refused``: how many.
+    ``refused`` (0 or 1), and where it is 0 ``parameters, logit_error, logit_spread``.
     """
-    refused = 0
-    for path in builds:
-        size = int(path.parent.name)
-        facts = export_size(
-            model, recipe, export_cfg, cfg, size=size, out=path.parent, threads=threads
-        )
-        write_json(path, facts)
-        refused += facts["status"] == "refused"
-    return {"sizes": float(len(builds)), "refused": float(refused)}
+    facts = export_size(
+        model, recipe, export_cfg, cfg, size=size, out=build.parent, threads=threads
+    )
+    write_json(build, facts)
+    if facts["status"] == "refused":
+        return {"refused": 1.0}
+    return {
+        "refused": 0.0,
+        **{k: float(facts[k]) for k in ("parameters", "logit_error", "logit_spread")},
+    }
