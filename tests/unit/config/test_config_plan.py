@@ -126,7 +126,7 @@ def test_name_and_file_must_agree(tree: Path) -> None:
         ({"sizes": [4]}, ["sizes", "4"]),
         ({"sizes": [64, 64]}, ["sizes", "repeat"]),
         ({"sizes": [64], "size_models": ["resnet19"]}, ["resnet19", "'resnet18'"]),
-        ({"size_models": ["resnet18"]}, ["size_models", "sizes is empty"]),
+        ({"sizes": [], "size_models": ["resnet18"]}, ["size_models", "sizes is empty"]),
     ],
 )
 def test_a_wrong_sweep_is_refused(tree: Path, change: dict[str, object], words: list[str]) -> None:
@@ -141,7 +141,8 @@ def test_a_wrong_sweep_is_refused(tree: Path, change: dict[str, object], words: 
 
 def test_untrained_networks_are_those_named_or_those_of_the_sweep(tree: Path) -> None:
     file = tree / "sweeps" / "smoke.yaml"
-    content = yaml.safe_load(file.read_text())
+    content = yaml.safe_load(file.read_text()) | {"sizes": [], "size_models": []}
+    file.write_text(yaml.safe_dump(content))
     assert Plan.load(tree, "smoke").scaled == []
     file.write_text(yaml.safe_dump(content | {"sizes": [64, 96]}))
     assert Plan.load(tree, "smoke").scaled == content["model"]

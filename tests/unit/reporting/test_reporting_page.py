@@ -187,7 +187,14 @@ def test_csv_and_json_hold_the_same_rows(made: Made) -> None:
 
 
 def test_figures_are_svg_with_text_and_without_date(made: Made) -> None:
-    for name in ("latency_vs_rare_recall", "reliability", "forest", "roofline", "ranks", "training"):
+    for name in (
+        "latency_vs_rare_recall",
+        "reliability",
+        "forest",
+        "roofline",
+        "ranks",
+        "training",
+    ):
         text = (made.out / "figures" / f"{name}.svg").read_text()
         root = ET.fromstring(text)
         assert root.tag.endswith("svg")
