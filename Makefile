@@ -8,8 +8,10 @@ BIN := .venv/bin
 sweep: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
 
+# Workflow tests run jobs on all cores by themselves, so they come alone.
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	$(BIN)/python -m pytest tests/workflow
 
 lint: .venv/ready
 	$(BIN)/ruff check .

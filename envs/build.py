@@ -30,11 +30,13 @@ RUNTIME = [
     "psutil",
 ]
 DEVELOPMENT = [
+    "execnet",
     "hypothesis",
     "mypy",
     "netcal",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "relplot",
     "ruff",
     "snakefmt",
