@@ -155,7 +155,7 @@ def test_twin_of_ssd_scans_channels_of_its_own_in_each_direction(order):
     k = ORDERS[order]
     with torch.no_grad():
         found = net(x)
-        tokens = x.flatten(2).transpose(1, 2).reshape(-1, 6)
+        tokens = net.norm(x.flatten(2).transpose(1, 2).reshape(-1, 6))
         step = nn.functional.softplus(net.step(tokens))
         parts = [
             rows.unflatten(0, (2, 12)).unflatten(2, (k, -1)).numpy()
@@ -167,7 +167,7 @@ def test_twin_of_ssd_scans_channels_of_its_own_in_each_direction(order):
             u, dt, b, c = (part[:, steps, i].swapaxes(0, 1)[:, None] for part in parts)
             y, _ = sequential_scan(u, dt, rates[i : i + 1], b, c)
             mixed[:, steps, i] = y[:, 0].swapaxes(0, 1)
-        gated = torch.from_numpy(mixed).reshape(24, 8) * nn.functional.silu(net.gate(tokens))
+        gated = torch.from_numpy(mixed).reshape(24, 8) * net.gate(tokens).sigmoid()
         expected = x + net.out(gated).reshape(2, 3, 4, 6).permute(0, 3, 1, 2)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -107,3 +109,30 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 def test_chunks_are_near_the_root_of_the_length() -> None:
     assert [chunk_length(t) for t in (1, 49, 256, 1024, 4096, 16384)] == [16, 16, 16, 32, 64, 64]
+
+
+@pytest.mark.parametrize("architecture", ["ssd", "s6"])
+def test_an_odd_image_does_not_blow_up(architecture: str) -> None:
+    """Logits grow no faster than the input, whatever the input; products of it would grow as powers."""
+    extra = {"head": 8} if architecture == "ssd" else {}
+    torch.manual_seed(0)
+    net = import_module(f"edgeward.models.zoo.{architecture}").build(
+        num_classes=3,
+        in_chans=3,
+        image_size=(32, 32),
+        drop_rate=0.0,
+        dims=[16, 32],
+        inner=[32, 32],
+        blocks="csc-scs",
+        expand=2,
+        order="cross",
+        state=8,
+        **extra,
+    )
+    usual = torch.randn(64, 3, 32, 32)
+    with torch.no_grad():
+        for _ in range(20):
+            net.train()(usual)  # settle the running statistics
+        size = net.eval()(usual).abs().max()
+        for factor in (1e2, 1e4):
+            assert net(factor * usual).abs().max() <= 100 * factor * size

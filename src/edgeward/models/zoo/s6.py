@@ -48,6 +48,7 @@ class SelectiveBlock(nn.Module):
             places = torch.from_numpy(rows.T) * self.directions + k
             self.register_buffer(name, places.flatten(), persistent=False)
         rank = math.ceil(dim / 16)
+        self.norm = nn.LayerNorm(dim)
         self.query = linear_bn(dim, self.directions * state)
         self.key = linear_bn(dim, self.directions * state)
         self.value = linear_bn(dim, inner)
@@ -67,7 +68,7 @@ class SelectiveBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, dim, height, width = x.shape
-        tokens = x.permute(0, 2, 3, 1).reshape(-1, dim)
+        tokens = self.norm(x.permute(0, 2, 3, 1).reshape(-1, dim))
         mixed = selective_scan(
             self._in_order(self.value(tokens), batch),
             self._in_order(F.softplus(self.step(tokens)), batch),
@@ -76,7 +77,7 @@ class SelectiveBlock(nn.Module):
             self._in_order(self.query(tokens), batch),
         )
         mixed = mixed.flatten(0, 1).index_select(0, self.back).transpose(0, 1)
-        mixed = mixed.reshape(-1, self.inner) * F.silu(self.gate(tokens))
+        mixed = mixed.reshape(-1, self.inner) * self.gate(tokens).sigmoid()
         return x + self.out(mixed).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
 
 

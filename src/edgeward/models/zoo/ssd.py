@@ -10,8 +10,17 @@ the time goes into moving data between layouts, which is what makes vision state
 - queries, keys, values and gates are separate products of the same tokens, so nothing is split, and
   queries and keys are shared by the heads of a direction, so nothing is repeated;
 - a direction is a permutation of token rows: one gather there, one back;
-- every layer is followed by a batch norm, which is folded into it: no norm remains when deployed;
+- every layer is followed by a batch norm, which is folded into it; of norms, only the one of the
+  tokens before a scan remains when deployed;
 - local mixing is left to the convolutional blocks between, as in EfficientFormerV2's early stages.
+
+An image unlike all others must not blow up. A block of Mamba multiplies five functions of its input
+(query, key, value, step, gate). Fed with batch-normalised values alone, one odd image in a hundred
+reached activations of 1e10 and NaN a few blocks later, in networks with good validation figures. So
+tokens are layer-normalised first, as in Mamba: what a block adds is bounded, whatever its input. And
+the gate is a sigmoid, and the step enters through the exact zero-order hold 1 - exp(g) instead of
+Mamba's approximation dt of it (arXiv 2312.00752, eq. 4; the factor 1/A goes into the weights): the
+state is a weighted mean of what was seen.
 
 Left out against Mamba-2: the causal convolution (the blocks before do its work), the skip ``D u``
 (the residual connection is one), and the norm before the output projection (its batch norm comes
@@ -87,6 +96,7 @@ class ScanBlock(nn.Module):
         undo = torch.argsort(indices, dim=1)
         self.register_buffer("forth", (indices * self.directions + direction).flatten(), False)
         self.register_buffer("back", (undo + direction * tokens).T.flatten(), False)
+        self.norm = nn.LayerNorm(dim)
         self.query = linear_bn(dim, self.directions * state)
         self.key = linear_bn(dim, self.directions * state)
         self.value = linear_bn(dim, inner)
@@ -111,19 +121,20 @@ class ScanBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         batch, dim, height, width = x.shape
-        tokens = x.permute(0, 2, 3, 1).reshape(-1, dim)
-        step = F.softplus(self.step(tokens))
-        scaled = self.value(tokens).unflatten(1, (step.shape[1], -1)) * step.unsqueeze(2)
+        tokens = self.norm(x.permute(0, 2, 3, 1).reshape(-1, dim))
+        decay = F.softplus(self.step(tokens)) * -self.rate.exp()
+        hold = 1 - decay.exp()
+        held = self.value(tokens).unflatten(1, (hold.shape[1], -1)) * hold.unsqueeze(2)
         mixed = gated_scan(
             self._scatter(self.query(tokens), batch),
             self._scatter(self.key(tokens), batch),
-            self._scatter(scaled.flatten(1), batch),
-            self._scatter(step * -self.rate.exp(), batch),
+            self._scatter(held.flatten(1), batch),
+            self._scatter(decay, batch),
             self.heads,
             1,
         )
         mixed = mixed.reshape(batch, len(self.back), -1).index_select(1, self.back)
-        mixed = mixed.reshape(-1, self.out[0].in_features) * F.silu(self.gate(tokens))
+        mixed = mixed.reshape(-1, self.out[0].in_features) * self.gate(tokens).sigmoid()
         return x + self.out(mixed).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
 
 
