@@ -6,7 +6,8 @@ placeholder by nodes of the form that the config asks for. No placeholder surviv
 Softplus, which every selective model applies to its step sizes, in operators that engines vectorise.
 
 A module of this package lowers one operator. It has ``TORCH_OP`` (name in the namespace),
-``schema()`` (of the placeholder), and ``lower(site, cfg)`` which returns the nodes in place of it.
+``ATTRIBUTES`` (what follows its tensors, in order), ``schema()`` (of the placeholder), and
+``lower(site, cfg)``, which adds the nodes in place of it to the site.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ class Site:
         self.nodes.append(node)
         return names[0]
 
+    def zeros(self, shape: str, output: str) -> str:
+        """Append float32 zeros of a shape that is known when the model runs; return their name."""
+        zero = helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [0.0])
+        return self.add("ConstantOfShape", [shape], output, value=zero)
+
 
 def _modules() -> list[Any]:
     return [import_module(f"{__name__}.{name}") for name in OPERATORS]
@@ -92,10 +98,9 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         if not onnx.defs.has(schema.name, DOMAIN):
             onnx.defs.register_schema(schema)
         write = getattr(onnxscript.values.Opset(DOMAIN, 1), schema.name)
-        inputs, attributes = len(schema.inputs), list(schema.attributes)
-        names = [a for a in module.ATTRIBUTES if a in attributes]
+        count, names = len(schema.inputs), module.ATTRIBUTES
 
-        def translate(*args: Any, write: Any = write, n: int = inputs, names: Any = names) -> Any:
+        def translate(*args: Any, write: Any = write, n: int = count, names: Any = names) -> Any:
             return write(*args[:n], **dict(zip(names, args[n:], strict=True)))
 
         table[getattr(torch.ops.edgeward, module.TORCH_OP).default] = translate

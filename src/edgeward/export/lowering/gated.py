@@ -33,22 +33,13 @@ def lower(site: Site, cfg: RecurrenceConfig) -> None:
 
 def linear_attention(site: Site) -> None:
     """Write onnxruntime's fused operator; it shares queries and keys between heads by itself."""
-    q, k, v, g = site.node.input
-    site.add(
-        "LinearAttention",
-        [q, k, v, "", g],
-        [site.node.output[0], "state"],
-        domain="com.microsoft",
-        q_num_heads=site.attributes["groups"],
-        kv_num_heads=site.attributes["heads"],
-        update_rule="gated",
-        scale=1.0,
-    )
+    q, k = site.node.input[:2]
+    _fused(site, q, k, site.attributes["groups"], "com.microsoft")
 
 
 def opset27(site: Site) -> None:
     """Write the standard operator, whose heads have queries and keys of their own: they are repeated."""
-    q, k, v, g = site.node.input
+    q, k = site.node.input[:2]
     heads, groups = site.attributes["heads"], site.attributes["groups"]
     if groups != heads:
         split = site.constant("split", np.array([0, 0, groups, 1, -1]))
@@ -59,12 +50,18 @@ def opset27(site: Site) -> None:
             repeated = site.add("Expand", [parted, repeat], f"{name}_repeated")
             site.add("Reshape", [repeated, merge], f"{name}_heads")
         q, k = site.name("q_heads"), site.name("k_heads")
+    _fused(site, q, k, heads, "")
+
+
+def _fused(site: Site, q: str, k: str, q_heads: int, domain: str) -> None:
+    _, _, v, g = site.node.input
     site.add(
         "LinearAttention",
         [q, k, v, "", g],
         [site.node.output[0], "state"],
-        q_num_heads=heads,
-        kv_num_heads=heads,
+        domain=domain,
+        q_num_heads=q_heads,
+        kv_num_heads=site.attributes["heads"],
         update_rule="gated",
         scale=1.0,
     )
@@ -110,8 +107,7 @@ def scan(site: Site) -> None:
     }
     product = site.add("Mul", [outer["k"], outer["v"]], "like_state")
     shape = site.add("Shape", [product], "state_shape")
-    zero = helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [0.0])
-    start = site.add("ConstantOfShape", [shape], "start", value=zero)
+    start = site.zeros(shape, "start")
     prefix = site.name("step")
 
     def node(operator: str, inputs: list[str], output: str) -> onnx.NodeProto:
@@ -189,9 +185,8 @@ def matmul(site: Site) -> None:
             "ReduceSum", [row, site.constant("axis5", np.array([5]))], "g_chunk", keepdims=0
         )
         whole = site.add("Transpose", [whole], "g_chunks", perm=[0, 1, 2, 4, 3])  # (.., 1, chunks)
-        grid = np.ones((count, count))
-        before, later = ones("before", np.tril(grid, -1)), ones("later", np.tril(grid, -1))
-        between = dot(mul(whole, before, "chunks_before"), later, "chunk_sums")
+        before = ones("before", np.tril(np.ones((count, count)), -1))
+        between = dot(mul(whole, before, "chunks_before"), before, "chunk_sums")
         weight = mul(site.add("Exp", [between], "chunk_fade_all"), before, "chunk_fade")
         sizes = site.add("Shape", [added], "added_shape")
         flat_shape = site.constant("flat", np.array([0, 0, 0, 0, -1]))

@@ -98,9 +98,7 @@ class _Recurrence:
             site.add("Shape", [dt], "batch", start=2, end=3),
             site.constant("nd", np.array([n, d])),
         ]
-        zero = helper.make_tensor("value", onnx.TensorProto.FLOAT, [1], [0.0])
-        shape_name = site.add("Concat", shape, "state_shape", axis=0)
-        state = site.add("ConstantOfShape", [shape_name], "state", value=zero)
+        state = site.zeros(site.add("Concat", shape, "state_shape", axis=0), "state")
         return cls(length, k, n, d, rates, state, slabs)
 
     def values(self, prefix: str, names: Sequence[str], lead: Sequence[int] = ()) -> list:

@@ -129,3 +129,11 @@ def start_steps(count: int) -> Tensor:
 def start_rates(directions: int, states: int, channels: int) -> Tensor:
     """Return log(-A), flat from (directions, states, channels), where A is -1 .. -states."""
     return torch.arange(1, states + 1).log()[:, None].expand(directions, -1, channels).flatten()
+
+
+def start_linear(module: nn.Module) -> None:
+    """Start a linear layer as VMamba and MedMamba do; leave every other module."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

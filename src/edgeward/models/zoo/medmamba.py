@@ -11,7 +11,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from edgeward.models.ssm.ss2d import SS2D
+from edgeward.models.ssm.ss2d import SS2D, start_linear
 
 
 class _Block(nn.Module):
@@ -58,7 +58,17 @@ class _Merge(nn.Module):
 
 
 class MedMamba(nn.Module):
-    """See `build`."""
+    """The network; keywords as in `zoo`.
+
+    Parameters
+    ----------
+    drop_path_rate : of the last block; rises linearly from 0 at the first.
+    width : channels of the first stage.
+    depths : blocks of each stage.
+    order : of `models.ssm.orders`.
+    d_state : length of the state of a scanned channel.
+    expand : scanned channels over half the channels of a stage.
+    """
 
     def __init__(
         self,
@@ -70,9 +80,12 @@ class MedMamba(nn.Module):
         drop_path_rate: float,
         width: int,
         depths: list[int],
-        scan: dict,
+        order: str,
+        d_state: int,
+        expand: float,
     ) -> None:
         super().__init__()
+        scan = {"order": order, "d_state": d_state, "expand": expand}
         height, wide = (side // 4 for side in image_size)
         if min(height, wide) >> (len(depths) - 1) < 1:
             raise ValueError(
@@ -99,45 +112,9 @@ class MedMamba(nn.Module):
 
 
 def _start(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
+    start_linear(module)
+    if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def build(
-    *,
-    num_classes: int,
-    in_chans: int,
-    image_size: tuple[int, int],
-    drop_rate: float,
-    drop_path_rate: float,
-    width: int,
-    depths: list[int],
-    order: str,
-    d_state: int,
-    expand: float,
-) -> nn.Module:
-    """Build MedMamba.
-
-    Parameters
-    ----------
-    drop_path_rate : of the last block; rises linearly from 0 at the first.
-    width : channels of the first stage.
-    depths : blocks of each stage.
-    order : of `models.ssm.orders`.
-    d_state : length of the state of a scanned channel.
-    expand : scanned channels over half the channels of a stage.
-    """
-    return MedMamba(
-        num_classes=num_classes,
-        in_chans=in_chans,
-        image_size=image_size,
-        drop_rate=drop_rate,
-        drop_path_rate=drop_path_rate,
-        width=width,
-        depths=depths,
-        scan={"order": order, "d_state": d_state, "expand": expand},
-    )
+build = MedMamba

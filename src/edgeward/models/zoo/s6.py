@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from edgeward.models.ssm.orders import inverse, order_indices
 from edgeward.models.ssm.selective import selective_scan
 from edgeward.models.ssm.ss2d import start_rates, start_steps
-from edgeward.models.zoo.ssd import backbone, linear_bn
+from edgeward.models.zoo.ssd import TokenBlock, backbone
 
 
-class SelectiveBlock(nn.Module):
-    """S6 over all tokens of the image; each direction scans channels of its own. Gated, residual.
+class SelectiveBlock(TokenBlock):
+    """S6 over all tokens of the image; each direction scans channels of its own.
 
     Parameters
     ----------
@@ -34,41 +34,34 @@ class SelectiveBlock(nn.Module):
     back: Tensor
 
     def __init__(self, dim: int, inner: int, size: tuple[int, int], order: str, state: int) -> None:
-        super().__init__()
         indices = order_indices(order, *size)
-        self.directions, self.inner, self.state = len(indices), inner, state
-        if inner % self.directions:
+        directions = len(indices)
+        if inner % directions:
             raise ValueError(
-                f"{inner} scanned channels cannot be split over the {self.directions} directions "
+                f"{inner} scanned channels cannot be split over the {directions} directions "
                 f"of order '{order}'"
             )
+        super().__init__(dim, inner, directions * state)
+        self.directions, self.state = directions, state
         # Rows of (token, direction) that come next as (step, direction), and back.
-        k = torch.arange(self.directions)
+        k = torch.arange(directions)
         for name, rows in (("forth", indices), ("back", inverse(indices))):
-            places = torch.from_numpy(rows.T) * self.directions + k
+            places = torch.from_numpy(rows.T) * directions + k
             self.register_buffer(name, places.flatten(), persistent=False)
         rank = math.ceil(dim / 16)
-        self.norm = nn.LayerNorm(dim)
-        self.query = linear_bn(dim, self.directions * state)
-        self.key = linear_bn(dim, self.directions * state)
-        self.value = linear_bn(dim, inner)
-        self.gate = linear_bn(dim, inner)
-        self.out = linear_bn(inner, dim)
         self.step = nn.Sequential(nn.Linear(dim, rank, bias=False), nn.Linear(rank, inner))
         self.rate = nn.Parameter(torch.empty(state * inner))  # a vector: not decayed
         with torch.no_grad():
             self.step[1].weight.uniform_(-(rank**-0.5), rank**-0.5)
             self.step[1].bias.copy_(start_steps(inner))
-            self.rate.copy_(start_rates(self.directions, state, inner // self.directions))
+            self.rate.copy_(start_rates(directions, state, inner // directions))
 
     def _in_order(self, rows: Tensor, batch: int) -> Tensor:
         """Reorder (batch * tokens, directions * c) to (steps, directions, batch, c)."""
         split = rows.reshape(batch, len(self.forth), -1).transpose(0, 1)
         return split.index_select(0, self.forth).unflatten(0, (-1, self.directions))
 
-    def forward(self, x: Tensor) -> Tensor:
-        batch, dim, height, width = x.shape
-        tokens = self.norm(x.permute(0, 2, 3, 1).reshape(-1, dim))
+    def mix(self, tokens: Tensor, batch: int) -> Tensor:
         mixed = selective_scan(
             self._in_order(self.value(tokens), batch),
             self._in_order(F.softplus(self.step(tokens)), batch),
@@ -76,9 +69,7 @@ class SelectiveBlock(nn.Module):
             self._in_order(self.key(tokens), batch),
             self._in_order(self.query(tokens), batch),
         )
-        mixed = mixed.flatten(0, 1).index_select(0, self.back).transpose(0, 1)
-        mixed = mixed.reshape(-1, self.inner) * self.gate(tokens).sigmoid()
-        return x + self.out(mixed).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
+        return mixed.flatten(0, 1).index_select(0, self.back).transpose(0, 1)
 
 
 def build(

@@ -37,7 +37,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgeward.models.ssm.gated import gated_scan
-from edgeward.models.ssm.orders import order_indices
+from edgeward.models.ssm.orders import inverse, order_indices
+from edgeward.models.ssm.ss2d import start_steps
 
 
 def conv_bn(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
@@ -66,8 +67,37 @@ class ConvBlock(nn.Module):
         return x + self.body(x)
 
 
-class ScanBlock(nn.Module):
-    """SSD over all tokens of the image, in every direction of a scan order; gated, residual.
+class TokenBlock(nn.Module):
+    """Mixes the tokens of an image by a recurrence, between a norm and a gate; residual.
+
+    Parameters
+    ----------
+    dim : channels in and out. inner : channels that are scanned. maps : channels of queries and keys.
+    """
+
+    def __init__(self, dim: int, inner: int, maps: int) -> None:
+        super().__init__()
+        self.inner = inner
+        self.norm = nn.LayerNorm(dim)
+        self.query = linear_bn(dim, maps)
+        self.key = linear_bn(dim, maps)
+        self.value = linear_bn(dim, inner)
+        self.gate = linear_bn(dim, inner)
+        self.out = linear_bn(inner, dim)
+
+    def mix(self, tokens: Tensor, batch: int) -> Tensor:
+        """Return the scanned channels of tokens (batch * t, dim), `inner` for each, in their order."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, dim, height, width = x.shape
+        tokens = self.norm(x.permute(0, 2, 3, 1).reshape(-1, dim))
+        mixed = self.mix(tokens, batch).reshape(-1, self.inner) * self.gate(tokens).sigmoid()
+        return x + self.out(mixed).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
+
+
+class ScanBlock(TokenBlock):
+    """SSD over all tokens of the image, in every direction of a scan order.
 
     Parameters
     ----------
@@ -82,46 +112,34 @@ class ScanBlock(nn.Module):
     def __init__(
         self, dim: int, inner: int, size: tuple[int, int], order: str, state: int, head: int
     ) -> None:
-        super().__init__()
-        indices = torch.from_numpy(order_indices(order, *size))
-        self.directions, tokens = indices.shape
-        self.heads, rest = divmod(inner, self.directions * head)
-        if rest or not self.heads:
+        indices = order_indices(order, *size)
+        directions, tokens = indices.shape
+        heads, rest = divmod(inner, directions * head)
+        if rest or not heads:
             raise ValueError(
                 f"{inner} scanned channels cannot be split into heads of {head} for the "
-                f"{self.directions} directions of order '{order}'"
+                f"{directions} directions of order '{order}'"
             )
+        super().__init__(dim, inner, directions * state)
+        self.directions, self.heads = directions, heads
         # Rows of (token, direction), and of (direction, token), that come next in the other layout.
-        direction = torch.arange(self.directions)[:, None]
-        undo = torch.argsort(indices, dim=1)
-        self.register_buffer("forth", (indices * self.directions + direction).flatten(), False)
-        self.register_buffer("back", (undo + direction * tokens).T.flatten(), False)
-        self.norm = nn.LayerNorm(dim)
-        self.query = linear_bn(dim, self.directions * state)
-        self.key = linear_bn(dim, self.directions * state)
-        self.value = linear_bn(dim, inner)
-        self.gate = linear_bn(dim, inner)
-        self.out = linear_bn(inner, dim)
-        self.step = nn.Linear(dim, self.directions * self.heads)
-        self.rate = nn.Parameter(torch.empty(self.directions * self.heads))
-        self._start()
-
-    def _start(self) -> None:
-        """Start decay rates in 1..16 and steps in 1e-3..0.1, as Mamba-2 does."""
-        nn.init.uniform_(self.rate, 1, 16)
-        self.rate.data.log_()
-        step = torch.empty_like(self.step.bias).uniform_(math.log(1e-3), math.log(0.1)).exp()
-        with torch.no_grad():
-            self.step.bias.copy_(step + torch.log(-torch.expm1(-step)))  # softplus of it is `step`
+        k = torch.arange(directions)[:, None]
+        forth = torch.from_numpy(indices) * directions + k
+        back = torch.from_numpy(inverse(indices)) + k * tokens
+        self.register_buffer("forth", forth.flatten(), persistent=False)
+        self.register_buffer("back", back.T.flatten(), persistent=False)
+        self.step = nn.Linear(dim, directions * heads)
+        self.rate = nn.Parameter(torch.empty(directions * heads))
+        with torch.no_grad():  # decay rates in 1..16 and steps in 1e-3..0.1, as in Mamba-2
+            self.rate.uniform_(1, 16).log_()
+            self.step.bias.copy_(start_steps(directions * heads))
 
     def _scatter(self, rows: Tensor, batch: int) -> Tensor:
         """Reorder (b * t, directions * c) to (b * directions, t, c)."""
         split = rows.reshape(batch, len(self.forth), -1).index_select(1, self.forth)
         return split.reshape(batch * self.directions, -1, split.shape[2])
 
-    def forward(self, x: Tensor) -> Tensor:
-        batch, dim, height, width = x.shape
-        tokens = self.norm(x.permute(0, 2, 3, 1).reshape(-1, dim))
+    def mix(self, tokens: Tensor, batch: int) -> Tensor:
         decay = F.softplus(self.step(tokens)) * -self.rate.exp()
         hold = 1 - decay.exp()
         held = self.value(tokens).unflatten(1, (hold.shape[1], -1)) * hold.unsqueeze(2)
@@ -133,9 +151,7 @@ class ScanBlock(nn.Module):
             self.heads,
             1,
         )
-        mixed = mixed.reshape(batch, len(self.back), -1).index_select(1, self.back)
-        mixed = mixed.reshape(-1, self.out[0].in_features) * self.gate(tokens).sigmoid()
-        return x + self.out(mixed).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
+        return mixed.reshape(batch, len(self.back), -1).index_select(1, self.back)
 
 
 def build(

@@ -13,7 +13,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from edgeward.models.ssm.ss2d import SS2D
+from edgeward.models.ssm.ss2d import SS2D, start_linear
 
 
 class _Block(nn.Module):
@@ -46,7 +46,18 @@ class _Reduce(nn.Module):
 
 
 class VMamba(nn.Module):
-    """See `build`."""
+    """The network; keywords as in `zoo`.
+
+    Parameters
+    ----------
+    drop_path_rate : of the last block; rises linearly from 0 at the first.
+    width : channels of the first stage; they double from stage to stage.
+    depths : blocks of each stage.
+    mlp_ratio : hidden over outer channels of the MLPs.
+    order : of `models.ssm.orders`.
+    d_state : length of the state of a scanned channel.
+    expand : scanned channels over those of a stage.
+    """
 
     def __init__(
         self,
@@ -59,9 +70,12 @@ class VMamba(nn.Module):
         width: int,
         depths: list[int],
         mlp_ratio: float,
-        scan: dict,
+        order: str,
+        d_state: int,
+        expand: float,
     ) -> None:
         super().__init__()
+        scan = {"order": order, "d_state": d_state, "expand": expand}
         height, wide = (math.ceil(side / 4) for side in image_size)
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         layers: list[nn.Module] = [
@@ -81,54 +95,11 @@ class VMamba(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.drop = nn.Dropout(drop_rate)
         self.head = nn.Linear(dim, num_classes)
-        self.apply(_start)
+        self.apply(start_linear)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.layers(x.permute(0, 2, 3, 1)))
         return self.head(self.drop(x.mean((1, 2))))
 
 
-def _start(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def build(
-    *,
-    num_classes: int,
-    in_chans: int,
-    image_size: tuple[int, int],
-    drop_rate: float,
-    drop_path_rate: float,
-    width: int,
-    depths: list[int],
-    mlp_ratio: float,
-    order: str,
-    d_state: int,
-    expand: float,
-) -> nn.Module:
-    """Build VMamba.
-
-    Parameters
-    ----------
-    drop_path_rate : of the last block; rises linearly from 0 at the first.
-    width : channels of the first stage; they double from stage to stage.
-    depths : blocks of each stage.
-    mlp_ratio : hidden over outer channels of the MLPs.
-    order : of `models.ssm.orders`.
-    d_state : length of the state of a scanned channel.
-    expand : scanned channels over those of a stage.
-    """
-    return VMamba(
-        num_classes=num_classes,
-        in_chans=in_chans,
-        image_size=image_size,
-        drop_rate=drop_rate,
-        drop_path_rate=drop_path_rate,
-        width=width,
-        depths=depths,
-        mlp_ratio=mlp_ratio,
-        scan={"order": order, "d_state": d_state, "expand": expand},
-    )
+build = VMamba
