@@ -56,7 +56,7 @@ class Listing:
     ----------
     classes : class names in label order; for segmentation the strata that the split keeps equal.
     ids, groups : per image; one group is one lesion or patient.
-    labels : int64 (n,).
+    labels : int64 (n,); None: for segmentation, the strata follow from the masks.
     splits : str (n,), the sides that the source gives its images, or None.
     channels : 1 or 3.
     batches : streams all images once, in order, a bounded number at a time.
@@ -67,7 +67,7 @@ class Listing:
 
     classes: list[str]
     ids: list[str]
-    labels: np.ndarray
+    labels: np.ndarray | None
     groups: list[str]
     splits: np.ndarray | None
     channels: int

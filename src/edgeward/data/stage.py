@@ -17,7 +17,7 @@ from edgeward.data.card import facts
 from edgeward.data.config import DataConfig, PythonSource
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
-from edgeward.data.sources import folder, ham10000, medmnist, phantom
+from edgeward.data.sources import folder, ham10000, medmnist, pairs, phantom
 from edgeward.data.split import calibration_set, strata, stratified_group_split
 from edgeward.data.store import SPLITS, open_prepared
 from edgeward.data.stream import Read, named, stream
@@ -33,6 +33,7 @@ SOURCES = {
     "ham10000": ham10000.open_source,
     "medmnist": medmnist.open_source,
     "folder": folder.open_source,
+    "pairs": pairs.open_source,
 }
 # Imported when they are asked for: their readers take a second to load.
 VOLUME_SOURCES = {
@@ -103,9 +104,9 @@ class _Cases:
 
 
 def _cases(listing: AnyListing, read: Read) -> _Cases:
-    """Return the cases that were read; a volume's stratum follows from its mask."""
+    """Return the cases that were read; without labels the masks give the strata."""
     groups = [listing.groups[i] for i in read.rows]
-    if isinstance(listing, VolumeListing):
+    if isinstance(listing, VolumeListing) or listing.labels is None:
         labels, names = strata(read.pixels, groups, listing.foreground)
     else:
         labels, names = listing.labels[read.rows], listing.classes

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeward.core.errors import UserError
+from edgeward.data.labels import classes_of, label_indices
 from edgeward.data.listing import Request
-from edgeward.data.sources.nifti import classes_of, folder_of, root_of
+from edgeward.data.pixels import folder_of, root_of
 from edgeward.data.volumes import dicom
 from edgeward.data.volumes.config import DicomSource
 from edgeward.data.volumes.listing import RawCase, VolumeListing
-from edgeward.data.volumes.nifti import label_indices, read_mask, stem
+from edgeward.data.volumes.nifti import read_mask, stem
 
 _LABELS = "data.source.labels"
 
