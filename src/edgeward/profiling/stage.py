@@ -83,6 +83,7 @@ def _metrics(profile: dict[str, Any]) -> dict[str, float]:
     if profile["cold_start"]:
         metrics["cold_start_ms"] = profile["cold_start"]["total_ms"]["median"]
     if profile["energy"]["status"] == "measured":
+        metrics["energy_valid"] = float(profile["energy"]["verdict"] == "VALID")
         for name in ("gross_mj", "net_mj"):
             metrics[f"energy_{name}"] = profile["energy"][name]["median"]
     return metrics
