@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import permutations, product
 from pathlib import Path
 from typing import Any
@@ -216,6 +217,14 @@ def test_phantom_volumes_are_what_geometry_says() -> None:
     assert seen >= 10
     again, _, _ = phantom.draw(source, 3, 0, 5, 2)
     np.testing.assert_array_equal(again, image)
+
+
+def test_phantom_volumes_are_the_same_bytes_everywhere() -> None:
+    source = tiny().source
+    assert source.kind == "phantom3d"
+    image, mask, _ = phantom.draw(source, 7, 1, 2, 3)
+    digest = hashlib.sha256(image.tobytes() + mask.tobytes()).hexdigest()
+    assert digest == "67db560f30726ca0ca3bfdad7f7ff33b452238cd43c8febb2c3458b873ba0cca"
 
 
 def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
