@@ -92,6 +92,9 @@ def run(
     meta = {
         "model": model.model_dump(),
         "num_classes": len(data.classes),
+        "task": "classification",
+        "spatial_dims": 2,
+        "n_labels": len(data.classes),
         "in_chans": data.images.shape[-1],
         "image_size": list(data.images.shape[1:3]),
         "mean": data.card["channel_mean"],
