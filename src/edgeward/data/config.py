@@ -171,6 +171,9 @@ class DataConfig(Closed):
     """The `data` group."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="folder name under results/")
+    task: Literal["classification", "segmentation"] = Field(
+        description="one class per image, or one label per pixel or voxel"
+    )
     seed: int = Field(ge=0, description="of drawing, splitting and the calibration set")
     image_size: int = Field(ge=16, le=1024, description="side of the square images, pixels")
     source: Source

@@ -38,7 +38,7 @@ class Batch:
     ----------
     rows : int64 (b,), positions in the listing of the images that could be read.
     images : uint8 (b, size, size, c).
-    masks : uint8 (b, size, size), 0/1, or None where the source has none.
+    masks : uint8 (b, size, size), label indices, or None where the source has none.
     invalid : (row, reason) of images that could not be read.
     """
 
@@ -54,12 +54,13 @@ class Listing:
 
     Attributes
     ----------
-    classes : class names in label order.
+    classes : class names in label order; for segmentation the strata that the split keeps equal.
     ids, groups : per image; one group is one lesion or patient.
     labels : int64 (n,).
     splits : str (n,), the sides that the source gives its images, or None.
     channels : 1 or 3.
     batches : streams all images once, in order, a bounded number at a time.
+    foreground : what the labels 1, 2, ... of the masks are; empty where there are no masks.
     invalid : (name, reason) of what could not even be listed.
     notes : further facts for card.json.
     """
@@ -74,6 +75,7 @@ class Listing:
     source: str
     licence: str
     citation: str
+    foreground: list[str] = field(default_factory=list)
     invalid: list[tuple[str, str]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import importlib
 import logging
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256, write_json
-from edgeward.data.audit import Signatures, leakage
-from edgeward.data.card import NAMED, Read, facts
+from edgeward.data.audit import leakage
+from edgeward.data.card import facts
 from edgeward.data.config import DataConfig, PythonSource
 from edgeward.data.listing import Listing, Request
 from edgeward.data.sources import folder, ham10000, medmnist, phantom
 from edgeward.data.split import calibration_set, stratified_group_split
 from edgeward.data.store import SPLITS
-from edgeward.data.writer import ArrayWriter, publishing, write_csv
+from edgeward.data.stream import named, stream
+from edgeward.data.writer import publishing, write_csv
 
 log = logging.getLogger(__name__)
 
@@ -47,61 +47,11 @@ def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
     return opener(Request(source.options, cfg.image_size, cfg.seed, data_root))
 
 
-def _stream(listing: Listing, size: int, work: Path) -> Read:
-    """Write all readable images (and masks) and take their sums and fingerprints, in one pass."""
-    rows, sums, squares = [], [], []
-    seen, invalid = Signatures(), list(listing.invalid)
-    masks: ArrayWriter | None = None
-    said = time.monotonic()
-    with ExitStack() as stack:
-        images = stack.enter_context(
-            ArrayWriter(work / "images.npy", (size, size, listing.channels))
-        )
-        for batch in listing.batches():
-            invalid += [(listing.ids[row], reason) for row, reason in batch.invalid]
-            if not len(batch.rows):
-                continue
-            images.append(batch.images)
-            if batch.masks is not None:
-                if masks is None:
-                    masks = stack.enter_context(ArrayWriter(work / "masks.npy", (size, size)))
-                masks.append(batch.masks)
-            rows.append(batch.rows)
-            seen.add(batch.images)
-            sums.append(_pixel_sums(batch.images))
-            squares.append(_pixel_sums(np.square(batch.images, dtype=np.uint16)))
-            if time.monotonic() - said > 5:
-                said = time.monotonic()
-                log.info("%d of %d images", images.n, len(listing.ids))
-        if masks is not None and masks.n != images.n:
-            raise ValueError(f"{masks.n} masks for {images.n} images")
-    if not rows:
-        raise UserError(
-            f"no usable image in {listing.source}{_named(invalid)} Change data.source (config/data/)."
-        )
-    return Read(np.concatenate(rows), seen, np.concatenate(sums), np.concatenate(squares), invalid)
-
-
-def _pixel_sums(values: np.ndarray) -> np.ndarray:
-    """Sum unsigned (b, h, w, c) over the pixels: int64 (b, c), exact for sides up to 1024."""
-    b, h, w, c = values.shape
-    lines = values.reshape(b, h, w * c).sum(1, dtype=np.uint32)  # whole lines add up fastest
-    return lines.reshape(b, w, c).sum(1, dtype=np.int64)
-
-
-def _named(invalid: list[tuple[str, str]]) -> str:
-    if not invalid:
-        return "."
-    lines = [f"  {name}: {reason}" for name, reason in invalid[:NAMED]]
-    more = [f"  and {len(invalid) - NAMED} more"] if len(invalid) > NAMED else []
-    return ":\n" + "\n".join([*lines, *more]) + "\n"
-
-
 def _check_invalid(cfg: DataConfig, listing: Listing, invalid: list[tuple[str, str]]) -> None:
     """Refuse or report the images that cannot be used."""
     if not invalid:
         return
-    message = f"{len(invalid)} images of {listing.source} cannot be used{_named(invalid)}"
+    message = f"{len(invalid)} images of {listing.source} cannot be used{named(invalid)}"
     if cfg.invalid == "refuse":
         raise UserError(
             f"{message}Put them right, or set data.invalid: skip (config/data/) to leave them out."
@@ -134,6 +84,27 @@ def _sides(cfg: DataConfig, listing: Listing, rows: np.ndarray, groups: list[str
     return splits
 
 
+def _check_masks(cfg: DataConfig, listing: Listing) -> None:
+    """Refuse a segmentation whose source has nothing to segment."""
+    if cfg.task == "segmentation" and not listing.foreground:
+        raise UserError(
+            f"data.task is 'segmentation', but {listing.source} gives no masks. Read them (ham10000: "
+            "data.source.masks: use), or set data.task: classification (config/data/)."
+        )
+
+
+def _check_foreground(listing: Listing, splits: np.ndarray, counts: np.ndarray) -> None:
+    """Refuse a split on one side of which a class of the masks is not found."""
+    for split in SPLITS:
+        found = counts[splits == split, 1:].sum(0)
+        absent = [c for c, n in zip(listing.foreground, found, strict=True) if not n]
+        if absent:
+            raise UserError(
+                f"split '{split}' has no case with {', '.join(absent)} in its mask; every class is "
+                "needed on every side. Add cases, or leave the class out."
+            )
+
+
 def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, float]:
     """Prepare a data set.
 
@@ -157,12 +128,15 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
     log.info("%s: %d images, %d classes", cfg.name, len(listing.ids), len(listing.classes))
     if cfg.invalid == "refuse" and listing.invalid:
         _check_invalid(cfg, listing, listing.invalid)
+    _check_masks(cfg, listing)
     with publishing(out) as work:
-        read = _stream(listing, cfg.image_size, work)
+        read = stream(listing, cfg, work)
         _check_invalid(cfg, listing, read.invalid)
         rows, labels = read.rows, listing.labels[read.rows]
         ids, groups = [listing.ids[i] for i in rows], [listing.groups[i] for i in rows]
         splits = _sides(cfg, listing, rows, groups)
+        if cfg.task == "segmentation":
+            _check_foreground(listing, splits, read.pixels)
         leaks = leakage(cfg.audit, ids, groups, splits, read.seen)
         train = np.flatnonzero(splits == "train")
         calibration = calibration_set(

@@ -1,13 +1,18 @@
 """Prepared data on disk: how every later stage reads it.
 
-A prepared folder holds ``images.npy`` (uint8, n x h x w x c), ``labels.npy`` (int64, n),
+A prepared folder of images holds ``images.npy`` (uint8, n x h x w x c), ``labels.npy`` (int64, n),
 ``split.csv`` (index,id,label,class,group,split), ``calibration.csv`` (index), ``card.json`` and,
-where the source has them, ``masks.npy`` (uint8, n x h x w, 0/1).
+where the source has them, ``masks.npy`` (uint8, n x h x w, label indices, 0 is background).
+
+Volumes have shapes of their own, so the same two array files are flat there: ``images.npy`` (float16)
+and ``masks.npy`` (uint8) are all volumes one after the other, and ``volumes.csv`` says where each
+begins, its shape, spacing and geometry.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +24,33 @@ from edgeward.core.io import read_json
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+VOLUME_COLUMNS = (
+    "index", "offset_image", "offset_mask", "channels", "depth", "height", "width",
+    "spacing_d", "spacing_h", "spacing_w", "affine", "source_shape", "source_affine",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Where a volume lies in the flat arrays, and where its voxels lie in the patient.
+
+    Attributes
+    ----------
+    offset_image, offset_mask : first element in ``images.npy`` and ``masks.npy``.
+    shape : (c, d, h, w). The axes d, h, w run to superior, anterior, right.
+    spacing : (d, h, w), mm.
+    affine : float64 (4, 4), prepared indices (w, h, d, 1) -> mm, RAS+ (as in nibabel).
+    source_shape : (i, j, k) of the file, as stored.
+    source_affine : float64 (4, 4), indices of the file (i, j, k, 1) -> mm, RAS+.
+    """
+
+    offset_image: int
+    offset_mask: int
+    shape: tuple[int, int, int, int]
+    spacing: tuple[float, float, float]
+    affine: np.ndarray
+    source_shape: tuple[int, int, int]
+    source_affine: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -27,8 +59,10 @@ class Prepared:
 
     Attributes
     ----------
-    images : uint8 memory map, shape (n, h, w, c), values 0-255.
-    labels : int64, shape (n,).
+    images : memory map, values 0-255: uint8 (n, h, w, c), or for volumes float16, flat.
+    masks : memory map, uint8 label indices: (n, h, w), or for volumes flat; None without masks.
+    volumes : where each volume lies; None for images in the plane.
+    labels : int64, shape (n,): the class of the image, for segmentation the stratum of the case.
     groups : int64, shape (n,): the same number for images of the same lesion or patient.
     splits : str, shape (n,): "train", "val" or "test".
     calibration : int64, indices into the images, a subset of train.
@@ -42,11 +76,60 @@ class Prepared:
     groups: np.ndarray
     splits: np.ndarray
     calibration: np.ndarray
+    masks: np.ndarray | None = None
+    volumes: list[Volume] | None = None
 
     @property
     def classes(self) -> list[str]:
-        """Class names in label order."""
+        """Class names in label order; for segmentation the foreground, so that label 1 is first."""
         return list(self.card["classes"])
+
+    @property
+    def task(self) -> Literal["classification", "segmentation"]:
+        """What is predicted: a class per image, or a label per pixel or voxel."""
+        return self.card["task"]
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for images, 3 for volumes."""
+        return 2 if self.volumes is None else 3
+
+    @property
+    def n_labels(self) -> int:
+        """Number of outputs of a model: the classes and, for segmentation, the background."""
+        return len(self.classes) + (self.task == "segmentation")
+
+    def view(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a case as it is stored, read from disk only where it is sliced.
+
+        Returns
+        -------
+        image : (c, *spatial), uint8 (float16 for volumes), values 0-255.
+        mask : uint8 (*spatial), label indices.
+
+        Raises
+        ------
+        UserError
+            If the set has no masks.
+        """
+        if self.masks is None:
+            raise UserError(f"{self.root} has no masks: prepare it with data.task: segmentation.")
+        if self.volumes is None:
+            return np.moveaxis(self.images[index], -1, 0), self.masks[index]
+        at = self.volumes[index]
+        spatial = at.shape[1:]
+        image = self.images[at.offset_image : at.offset_image + math.prod(at.shape)]
+        mask = self.masks[at.offset_mask : at.offset_mask + math.prod(spatial)]
+        return image.reshape(at.shape), mask.reshape(spatial)
+
+    def case(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return a whole case: float32 (c, *spatial), 0-255, and its mask, uint8 (*spatial)."""
+        image, mask = self.view(index)
+        return np.ascontiguousarray(image, dtype=np.float32), np.array(mask)
+
+    def spacing(self, index: int) -> tuple[float, ...]:
+        """Return the distance of neighbours along each spatial axis: mm, or 1.0 pixel in 2-D."""
+        return (1.0, 1.0) if self.volumes is None else self.volumes[index].spacing
 
     def indices(self, split: Split) -> np.ndarray:
         """Return the image indices of a split, ascending, int64."""
@@ -68,11 +151,16 @@ def open_prepared(root: Path) -> Prepared:
         raise UserError(f"{root} is not a prepared data set: {', '.join(missing)} missing.")
     images = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
     labels = np.load(root / "labels.npy", allow_pickle=False)
+    masks = None
+    if (root / "masks.npy").is_file():
+        masks = np.load(root / "masks.npy", mmap_mode="r", allow_pickle=False)
+    volumes = read_volumes(root / "volumes.csv") if (root / "volumes.csv").is_file() else None
     with (root / "split.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
-    if not len(images) == len(labels) == len(rows):
+    n = len(images) if volumes is None else len(volumes)
+    if not n == len(labels) == len(rows):
         raise UserError(
-            f"{root}: {len(images)} images, {len(labels)} labels and {len(rows)} rows in split.csv; "
+            f"{root}: {n} images, {len(labels)} labels and {len(rows)} rows in split.csv; "
             "prepare it again."
         )
     _, groups = np.unique([row["group"] for row in rows], return_inverse=True)
@@ -88,6 +176,30 @@ def open_prepared(root: Path) -> Prepared:
         groups=groups.astype(np.int64),
         splits=np.array([row["split"] for row in rows]),
         calibration=calibration,
+        masks=masks,
+        volumes=volumes,
+    )
+
+
+def read_volumes(path: Path) -> list[Volume]:
+    """Read ``volumes.csv``."""
+    with path.open(newline="") as handle:
+        return [_volume(row) for row in csv.DictReader(handle)]
+
+
+def _volume(row: dict[str, str]) -> Volume:
+    def affine(name: str) -> np.ndarray:
+        return np.vstack([np.array(row[name].split(), float).reshape(3, 4), [0, 0, 0, 1]])
+
+    i, j, k = map(int, row["source_shape"].split())
+    return Volume(
+        offset_image=int(row["offset_image"]),
+        offset_mask=int(row["offset_mask"]),
+        shape=(int(row["channels"]), int(row["depth"]), int(row["height"]), int(row["width"])),
+        spacing=(float(row["spacing_d"]), float(row["spacing_h"]), float(row["spacing_w"])),
+        affine=affine("affine"),
+        source_shape=(i, j, k),
+        source_affine=affine("source_affine"),
     )
 
 

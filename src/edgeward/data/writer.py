@@ -12,31 +12,42 @@ from typing import Any
 
 import numpy as np
 
-FILES = ("images.npy", "labels.npy", "split.csv", "calibration.csv", "masks.npy", "card.json")
+FILES = (
+    "images.npy", "labels.npy", "split.csv", "calibration.csv", "masks.npy", "volumes.csv",
+    "card.json",
+)  # fmt: skip
 
 
 class ArrayWriter:
-    """An .npy file of uint8 whose first axis grows; it holds no image in memory.
+    """An .npy file whose first axis grows; it holds no image in memory.
 
     The header of an .npy leaves room for the first axis to grow to 21 digits, so it is written
     again, at the same length, once the number of rows is known.
     """
 
-    def __init__(self, path: Path, row: tuple[int, ...]) -> None:
+    def __init__(self, path: Path, row: tuple[int, ...], dtype: type = np.uint8) -> None:
         self._file = path.open("wb")
         self._row = row
+        self._dtype = np.dtype(dtype)
         self.n = 0
         self._header()
 
     def _header(self) -> None:
         np.lib.format.write_array_header_1_0(
-            self._file, {"descr": "|u1", "fortran_order": False, "shape": (self.n, *self._row)}
+            self._file,
+            {
+                "descr": np.lib.format.dtype_to_descr(self._dtype),
+                "fortran_order": False,
+                "shape": (self.n, *self._row),
+            },
         )
 
     def append(self, rows: np.ndarray) -> None:
-        """Add uint8 rows (b, *row)."""
-        if rows.dtype != np.uint8 or rows.shape[1:] != self._row:
-            raise ValueError(f"uint8 {self._row} expected, got {rows.dtype} {rows.shape[1:]}")
+        """Add rows (b, *row) of the file's dtype."""
+        if rows.dtype != self._dtype or rows.shape[1:] != self._row:
+            raise ValueError(
+                f"{self._dtype} {self._row} expected, got {rows.dtype} {rows.shape[1:]}"
+            )
         self._file.write(np.ascontiguousarray(rows).data)
         self.n += len(rows)
 

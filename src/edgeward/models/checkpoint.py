@@ -16,7 +16,7 @@ from edgeward.models.factory import build
 FORMAT = 1
 META_KEYS = frozenset(
     {"model", "num_classes", "in_chans", "image_size", "mean", "std", "classes", "logit_shift"}
-    | {"data", "seed", "task", "spatial_dims", "n_labels"}
+    | {"data", "seed", "task", "spatial_dims", "n_labels", "patches"}
 )
 
 

@@ -56,6 +56,7 @@ def untrained(
         "task": "classification",
         "spatial_dims": 2,
         "n_labels": cfg.classes,
+        "patches": None,
         "in_chans": channels,
         "image_size": [height, width],
         "mean": card["channel_mean"],

@@ -141,6 +141,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         "task": "classification",
         "spatial_dims": 2,
         "n_labels": 3,
+        "patches": None,
         "in_chans": 3,
         "image_size": [32, 32],
         "mean": card["channel_mean"],

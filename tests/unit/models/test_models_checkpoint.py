@@ -28,6 +28,7 @@ META = {
     "task": "classification",
     "spatial_dims": 2,
     "n_labels": 3,
+    "patches": None,
     "in_chans": 3,
     "image_size": [32, 32],
     "mean": [0.5, 0.4, 0.3],

@@ -124,5 +124,6 @@ def open_source(request: Request) -> Listing:
         source=PAGE,
         licence="CC BY-NC 4.0",
         citation="Tschandl, Rosendahl, Kittler: The HAM10000 dataset, Sci. Data 5:180161 (2018)",
+        foreground=["lesion"] if masks is not None else [],
         invalid=invalid,
     )

@@ -88,4 +88,5 @@ def open_source(request: Request) -> Listing:
         source="drawn by edgeward.data.phantom",
         licence="Apache-2.0",
         citation="none: synthetic images, no patient; not for clinical conclusions",
+        foreground=["lesion"],
     )
