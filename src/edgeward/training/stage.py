@@ -18,7 +18,7 @@ from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import read_tensors, save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
-from edgeward.models.factory import build
+from edgeward.models.factory import build, check_task
 from edgeward.training.batches import stream
 from edgeward.training.classification import Classification
 from edgeward.training.config import DiceLossConfig, TrainConfig
@@ -173,6 +173,7 @@ def _channels(data: Prepared) -> int:
 
 def _deployable(model: ModelConfig, data: Prepared, train: TrainConfig) -> Deployable:
     channels, size = _channels(data), _size(data, train)
+    check_task(model, data.task, data.card["name"])
     net = build(model, num_classes=data.n_labels, in_chans=channels, image_size=size)
     logger.info(
         "%s: %.2f M parameters, %d cases, input %s",

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from compression_nets import executed, onnx_of, run, session
-from conftest import write_small_prepared
+from small_data import write_small_prepared
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.program import load_program
@@ -109,6 +109,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         name="dscnn",
         builder="edgeward",
         architecture="dscnn",
+        task="classification",
         stream="cnn",
         drop_rate=0.0,
         branch_gain=1.0,
@@ -137,6 +138,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     meta = {
         "model": config.model_dump(),
         "num_classes": 3,
+        "task": "classification",
+        "spatial_dims": 2,
+        "n_labels": 3,
+        "patches": None,
         "in_chans": 3,
         "image_size": [32, 32],
         "mean": card["channel_mean"],

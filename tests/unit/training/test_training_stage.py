@@ -32,6 +32,7 @@ MODEL = {
     "name": "tiny",
     "builder": "edgeward",
     "architecture": "dscnn",
+    "task": "classification",
     "stream": "cnn",
     "drop_rate": 0.2,
     "branch_gain": 1.0,  # so that the resume must restore the dropout's random numbers
