@@ -15,6 +15,12 @@ rule prepare:
             category="Data",
             labels={"data": "{data}", "what": "card"},
         ),
+        montage=report(
+            "results/{data}/prepare/montage.png",
+            caption="../report/montage.rst",
+            category="Data",
+            labels={"data": "{data}", "what": "pictures"},
+        ),
         config="results/{data}/prepare/config.yaml",
         metrics="results/{data}/prepare/metrics.json",
     log:

@@ -11,6 +11,7 @@ from edgeward.data.config import DataConfig, RareByName
 from edgeward.data.listing import Listing
 from edgeward.data.store import SPLITS
 from edgeward.data.stream import NAMED, Read
+from edgeward.data.volumes.listing import VolumeListing
 
 
 def _rare(cfg: DataConfig, classes: list[str], share: np.ndarray) -> tuple[list[str], str]:
@@ -27,9 +28,10 @@ def _rare(cfg: DataConfig, classes: list[str], share: np.ndarray) -> tuple[list[
 
 def facts(
     cfg: DataConfig,
-    listing: Listing,
+    listing: Listing | VolumeListing,
     read: Read,
     labels: np.ndarray,
+    names: list[str],
     groups: list[str],
     splits: np.ndarray,
 ) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def facts(
     if segments:
         classes, found = listing.foreground, read.pixels[:, 1:] > 0  # (n, c): which case holds what
     else:
-        classes, found = listing.classes, np.eye(len(listing.classes), dtype=bool)[labels]
+        classes, found = names, np.eye(len(names), dtype=bool)[labels]
     rare, rule = _rare(cfg, classes, found[train].mean(0))
     pixels = read.pixels[train].sum()
     mean = read.sums[train].sum(0) / pixels
@@ -52,7 +54,7 @@ def facts(
     card = {
         "name": cfg.name,
         "task": cfg.task,
-        "spatial_dims": 2,
+        "spatial_dims": 2 if cfg.volume is None else 3,
         "source": listing.source,
         "licence": listing.licence,
         "citation": listing.citation,
@@ -61,7 +63,7 @@ def facts(
         "rare_classes": rare,
         "rare_rule": rule,
         "n_images": len(labels),
-        "image_shape": [cfg.image_size, cfg.image_size, listing.channels],
+        "image_shape": read.shape,
         "input_range": [0, 255],
         "counts": _table(found, classes, splits),
         "groups": {split: len(set(of_group[splits == split])) for split in SPLITS},
@@ -77,11 +79,9 @@ def facts(
             "train_prior": read.pixels[train].sum(0) / pixels,
             "pixels": _table(read.pixels, ["background", *classes], splits),
             "empty": {split: int((~found[splits == split].any(1)).sum()) for split in SPLITS},
-            "strata": _table(
-                np.eye(len(listing.classes), dtype=int)[labels], listing.classes, splits
-            ),
+            "strata": _table(np.eye(len(names), dtype=int)[labels], names, splits),
         }
-    return card
+    return card | read.notes
 
 
 def _table(values: np.ndarray, names: list[str], splits: np.ndarray) -> dict[str, dict[str, int]]:

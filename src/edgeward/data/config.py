@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from edgeward.core.config import Closed
+from edgeward.data.volumes.config import (
+    VOLUMETRIC,
+    DecathlonSource,
+    DicomSource,
+    NiftiSource,
+    Phantom3dSource,
+    Positive,
+    Relative,
+    VolumeConfig,
+)
 
 Policy = Literal["refuse", "warn"]
 Fit = Literal["crop", "stretch", "pad"]
 PhantomClass = Literal["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 
 
-def _below(path: str) -> str:
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts:
-        raise ValueError("a relative path that does not lead upwards is needed")
-    return path
-
-
-Relative = Annotated[str, AfterValidator(_below)]
-Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -108,7 +108,15 @@ class PythonSource(Closed):
 
 
 Source = Annotated[
-    PhantomSource | Ham10000Source | MedmnistSource | FolderSource | PythonSource,
+    PhantomSource
+    | Ham10000Source
+    | MedmnistSource
+    | FolderSource
+    | PythonSource
+    | Phantom3dSource
+    | DecathlonSource
+    | NiftiSource
+    | DicomSource,
     Field(discriminator="kind"),
 ]
 
@@ -175,7 +183,12 @@ class DataConfig(Closed):
         description="one class per image, or one label per pixel or voxel"
     )
     seed: int = Field(ge=0, description="of drawing, splitting and the calibration set")
-    image_size: int = Field(ge=16, le=1024, description="side of the square images, pixels")
+    image_size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
+        description="side of the square images, pixels; null for volumes"
+    )
+    volume: VolumeConfig | None = Field(
+        description="grid and intensity of volumes; null for images in the plane"
+    )
     source: Source
     split: Annotated[GivenSplit | StratifiedSplit, Field(discriminator="kind")]
     calibration: Calibration
@@ -184,3 +197,16 @@ class DataConfig(Closed):
     invalid: Literal["refuse", "skip"] = Field(
         description="images that are corrupt, too small, unlabelled: stop, or leave out and count"
     )
+
+    @model_validator(mode="after")
+    def _images_or_volumes(self) -> DataConfig:
+        kind = self.source.kind
+        if (self.image_size is None) == (self.volume is None):
+            raise ValueError("image_size, volume: give one of them, and null for the other")
+        if kind != "python" and (kind in VOLUMETRIC) != (self.volume is not None):
+            what = "volumes: set volume and" if kind in VOLUMETRIC else "images: set image_size and"
+            other = "image_size" if kind in VOLUMETRIC else "volume"
+            raise ValueError(f"source.kind '{kind}' gives {what} {other}: null")
+        if self.volume is not None and self.task != "segmentation":
+            raise ValueError("task: volumes can be segmented, not classified")
+        return self

@@ -75,6 +75,34 @@ def stratified_group_split(
     return np.array(SPLITS)[side[group]]
 
 
+def strata(pixels: np.ndarray, groups: list[str], names: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Name each case after the class it holds that the fewest cases hold.
+
+    So a split that keeps the strata equal spreads the rare findings. A stratum with fewer groups
+    than there are splits joins the largest one.
+
+    Parameters
+    ----------
+    pixels : int64 (n, n_labels), voxels of each label.
+    names : of the labels 1, 2, ...
+
+    Returns
+    -------
+    labels : int64 (n,), and the names they index; "none" is a case without foreground.
+    """
+    held = pixels[:, 1:] > 0
+    order = np.argsort(held.sum(0), kind="stable")
+    first = np.where(held.any(1), order[np.argmax(held[:, order], axis=1)], len(names))
+    of_group = np.array(groups)
+    kept = [c for c in np.unique(first) if len(set(of_group[first == c])) >= 3]
+    if not kept:
+        kept = [int(np.bincount(first).argmax())]
+    largest = max(kept, key=lambda c: int((first == c).sum()))
+    first = np.where(np.isin(first, kept), first, largest)
+    labels = np.searchsorted(kept, first).astype(np.int64)
+    return labels, [[*names, "none"][c] for c in kept]
+
+
 def calibration_set(
     labels: np.ndarray, train: np.ndarray, n: int, least: int, seed: int
 ) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,17 @@ from edgeward.data.audit import leakage
 from edgeward.data.card import facts
 from edgeward.data.config import DataConfig, PythonSource
 from edgeward.data.listing import Listing, Request
+from edgeward.data.montage import montage
 from edgeward.data.sources import folder, ham10000, medmnist, phantom
-from edgeward.data.split import calibration_set, stratified_group_split
-from edgeward.data.store import SPLITS
-from edgeward.data.stream import named, stream
+from edgeward.data.split import calibration_set, strata, stratified_group_split
+from edgeward.data.store import SPLITS, open_prepared
+from edgeward.data.stream import Read, named, stream
+from edgeward.data.volumes.listing import VolumeListing
 from edgeward.data.writer import publishing, write_csv
 
 log = logging.getLogger(__name__)
+
+AnyListing = Listing | VolumeListing
 
 SOURCES = {
     "phantom": phantom.open_source,
@@ -29,11 +34,22 @@ SOURCES = {
     "medmnist": medmnist.open_source,
     "folder": folder.open_source,
 }
+# Imported when they are asked for: their readers take a second to load.
+VOLUME_SOURCES = {
+    "phantom3d": ("phantom3d", "open_source"),
+    "decathlon": ("nifti", "open_decathlon"),
+    "nifti": ("nifti", "open_nifti"),
+    "dicom": ("dicom", "open_source"),
+}
 
 
-def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
+def open_listing(cfg: DataConfig, data_root: Path | None) -> AnyListing:
     """Open the source that the config names."""
     source = cfg.source
+    if source.kind in VOLUME_SOURCES:
+        module, name = VOLUME_SOURCES[source.kind]
+        opener = getattr(importlib.import_module(f"edgeward.data.sources.{module}"), name)
+        return opener(Request(source, cfg.image_size, cfg.seed, data_root))
     if not isinstance(source, PythonSource):
         request = Request(source, cfg.image_size, cfg.seed, data_root)
         return SOURCES[source.kind](request)
@@ -44,14 +60,30 @@ def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
             f"data.source.module '{source.module}' cannot be used ({error}): an importable module "
             "with a function open_source(request) is needed."
         ) from error
-    return opener(Request(source.options, cfg.image_size, cfg.seed, data_root))
+    listing = opener(Request(source.options, cfg.image_size, cfg.seed, data_root))
+    wanted = Listing if cfg.volume is None else VolumeListing
+    if not isinstance(listing, wanted):
+        raise UserError(
+            f"data.source.module '{source.module}' gave a {type(listing).__name__}; with data.volume "
+            f"{'null' if cfg.volume is None else 'set'} a {wanted.__name__} is needed (config/data/)."
+        )
+    return listing
 
 
-def _check_invalid(cfg: DataConfig, listing: Listing, invalid: list[tuple[str, str]]) -> None:
+def _stream(listing: AnyListing, cfg: DataConfig, work: Path) -> Read:
+    if isinstance(listing, Listing):
+        return stream(listing, cfg, work)
+    from edgeward.data.volumes.stream import stream_volumes
+
+    return stream_volumes(listing, cfg, work)
+
+
+def _check_invalid(cfg: DataConfig, listing: AnyListing, invalid: list[tuple[str, str]]) -> None:
     """Refuse or report the images that cannot be used."""
     if not invalid:
         return
-    message = f"{len(invalid)} images of {listing.source} cannot be used{named(invalid)}"
+    what = "images" if cfg.volume is None else "volumes"
+    message = f"{len(invalid)} {what} of {listing.source} cannot be used{named(invalid)}"
     if cfg.invalid == "refuse":
         raise UserError(
             f"{message}Put them right, or set data.invalid: skip (config/data/) to leave them out."
@@ -59,23 +91,44 @@ def _check_invalid(cfg: DataConfig, listing: Listing, invalid: list[tuple[str, s
     log.warning("%sleft out, as data.invalid is 'skip'", message)
 
 
-def _sides(cfg: DataConfig, listing: Listing, rows: np.ndarray, groups: list[str]) -> np.ndarray:
+@dataclass
+class _Cases:
+    """The readable cases: what is known of each, in the order of the arrays."""
+
+    ids: list[str]
+    groups: list[str]
+    labels: np.ndarray
+    names: list[str]  # of the labels
+    given: np.ndarray | None  # the source's splits
+
+
+def _cases(listing: AnyListing, read: Read) -> _Cases:
+    """Return the cases that were read; a volume's stratum follows from its mask."""
+    groups = [listing.groups[i] for i in read.rows]
+    if isinstance(listing, VolumeListing):
+        labels, names = strata(read.pixels, groups, listing.foreground)
+    else:
+        labels, names = listing.labels[read.rows], listing.classes
+    given = None if listing.splits is None else listing.splits[read.rows]
+    return _Cases([listing.ids[i] for i in read.rows], groups, labels, names, given)
+
+
+def _sides(cfg: DataConfig, source: str, cases: _Cases) -> np.ndarray:
     """Return the split of each image, str (n,); every class must be on every side."""
-    labels = listing.labels[rows]
     if cfg.split.kind == "given":
-        if listing.splits is None:
+        if cases.given is None:
             raise UserError(
-                f"data.split.kind is 'given', but {listing.source} gives its images no split. Set it "
+                f"data.split.kind is 'given', but {source} gives its images no split. Set it "
                 "to 'stratified' with shares train, val and test (config/data/)."
             )
-        splits = listing.splits[rows]
+        splits = cases.given
     else:
         shares = (cfg.split.train, cfg.split.val, cfg.split.test)
-        numbers = np.unique(groups, return_inverse=True)[1]
-        splits = stratified_group_split(labels, numbers, shares, cfg.seed, listing.classes)
+        numbers = np.unique(cases.groups, return_inverse=True)[1]
+        splits = stratified_group_split(cases.labels, numbers, shares, cfg.seed, cases.names)
     for split in SPLITS:
-        present = np.bincount(labels[splits == split], minlength=len(listing.classes))
-        absent = [c for c, n in zip(listing.classes, present, strict=True) if n == 0]
+        present = np.bincount(cases.labels[splits == split], minlength=len(cases.names))
+        absent = [c for c, n in zip(cases.names, present, strict=True) if n == 0]
         if absent:
             raise UserError(
                 f"split '{split}' has no image of {', '.join(absent)}; every class is needed on "
@@ -84,7 +137,7 @@ def _sides(cfg: DataConfig, listing: Listing, rows: np.ndarray, groups: list[str
     return splits
 
 
-def _check_masks(cfg: DataConfig, listing: Listing) -> None:
+def _check_masks(cfg: DataConfig, listing: AnyListing) -> None:
     """Refuse a segmentation whose source has nothing to segment."""
     if cfg.task == "segmentation" and not listing.foreground:
         raise UserError(
@@ -93,7 +146,7 @@ def _check_masks(cfg: DataConfig, listing: Listing) -> None:
         )
 
 
-def _check_foreground(listing: Listing, splits: np.ndarray, counts: np.ndarray) -> None:
+def _check_foreground(listing: AnyListing, splits: np.ndarray, counts: np.ndarray) -> None:
     """Refuse a split on one side of which a class of the masks is not found."""
     for split in SPLITS:
         found = counts[splits == split, 1:].sum(0)
@@ -125,45 +178,48 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
     """
     started = time.perf_counter()
     listing = open_listing(cfg, data_root)
-    log.info("%s: %d images, %d classes", cfg.name, len(listing.ids), len(listing.classes))
+    log.info("%s: %d cases listed", cfg.name, len(listing.ids))
     if cfg.invalid == "refuse" and listing.invalid:
         _check_invalid(cfg, listing, listing.invalid)
     _check_masks(cfg, listing)
     with publishing(out) as work:
-        read = stream(listing, cfg, work)
+        read = _stream(listing, cfg, work)
         _check_invalid(cfg, listing, read.invalid)
-        rows, labels = read.rows, listing.labels[read.rows]
-        ids, groups = [listing.ids[i] for i in rows], [listing.groups[i] for i in rows]
-        splits = _sides(cfg, listing, rows, groups)
+        cases = _cases(listing, read)
+        splits = _sides(cfg, listing.source, cases)
         if cfg.task == "segmentation":
             _check_foreground(listing, splits, read.pixels)
-        leaks = leakage(cfg.audit, ids, groups, splits, read.seen)
+        leaks = leakage(cfg.audit, cases.ids, cases.groups, splits, read.seen)
         train = np.flatnonzero(splits == "train")
         calibration = calibration_set(
-            labels, train, cfg.calibration.n, cfg.calibration.min_per_class, cfg.seed
+            cases.labels, train, cfg.calibration.n, cfg.calibration.min_per_class, cfg.seed
         )
-        np.save(work / "labels.npy", labels, allow_pickle=False)
-        names = [listing.classes[label] for label in labels]
+        np.save(work / "labels.npy", cases.labels, allow_pickle=False)
+        names = [cases.names[label] for label in cases.labels]
         write_csv(
             work / "split.csv",
             ("index", "id", "label", "class", "group", "split"),
-            zip(range(len(ids)), ids, labels.tolist(), names, groups, splits, strict=True),
-        )
+            zip(
+                range(len(names)), cases.ids, cases.labels.tolist(), names, cases.groups, splits,
+                strict=True,
+            ),
+        )  # fmt: skip
         write_csv(work / "calibration.csv", ("index",), ([i] for i in calibration.tolist()))
-        card = facts(cfg, listing, read, labels, groups, splits)
+        card = facts(cfg, listing, read, cases.labels, cases.names, cases.groups, splits)
         card["leakage"] = leaks
         card["calibration"] = {"n": len(calibration)}
         card["hashes"] = {p.name: sha256(p) for p in sorted(work.iterdir())}
         write_json(work / "card.json", card)
+        montage(open_prepared(work), work / "montage.png")
     seconds = time.perf_counter() - started
     metrics = {f"n_{split}": float(np.sum(splits == split)) for split in SPLITS}
     metrics |= {f"leak_{k}": float(v) for k, v in leaks.items() if k != "findings"}
     metrics |= {
-        "n_groups": float(len(set(groups))),
+        "n_groups": float(len(set(cases.groups))),
         "n_calibration": float(len(calibration)),
         "n_invalid": float(len(read.invalid)),
         "seconds": seconds,
-        "images_per_second": len(ids) / seconds,
+        "images_per_second": len(splits) / seconds,
     }
-    log.info("%s: %d images in %.1f s", cfg.name, len(ids), seconds)
+    log.info("%s: %d images in %.1f s", cfg.name, len(splits), seconds)
     return metrics

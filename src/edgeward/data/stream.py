@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,8 @@ class Read:
     sums, squares : (n, c), sums over the pixels of value and squared value.
     pixels : int64 (n, n_labels), how many pixels have each label (n, 1: all, without masks).
     invalid : (name, reason) of the images that were not.
+    shape : [h, w, c] of the images, [d, h, w, c] for volumes (median).
+    notes : further facts for the card.
     """
 
     rows: np.ndarray
@@ -40,10 +43,13 @@ class Read:
     squares: np.ndarray
     pixels: np.ndarray
     invalid: list[tuple[str, str]]
+    shape: list[int]
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def stream(listing: Listing, cfg: DataConfig, work: Path) -> Read:
     """Write all readable images (and masks) and take their sums and fingerprints, in one pass."""
+    assert cfg.image_size is not None
     size = cfg.image_size
     rows, sums, squares, pixels = [], [], [], []
     seen, invalid = Signatures(), list(listing.invalid)
@@ -67,7 +73,8 @@ def stream(listing: Listing, cfg: DataConfig, work: Path) -> Read:
             seen.add(batch.images)
             sums.append(_pixel_sums(batch.images))
             squares.append(_pixel_sums(np.square(batch.images, dtype=np.uint16)))
-            pixels.append(_label_counts(batch, cfg, len(listing.foreground) + 1))
+            labels = len(listing.foreground) + 1 if cfg.task == "segmentation" else 1
+            pixels.append(_label_counts(batch, labels))
             if time.monotonic() - said > 5:
                 said = time.monotonic()
                 log.info("%d of %d images", images.n, len(listing.ids))
@@ -84,6 +91,7 @@ def stream(listing: Listing, cfg: DataConfig, work: Path) -> Read:
         np.concatenate(squares),
         np.concatenate(pixels),
         invalid,
+        [size, size, listing.channels],
     )
 
 
@@ -104,10 +112,11 @@ def _usable(batch: Batch, listing: Listing, cfg: DataConfig) -> Batch:
     return Batch(batch.rows[good], batch.images[good], batch.masks[good], batch.invalid + wrong)
 
 
-def _label_counts(batch: Batch, cfg: DataConfig, labels: int) -> np.ndarray:
-    """Count the pixels of each label: int64 (b, labels); all pixels, (b, 1), to classify."""
-    if cfg.task == "classification" or batch.masks is None:
-        return np.full((len(batch.rows), 1), cfg.image_size**2, np.int64)
+def _label_counts(batch: Batch, labels: int) -> np.ndarray:
+    """Count the pixels of each label: int64 (b, labels); all pixels, (b, 1), for one label."""
+    b, h, w = batch.images.shape[:3]
+    if labels == 1 or batch.masks is None:
+        return np.full((b, 1), h * w, np.int64)
     return np.stack([np.bincount(m.reshape(-1), minlength=labels) for m in batch.masks])
 
 

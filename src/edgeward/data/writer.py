@@ -14,7 +14,7 @@ import numpy as np
 
 FILES = (
     "images.npy", "labels.npy", "split.csv", "calibration.csv", "masks.npy", "volumes.csv",
-    "card.json",
+    "montage.png", "card.json",
 )  # fmt: skip
 
 
