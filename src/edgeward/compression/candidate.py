@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from edgeward.compression.inputs import Read, reader
 from edgeward.data.store import Prepared, open_prepared
 
 
@@ -21,7 +22,7 @@ class Candidate:
 
     Attributes
     ----------
-    module : the model in eval mode, from images (b, c, h, w), 0-255, to logits.
+    module : the model in eval mode, from images (b, c, *spatial), 0-255, to logits.
     meta : as in ``model.pt``.
     program : what ships, once a final step has made it.
     record : goes to ``recipe.json``.
@@ -45,10 +46,14 @@ class Candidate:
         return open_prepared(self.prepared)
 
     @property
+    def read(self) -> Read:
+        """From case indices to inputs of the model: whole images, or one patch of each volume."""
+        return reader(self.data, self.meta, self.seed)
+
+    @property
     def example(self) -> torch.Tensor:
         """A grey batch of two in the model's shape, float32, for tracing."""
-        height, width = self.meta["image_size"]
-        return torch.full((2, self.meta["in_chans"], height, width), 128.0)
+        return torch.full((2, self.meta["in_chans"], *self.meta["image_size"]), 128.0)
 
     @property
     def parameters(self) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgeward.core.config import Closed
+from edgeward.core.errors import UserError
 
 
 class ModelConfig(Closed):
@@ -23,6 +24,10 @@ class ModelConfig(Closed):
         Field(description="who builds it: timm by name, or a file in src/edgeward/models/zoo/"),
     ]
     architecture: Annotated[str, Field(min_length=1, description="the builder's name for it")]
+    task: Annotated[
+        Literal["classification", "segmentation"],
+        Field(description="what it gives: one decision for an image, or one for every pixel"),
+    ]
     stream: Annotated[
         Literal["cnn", "hybrid", "ssm"],
         Field(
@@ -31,7 +36,7 @@ class ModelConfig(Closed):
         ),
     ]
     drop_rate: Annotated[
-        float, Field(ge=0, lt=1, description="dropout probability before the classifier")
+        float, Field(ge=0, lt=1, description="dropout probability before the last layer")
     ]
     branch_gain: Annotated[
         float,
@@ -43,3 +48,22 @@ class ModelConfig(Closed):
         dict[str, bool | int | float | str | list[int]],
         Field(description="further keyword arguments of the builder"),
     ]
+
+
+def check_task(cfg: ModelConfig, task: str, data: str) -> None:
+    """Refuse a network for data of another task.
+
+    Parameters
+    ----------
+    task : of the data (``card.json``). data : its name.
+
+    Raises
+    ------
+    UserError
+    """
+    if cfg.task != task:
+        raise UserError(
+            f"model '{cfg.name}' is for {cfg.task} (task in config/model/{cfg.name}.yaml), but data "
+            f"'{data}' is for {task} (task in config/data/{data}.yaml): name another model, or other "
+            "data, in config/sweeps/."
+        )

@@ -1,4 +1,4 @@
-"""Every model of config/model/: published size, awkward sizes, export with parity, profile.
+"""Every classifier of config/model/: published size, awkward sizes, export with parity, profile.
 
 Each goes, untrained, through the code that a sweep with sizes runs. Large siblings, which differ
 from a tested model in widths and depths, are marked `exhaustive`: ``pytest -m exhaustive``.
@@ -71,7 +71,11 @@ def model(name: str) -> ModelConfig:
     return ModelConfig.model_validate(values("model", name))
 
 
-MODELS = sorted(path.stem for path in (CONFIG / "model").glob("*.yaml"))
+MODELS = [
+    name
+    for name in sorted(path.stem for path in (CONFIG / "model").glob("*.yaml"))
+    if model(name).task == "classification"
+]
 marked = [
     pytest.param(name, marks=pytest.mark.exhaustive) if name in SIBLINGS else name
     for name in MODELS
@@ -124,7 +128,7 @@ def test_model_is_exported_checked_and_profiled(
         model(name),
         RecipeConfig.model_validate(values("compress", "fp32")),
         ExportConfig.model_validate(values("export", "onnx")),
-        ScalingConfig(seed=0, classes=1000, channels=3, images=16, batch=8),
+        ScalingConfig(seed=0, classes=1000, channels=3, spatial_dims=2, images=16, batch=8),
         size=64,
         out=tmp_path,
         threads=1,
