@@ -171,24 +171,6 @@ def _small_lesions(
     )
 
 
-def churn(
-    labels: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, arm: DenseArm
-) -> dict[str, Any]:
-    """Return the share of voxels that the two models label differently, averaged over cases.
-
-    Parameters
-    ----------
-    labels : uint8, flat label maps of all cases, of both models.
-    sizes : int64 (n,), voxels of each case.
-    """
-    ends = np.cumsum(sizes)
-    counts = np.add.reduceat(labels[0] != labels[1], np.r_[0, ends[:-1]], dtype=np.int64)
-    share = counts / sizes
-    weights = [w.T @ share / w.sum(axis=0) for w in arm.resample_weights()]
-    low, high = percentile(np.concatenate(weights), arm.cfg.confidence_level, arm.cases.n_groups())
-    return record(float(share.mean()), low, high, n=len(sizes), method="clustered bootstrap")
-
-
 def compare(
     arms: tuple[DenseArm, DenseArm],
     replicates: tuple[Replicates, Replicates],

@@ -20,8 +20,8 @@ from edgeward.safety import inference
 from edgeward.safety.cases import measure
 from edgeward.safety.config import DenseConfig
 from edgeward.safety.dense import SCALARS, Cases, DenseArm, resample
-from edgeward.safety.dense_comparison import churn, compare, reference_verdict
-from edgeward.safety.dense_study import describe
+from edgeward.safety.dense_comparison import compare, reference_verdict
+from edgeward.safety.dense_study import churn, describe
 from edgeward.safety.stage import VERDICT_CODE, fingerprint
 from edgeward.safety.tables import Tables, read_tables, write_tables
 

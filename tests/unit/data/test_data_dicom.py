@@ -29,7 +29,13 @@ def stack(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(
     "orientation",
-    [(1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (1, 0, 0, 0, 0, -1), (-1, 0, 0, 0, -1, 0), (S, S, 0, -S, S, 0)],
+    [
+        (1, 0, 0, 0, 1, 0),
+        (0, 1, 0, 0, 0, -1),
+        (1, 0, 0, 0, 0, -1),
+        (-1, 0, 0, 0, -1, 0),
+        (S, S, 0, -S, S, 0),
+    ],
 )
 def test_a_series_agrees_with_simpleitk(tmp_path: Path, orientation: tuple[float, ...]) -> None:
     values, _ = stack()
@@ -78,7 +84,9 @@ def test_an_inconsistent_series_is_refused(tmp_path: Path, changes: Any, words: 
 def test_a_missing_slice_and_other_gaps_in_a_folder_are_refused(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "a", stack()[0])
     paths[4].unlink()
-    with pytest.raises(BadImage, match=f"a slice is missing: 6 mm between {paths[3].name} and {paths[5].name}"):
+    with pytest.raises(
+        BadImage, match=f"a slice is missing: 6 mm between {paths[3].name} and {paths[5].name}"
+    ):
         dicom.read_series(tmp_path / "a")
     (tmp_path / "a" / "notes").write_bytes(b"no DICOM at all" * 20)
     with pytest.raises(BadImage, match="notes: is no DICOM file"):

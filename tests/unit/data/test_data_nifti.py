@@ -166,7 +166,9 @@ def test_paths_in_dataset_json_stay_below_the_task(tmp_path: Path) -> None:
     assert "leads out of" in refusal(decathlon(root), root, tmp_path / "b")
 
 
-def test_hippocampus_is_prepared_from_the_published_files(tmp_path: Path, shared_data: Path) -> None:
+def test_hippocampus_is_prepared_from_the_published_files(
+    tmp_path: Path, shared_data: Path
+) -> None:
     root = tmp_path / "hippocampus_msd"
     found = sorted((shared_data / "hippocampus_msd" / "images").iterdir())[:24]
     for folder in ("images", "labels"):
@@ -182,7 +184,10 @@ def test_hippocampus_is_prepared_from_the_published_files(tmp_path: Path, shared
             np.asarray(nib.load(root / "labels" / path.name).dataobj).astype(int).reshape(-1),
             minlength=3,
         )
-    stated = [sum(s[c] for s in data.card["pixels"].values()) for c in ("background", "anterior", "posterior")]
+    stated = [
+        sum(s[c] for s in data.card["pixels"].values())
+        for c in ("background", "anterior", "posterior")
+    ]
     assert stated == voxels.tolist()
     assert data.card["source_orientation"] == {"RAS": 24}
     image, _ = data.case(0)

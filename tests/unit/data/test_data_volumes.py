@@ -78,7 +78,9 @@ def test_resampling_agrees_with_simpleitk(spacing: tuple[float, float, float]) -
     resampler = sitk.ResampleImageFilter()
     resampler.SetSize([int(n) for n in new.shape[::-1]])
     resampler.SetOutputSpacing(new.spacing[::-1])
-    resampler.SetOutputOrigin([(n - o) / 2 for n, o in zip(new.spacing, old.spacing, strict=True)][::-1])
+    resampler.SetOutputOrigin(
+        [(n - o) / 2 for n, o in zip(new.spacing, old.spacing, strict=True)][::-1]
+    )
     resampler.SetUseNearestNeighborExtrapolator(True)
     source = sitk.GetImageFromArray(image.astype(np.float32))
     source.SetSpacing(old.spacing[::-1])
@@ -177,7 +179,9 @@ def test_labels_find_the_way_back_to_the_file(axes: Any, signs: Any, spacing: An
     case = brought(RawCase(image[None], mask, affine), volume(spacing=[0.5, 0.4, 0.5], min_side=8))
     back = grid.to_source(case.mask, _volume(case, affine))
     assert np.mean(back != mask) < 0.02  # a finer grid, so only borders can move
-    same = brought(RawCase(image[None], mask, affine), volume(spacing=case.source.spacing, min_side=8))
+    same = brought(
+        RawCase(image[None], mask, affine), volume(spacing=case.source.spacing, min_side=8)
+    )
     np.testing.assert_array_equal(grid.to_source(same.mask, _volume(same, affine)), mask)
     assert same.grid.affine.tolist() == same.source.affine.tolist()
 
@@ -185,9 +189,7 @@ def test_labels_find_the_way_back_to_the_file(axes: Any, signs: Any, spacing: An
 def _volume(case: Any, affine: np.ndarray) -> Any:
     from edgeward.data.store import Volume
 
-    return Volume(
-        0, 0, case.image.shape, case.grid.spacing, case.grid.affine, (14, 16, 18), affine
-    )
+    return Volume(0, 0, case.image.shape, case.grid.spacing, case.grid.affine, (14, 16, 18), affine)
 
 
 def test_phantom_volumes_are_what_geometry_says() -> None:
@@ -247,7 +249,9 @@ def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
             counts += np.bincount(mask.reshape(-1), minlength=3)
             total.append(image)
     np.testing.assert_allclose(card["train_prior"], counts / counts.sum())
-    assert card["pixels"]["train"] == dict(zip(["background", "organ", "lesion"], counts.tolist(), strict=True))
+    assert card["pixels"]["train"] == dict(
+        zip(["background", "organ", "lesion"], counts.tolist(), strict=True)
+    )
     np.testing.assert_allclose(card["channel_mean"], np.mean(total) / 255, rtol=1e-5)
     np.testing.assert_allclose(card["channel_std"], np.std(total) / 255, rtol=1e-4)
     for split in SPLITS:
@@ -261,7 +265,9 @@ def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
     assert open_prepared(tmp_path / "again").card["hashes"] == card["hashes"]
 
 
-def planted(monkeypatch: pytest.MonkeyPatch, cases: list[Any], groups: list[str] | None = None) -> None:
+def planted(
+    monkeypatch: pytest.MonkeyPatch, cases: list[Any], groups: list[str] | None = None
+) -> None:
     """Let phantom3d open cases of the test's own; an exception among them is raised."""
 
     def read(row: int) -> RawCase:
@@ -296,7 +302,9 @@ def cases(n: int = 10, seed: int = 0) -> list[Any]:
 def test_unusable_volumes_are_named_or_left_out(tmp_path: Path, monkeypatch: Any) -> None:
     given_cases = cases()
     flat = RawCase(np.ones((1, 24, 20, 18)), given_cases[0].mask, given_cases[0].affine)
-    thin = RawCase(given_cases[0].image[..., :4], given_cases[0].mask[..., :4], given_cases[0].affine)
+    thin = RawCase(
+        given_cases[0].image[..., :4], given_cases[0].mask[..., :4], given_cases[0].affine
+    )
     pair = RawCase(given_cases[0].image.repeat(2, 0), given_cases[0].mask, given_cases[0].affine)
     planted(monkeypatch, [*given_cases, BadImage("a planted fault"), flat, thin, pair])
     cfg = tiny(split=STRATIFIED, volume={"intensity": ZSCORE})
@@ -364,7 +372,9 @@ def test_a_class_without_cases_on_a_side_is_named(tmp_path: Path, monkeypatch: A
     bare = [RawCase(c.image, np.minimum(c.mask, 1), c.affine) for c in given_cases[1:]]
     planted(monkeypatch, [given_cases[0], *bare])
     with pytest.raises(UserError, match="no case with corner in its mask"):
-        stage.run(tiny(split=STRATIFIED, volume={"intensity": ZSCORE}), out=tmp_path, data_root=None)
+        stage.run(
+            tiny(split=STRATIFIED, volume={"intensity": ZSCORE}), out=tmp_path, data_root=None
+        )
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from safety_cases import dense_config
 
 from edgeward.safety.dense import SCALARS, Cases, DenseArm, resample
-from edgeward.safety.dense_comparison import churn, compare, reference_verdict
-from edgeward.safety.dense_study import describe
+from edgeward.safety.dense_comparison import compare, reference_verdict
+from edgeward.safety.dense_study import churn, describe
 from edgeward.safety.tables import Lesion, Overlap, Tables
 
 CLASSES = ["organ", "spot"]

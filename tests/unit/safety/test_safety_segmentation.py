@@ -32,7 +32,8 @@ def write_model(
     ``logit = -sharpness (grey - level)^2``, less the common term: an affine map of the grey level.
     """
     dims, channels = len(size), data.images.shape[-1] if data.volumes is None else 1
-    blur = np.full((1, channels, *[3] * dims), 1 / (channels * 3**dims), np.float32)
+    blur = np.full((1, channels, *[3] * dims), 0.2 / (channels * 3**dims), np.float32)
+    blur[:, :, *[1] * dims] += 0.8 / channels
     levels = np.array([70.0, ORGAN, SPOT], np.float32)
     weight = (2 * sharpness * levels).reshape(3, 1, *[1] * dims).astype(np.float32)
     bias = (-sharpness * levels**2).astype(np.float32)
