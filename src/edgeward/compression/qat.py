@@ -10,6 +10,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from edgeward.compression import backend
+from edgeward.compression.constraint.training import constrain
 from edgeward.training.finetune import finetune
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> Graph
         set_eval=lambda _: ranges.eval(),
         on_epoch_start=ranges.start_epoch,
         live=candidate.live,
+        constraint=constrain(candidate, step.finetune),
     )
     ranges.eval()
     with torch.no_grad():
@@ -58,7 +60,8 @@ def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> Graph
         {
             key: value
             for key, value in history[-1].items()
-            if key.startswith(("train_", "val_")) or key == "images_per_second"
+            if key.startswith(("train_", "val_", "violation_", "multiplier_"))
+            or key == "images_per_second"
         }
     )
     return model
