@@ -19,6 +19,10 @@ class Step(Closed):
 
     final: ClassVar[bool] = False
     """Whether the step ends in an exported program, so that no other can follow."""
+    makes_zeros: ClassVar[bool] = False
+    """Whether the step leaves zeros in the weights, marked in ``Candidate.masks``."""
+    keeps_zeros: ClassVar[bool] = False
+    """Whether the step leaves such zeros where they are; others cannot follow them."""
 
     def apply(self, candidate: Candidate) -> None:
         """Change `candidate`: its module, or (final steps) its program; add to record and metrics."""
