@@ -27,11 +27,11 @@ EXPRESSION = re.compile(
     r"|[\s+\-*/(),<>=])*",
     re.ASCII,
 )
-# What registers the operators that a program may use: mark in its graph -> modules.
+# What registers the operators that a program may use: mark in its graph -> module.
 OPERATORS = {
-    b"quantized_decomposed": ["torch.ao.quantization.fx._decomposed"],
-    b"edgeward.gated_scan": ["edgeward.models.ssm.gated"],
-    b"edgeward.selective_scan": ["edgeward.models.ssm.selective"],
+    b"quantized_decomposed": "torch.ao.quantization.fx._decomposed",
+    b"edgeward.gated_scan": "edgeward.models.ssm.gated",
+    b"edgeward.selective_scan": "edgeward.models.ssm.selective",
 }
 
 
@@ -75,10 +75,9 @@ def load_program(path: Path) -> ExportedProgram:
         raise UserError(f"{path} does not exist: run the compress stage first.") from error
     except (zipfile.BadZipFile, json.JSONDecodeError, KeyError) as error:
         raise UserError(f"{path} is not a readable program; compress again.") from error
-    for mark, modules in OPERATORS.items():
+    for mark, module in OPERATORS.items():
         if mark in graph:
-            for module in modules:
-                importlib.import_module(module)
+            importlib.import_module(module)
     return torch.export.load(path)
 
 

@@ -131,7 +131,7 @@ def measure(cfg: ProfileConfig) -> dict[str, Any]:
                 "sha256s": [sha256(path) for path in files],
                 "engine": cfg.engine.model_dump(),
                 "affinity": cfg.affinity,
-                "threads": 0 if cfg.threads[0] == "all" else cfg.threads[0],
+                "threads": cfg.first_threads,
                 "duration_s": cfg.explain.ceilings.duration_s,
                 "copy_bytes": [1000 * size for size in cfg.explain.ceilings.copy_kb],
             }

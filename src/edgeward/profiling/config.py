@@ -18,6 +18,11 @@ Count = Annotated[int, Field(ge=1)]
 Threads = Count | Literal["all"]
 
 
+def asked_threads(threads: int | str) -> int:
+    """Return a thread setting as the agent takes it: 0 is every core that it may use."""
+    return 0 if threads == "all" else int(threads)
+
+
 class OnnxRuntimeConfig(Closed):
     """onnxruntime, with any of its execution providers."""
 
@@ -173,6 +178,11 @@ class ProfileConfig(Closed):
     explain: ExplainConfig
     deadline_s: Positive = Field(description="Longest time a process on the device may take.")
     seed: int = Field(ge=0, description="Of the random input image.")
+
+    @property
+    def first_threads(self) -> int:
+        """The headline setting of `threads`, as the agent takes it."""
+        return asked_threads(self.threads[0])
 
     @model_validator(mode="after")
     def _consistent(self) -> ProfileConfig:

@@ -34,14 +34,13 @@ def _ask(cfg: ProfileConfig, device: Device, group: Sequence[Member]) -> dict[st
             f"{', '.join(map(str, ranges))}: the models do not take the same values "
             "(input_range in their metadata), so they cannot be compared in turns."
         )
-    first = cfg.threads[0]
     return device.ask(
         {
             **common[0],
             "task": "interleave",
             "models": [str(Path(m["file"]).resolve()) for m in group],
             "sha256s": [sha256(Path(m["file"])) for m in group],
-            "threads": 0 if first == "all" else first,
+            "threads": cfg.first_threads,
             "warmup": cfg.warmup.model_dump(),
             **cfg.interleave.model_dump(),
             "max_duration_s": cfg.deadline_s / 2,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeward.profiling import parity
-from edgeward.profiling.config import ProfileConfig
+from edgeward.profiling.config import ProfileConfig, asked_threads
 from edgeward.profiling.statistics import (
     autocorrelation,
     judge,
@@ -52,7 +52,7 @@ class Bench:
         cfg = self.cfg
         return self.ask(
             "time",
-            threads=0 if threads == "all" else threads,
+            threads=asked_threads(threads),
             warmup=cfg.warmup.model_dump(),
             **{
                 "min_duration_s": cfg.min_duration_s,
@@ -67,6 +67,11 @@ class Bench:
     def _parity(self, answer: dict[str, Any]) -> dict[str, Any]:
         found = np.array(answer["logits"], dtype=np.float64)
         return parity.compare(self.reference, found, self.precision, self.cfg.parity)
+
+    def _verdict(self, reasons: list[str]) -> dict[str, Any]:
+        if self.device.emulated:
+            reasons = [EMULATED, *reasons]
+        return {"verdict": "INVALID" if reasons else "VALID", "reasons": reasons}
 
     def _once(self, threads: int | str) -> tuple[dict[str, Any], dict[str, Any]]:
         """Time one setting once; return its record and the agent's answer."""
@@ -83,8 +88,6 @@ class Bench:
         conditions = answer["conditions"]
         same = self._parity(answer)
         reasons = same["reasons"] + judge(samples, summary, conditions, duration_s, cfg)
-        if self.device.emulated:
-            reasons.insert(0, EMULATED)
         setting = {
             "threads": answer["threads"],
             "batch": cfg.batch,
@@ -97,12 +100,11 @@ class Bench:
             "stopped_at": "half_width" if answer["precise"] else "max_duration_s",
             "latency_ms": summary,
             "throughput_per_s": len(samples) * cfg.batch / duration_s,
-            "peak_memory_mb": max(0, answer["peak_bytes"] - answer["baseline_bytes"]) / 1e6,
+            "peak_memory_mb": _peak_mb(answer),
             "baseline_memory_mb": answer["baseline_bytes"] / 1e6,
             "peak_memory_exact": answer["peak_reset"],
             "parity": same,
-            "verdict": "INVALID" if reasons else "VALID",
-            "reasons": reasons,
+            **self._verdict(reasons),
             "conditions": {
                 **conditions,
                 "timer_ns": answer["timer_ns"],
@@ -156,18 +158,15 @@ class Bench:
             duration_s = answer["duration_ns"] / 1e9
             same = self._parity(answer)
             reasons = same["reasons"] + judge_machine(answer["conditions"], duration_s, cfg)
-            if self.device.emulated:
-                reasons.insert(0, EMULATED)
             record = {
                 "threads": answer["threads"],
                 "batch": batch,
                 "n": len(samples),
                 "duration_s": duration_s,
                 "images_per_s": rate(samples, batch, cfg.confidence),
-                "peak_memory_mb": max(0, answer["peak_bytes"] - answer["baseline_bytes"]) / 1e6,
+                "peak_memory_mb": _peak_mb(answer),
                 "parity": same,
-                "verdict": "INVALID" if reasons else "VALID",
-                "reasons": reasons,
+                **self._verdict(reasons),
                 "conditions": answer["conditions"],
             }
             return record, answer
@@ -183,8 +182,7 @@ class Bench:
         n = self.cfg.cold_starts
         if not n:
             return None
-        first = self.cfg.threads[0]
-        answers = [self.ask("cold", threads=0 if first == "all" else first) for _ in range(n)]
+        answers = [self.ask("cold", threads=self.cfg.first_threads) for _ in range(n)]
         times = {k: [a[f"{k}_ns"] / 1e6 for a in answers] for k in ("import", "load", "first")}
         times["total"] = [sum(parts) for parts in zip(*times.values(), strict=True)]
         return {"n": n, **{f"{k}_ms": spread(values) for k, values in times.items()}}
@@ -199,16 +197,20 @@ class Bench:
             }
         if self.device.emulated:
             return {"status": "not measured", "reason": "an emulated device has no power counter"}
-        first = self.cfg.threads[0]
         answer = self.ask(
             "energy",
-            threads=0 if first == "all" else first,
+            threads=self.cfg.first_threads,
             power=power.model_dump(),
             warmup=self.cfg.warmup.model_dump(),
         )
         if "reason" in answer:
             return {"status": "not measured", "reason": answer["reason"]}
         return energy_record(answer, self.request["batch"])
+
+
+def _peak_mb(answer: dict[str, Any]) -> float:
+    """Return what the process grew by at its peak."""
+    return max(0, answer["peak_bytes"] - answer["baseline_bytes"]) / 1e6
 
 
 def energy_record(answer: dict[str, Any], batch: int) -> dict[str, Any]:

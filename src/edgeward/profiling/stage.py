@@ -83,6 +83,7 @@ def _metrics(profile: dict[str, Any]) -> dict[str, float]:
     if profile["cold_start"]:
         metrics["cold_start_ms"] = profile["cold_start"]["total_ms"]["median"]
     if profile["energy"]["status"] == "measured":
+        metrics["energy_valid"] = float(profile["energy"]["verdict"] == "VALID")
         for name in ("gross_mj", "net_mj"):
             metrics[f"energy_{name}"] = profile["energy"][name]["median"]
     return metrics
@@ -130,8 +131,7 @@ def run(
         throughput = [bench.throughput(batch) for batch in cfg.throughput.batches]
         cold_start = bench.cold_start()
         energy = bench.energy()
-        first = 0 if cfg.threads[0] == "all" else cfg.threads[0]
-        kernels = bench.ask("operators", threads=first, runs=cfg.operator_runs)
+        kernels = bench.ask("operators", threads=cfg.first_threads, runs=cfg.operator_runs)
         emulated = device.emulated
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
     median_ms = settings[0]["latency_ms"]["p50"]["estimate"]

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from compression_nets import executed, onnx_of, run, session
-from conftest import write_small_prepared
+from small_data import write_small_prepared
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.program import load_program

@@ -21,7 +21,16 @@ class HostTransport(Closed):
     kind: Literal["host"]
 
 
-class SshTransport(Closed):
+class RemoteTransport(Closed):
+    """What every device needs that is another machine."""
+
+    python: Word = Field(description="Interpreter on the device, 3.8 or newer.")
+    folder: Path = Field(description="Folder there in which a session makes its own.")
+    machine: Machine = Field(description="What `uname -m` says there; null = not checked.")
+    connect_timeout_s: float = Field(gt=0, description="Until the interpreter there answers.")
+
+
+class SshTransport(RemoteTransport):
     """A device with an SSH server, through the OpenSSH client of this machine."""
 
     kind: Literal["ssh"]
@@ -30,21 +39,13 @@ class SshTransport(Closed):
     user: Word | None = Field(description="null = ssh's choice.")
     identity_file: Path | None = Field(description="Private key; null = ssh's choice.")
     known_hosts: Path | None = Field(description="Known host keys; null = the user's own.")
-    python: Word = Field(description="Interpreter on the device, 3.8 or newer.")
-    folder: Path = Field(description="Folder there in which a session makes its own.")
-    machine: Machine = Field(description="What `uname -m` says there; null = not checked.")
-    connect_timeout_s: float = Field(gt=0, description="Until the interpreter there answers.")
 
 
-class AdbTransport(Closed):
+class AdbTransport(RemoteTransport):
     """A device with an Android debug daemon, through the adb client of this machine."""
 
     kind: Literal["adb"]
     serial: Word = Field(description="As `adb devices` shows it.")
-    python: Word = Field(description="Interpreter on the device, 3.8 or newer.")
-    folder: Path = Field(description="Folder there in which a session makes its own.")
-    machine: Machine = Field(description="What `uname -m` says there; null = not checked.")
-    connect_timeout_s: float = Field(gt=0, description="Until the interpreter there answers.")
 
 
 class EmulatedTransport(Closed):
