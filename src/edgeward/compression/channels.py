@@ -1,10 +1,11 @@
 """Structured pruning: whole channels leave the network, which gets smaller and faster.
 
 Which layers share a channel is found by torch-pruning's dependency graph (Fang et al., DepGraph, CVPR
-2023, arXiv 2301.12900), from a trace. A trace can be misread where tensors are reshaped (attention,
-scans), so nothing is taken on trust: a network from which channels are gone has to give what the whole
-one gives if nobody reads these channels. A group of layers that does not pass stays as it is, and is
-named; so does one whose channels a norm mixes, since there the two differ by nature.
+2023, arXiv 2301.12900), from a trace. Nothing is taken on trust: a network from which channels are gone
+has to give what the whole one gives if nobody reads these channels. A group of layers that does not
+pass stays as it is, and is named; so does one whose channels a norm mixes, since there the two differ
+by nature. Layers whose channels a reshape rearranges (attention, scans) are left out from the start:
+torch-pruning follows indices through reshapes, and in circles of them until memory is full.
 """
 
 from __future__ import annotations
@@ -12,19 +13,31 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import nn
+from torch.fx import Node
 
 from edgeward.compression.cost import macs
+from edgeward.compression.program import export_program
 from edgeward.core.errors import UserError
 
 # Largest difference between the pruned and the masked network, relative to the spread of the logits.
 TOLERANCE = 1e-3
+aten = torch.ops.aten
+CONVOLUTIONS = {aten.conv2d.default, aten.conv2d.padding}
+WEIGHTED = {*CONVOLUTIONS, aten.linear.default}
+RESHAPES = {
+    aten.view.default,
+    aten.reshape.default,
+    aten._unsafe_view.default,
+    aten.flatten.using_ints,
+    aten.unflatten.int,
+}
 CONSUMERS = {tp.prune_conv_in_channels, tp.prune_linear_in_channels}
 # What a trace that was misread raises, in torch-pruning or in the network pruned by it.
 PROBLEMS = (
@@ -56,8 +69,7 @@ class ChannelPruner:
     round_to : channels left are a multiple of this.
     scope : "layer" removes the same share everywhere, "global" the least important of all.
     max_ratio : largest share that one layer loses.
-    kept : names of layers whose channels all stay.
-    excluded : name of a layer -> why its channels stay; filled by `examine`.
+    excluded : name of a layer -> why its channels stay; `examine` adds to it.
     """
 
     module: nn.Module
@@ -66,8 +78,7 @@ class ChannelPruner:
     round_to: int
     scope: str
     max_ratio: float
-    kept: Sequence[str]
-    excluded: dict[str, str] = field(default_factory=dict)
+    excluded: dict[str, str]
 
     def examine(self) -> list[str]:
         """Find by trial which groups of channels can leave; return the layers at their roots.
@@ -77,6 +88,8 @@ class ChannelPruner:
         UserError
             If no channel of the network can leave.
         """
+        why = "a reshape rearranges its channels"
+        self.excluded |= dict.fromkeys(reshaped(self.module, self.images), why)
         good: list[str] = []
         while True:
             model = self._copy()
@@ -156,7 +169,7 @@ class ChannelPruner:
     def _groups(self, model: nn.Module, ratio: float) -> Iterator[tuple[str, Any]]:
         """Yield (name of its root layer, group) as torch-pruning chooses them, to be pruned in turn."""
         layers = dict(model.named_modules())
-        ignored = [layers[name] for name in (*self.kept, *self.excluded)]
+        ignored = [layers[name] for name in self.excluded]
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             try:
@@ -206,6 +219,50 @@ def _prune(model: nn.Module, group: Any, images: torch.Tensor) -> None:
     error = float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
     if not error <= TOLERANCE:
         raise Misread(f"without its channels the rest computes something else ({error:.1g})")
+
+
+def reshaped(module: nn.Module, example: torch.Tensor) -> list[str]:
+    """Name the layers whose output channels a reshape splits, merges or moves on their way.
+
+    On their way means: up to the next layer that mixes all channels, and also backwards from where
+    they meet others, in a sum say. A flattening of single pixels, (b, c, 1, 1) to (b, c), is none.
+    """
+    graph = export_program(module, example).module().graph
+    found, seen = [], set()
+    for start in graph.nodes:
+        if start.op != "call_function" or start in seen:
+            continue
+        together, todo = set(), [start]
+        while todo:
+            node = todo.pop()
+            if node in together:
+                continue
+            together.add(node)
+            sources = [] if _mixes(node) else node.all_input_nodes
+            todo += [n for n in sources if n.op == "call_function"]
+            todo += [n for n in node.users if n.op == "call_function" and not _mixes(n)]
+        seen |= together
+        if any(_rearranges(node) for node in together):
+            found += [
+                str(node.args[1].target).removesuffix(".weight")
+                for node in graph.nodes
+                if node in together and node.target in WEIGHTED and node.args[1].op == "get_attr"
+            ]
+    return found
+
+
+def _mixes(node: Node) -> bool:
+    """Tell whether every output channel depends on all input channels."""
+    grouped = node.target in CONVOLUTIONS and (len(node.args) > 6 and node.args[6] != 1)
+    return node.target in WEIGHTED and not grouped
+
+
+def _rearranges(node: Node) -> bool:
+    if node.target not in RESHAPES:
+        return False
+    before, after = node.args[0].meta["val"].shape, node.meta["val"].shape
+    single = all(size == 1 for size in (*before[2:], *after[2:]))
+    return not (single and before[1] == after[1])
 
 
 def importance(name: str) -> Callable[[Any], torch.Tensor]:

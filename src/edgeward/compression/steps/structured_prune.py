@@ -66,7 +66,7 @@ class StructuredPrune(Step):
             self.round_to,
             self.scope,
             self.max_ratio,
-            kept,
+            dict.fromkeys(kept, "keep_channels names it"),
         )
         pruner.examine()
         if self.target == "macs":
@@ -86,7 +86,7 @@ class StructuredPrune(Step):
         candidate.effect = {
             "channel_ratio": ratio,
             "channels": widths,
-            "channels_kept": {**dict.fromkeys(kept, "keep_channels"), **pruner.excluded},
+            "channels_kept": pruner.excluded,
         }
         if self.finetune is not None:
             tune(candidate, pruned, self.finetune)
