@@ -25,6 +25,9 @@ class Candidate:
     module : the model in eval mode, from images (b, c, h, w), 0-255, to logits.
     meta : as in ``model.pt``.
     program : what ships, once a final step has made it.
+    teachers : name of a model -> its ``model.pt``, for the recipes that name one.
+    masks : name of a weight -> bool, where False marks a zero that later steps have to keep.
+    effect : what the step at work did, for the record; the stage takes it after every step.
     record : goes to ``recipe.json``.
     metrics : goes to ``metrics.json``.
     original : a copy of the module as it came.
@@ -38,6 +41,9 @@ class Candidate:
     work: Path
     live: Callable[[int, dict[str, float]], None] | None
     program: ExportedProgram | None = None
+    teachers: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, torch.Tensor] = field(default_factory=dict)
+    effect: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     original: nn.Module = field(init=False)

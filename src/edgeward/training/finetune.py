@@ -66,6 +66,7 @@ def finetune(
     set_train: Mode,
     set_eval: Mode,
     on_epoch_start: Callable[[int], None] | None = None,
+    on_step_start: Callable[[int, int], None] | None = None,
     live: Live | None = None,
     loss: Loss | None = None,
     constraint: Constraint | None = None,
@@ -85,6 +86,8 @@ def finetune(
         ``move_exported_model_to_train`` and ``_eval``.
     on_epoch_start : called with the epoch, from 0, after `set_train` and before its first batch. After a
         resume it sees only the epochs that are left, so it must act by the number, not by counting.
+    on_step_start : called with (step from 0, number of all steps) before every step; for it, too, only
+        the number counts.
     live : called with (epoch from 1, metrics) after every epoch.
     loss : replaces the loss of ``cfg.loss``, e.g. for distillation.
     constraint : of ``cfg.constraint``, from `edgeward.compression.constraint.constrain`. Its gradients
@@ -107,7 +110,7 @@ def finetune(
     counts = train_counts(data)
     shift = np.asarray(meta["logit_shift"], dtype=np.float64)
     if loss is None:
-        _same_shift(cfg, counts, shift)
+        check_shift(cfg, counts, meta)
         loss = make_loss(cfg.loss, counts)
     rare = [data.classes.index(name) for name in data.card["rare_classes"]]
     steps = len(epoch_batches(data, cfg.batch_size, seed=seed, epoch=0))
@@ -122,6 +125,8 @@ def finetune(
         batches = epoch_batches(data, cfg.batch_size, seed=seed, epoch=epoch)
         losses = []
         for step, indices in enumerate(batches):
+            if on_step_start is not None:
+                on_step_start(epoch * steps + step, cfg.epochs * steps)
             key = stream(seed, epoch * steps + step, 1)
             images, labels = _load(data, indices, cfg, memory_format, key)
             torch.manual_seed(stream(seed, epoch * steps + step, 2))  # dropout
@@ -186,8 +191,9 @@ def _load(
     return images.contiguous(memory_format=memory_format), labels
 
 
-def _same_shift(cfg: FinetuneConfig, counts: np.ndarray, shift: np.ndarray) -> None:
-    """Refuse a loss that would move the logits away from the shift on record."""
+def check_shift(cfg: FinetuneConfig, counts: np.ndarray, meta: dict[str, Any]) -> None:
+    """Refuse a loss that would move the logits away from the shift on record in `meta`."""
+    shift = np.asarray(meta["logit_shift"], dtype=np.float64)
     wanted = logit_shift(cfg.loss, counts)
     if not np.allclose(wanted - wanted.mean(), shift - shift.mean(), atol=1e-6):
         raise UserError(

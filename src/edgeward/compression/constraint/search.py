@@ -82,7 +82,7 @@ def run(candidate: Candidate, step: SafeMixedInt8) -> None:
             if _holds(final) or not found.holds or not rest:
                 break
             floating.append(rest.pop(0))
-    candidate.record["search"] = {
+    candidate.effect = {
         "constraints": limits.names,
         "images": {"all": len(images), "ranking": len(ranking)},
         "violations_int8": start.tolist(),

@@ -88,7 +88,7 @@ def scale(candidate: Candidate, largest: float) -> None:
     def nll(t: float) -> float:
         return float(-log_softmax(logits / t + shift)[np.arange(len(labels)), labels].mean())
 
-    candidate.record["temperature"] = {
+    candidate.effect = {
         "temperature": temperature,
         "split": "val",
         "n": len(labels),

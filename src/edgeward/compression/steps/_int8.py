@@ -29,6 +29,7 @@ class Int8(Step):
     """Settings of an integer model for onnxruntime."""
 
     final: ClassVar[bool] = True
+    keeps_zeros: ClassVar[bool] = True
 
     calibration: CalibrationConfig
     observer: Annotated[

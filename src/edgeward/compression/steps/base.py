@@ -20,9 +20,12 @@ class Step(Closed):
 
     final: ClassVar[bool] = False
     """Whether the step ends in an exported program, so that only `follows_final` steps can follow."""
-
     follows_final: ClassVar[bool] = False
     """Whether the step can work on an exported program, too."""
+    makes_zeros: ClassVar[bool] = False
+    """Whether the step leaves zeros in the weights, marked in ``Candidate.masks``."""
+    keeps_zeros: ClassVar[bool] = False
+    """Whether the step leaves such zeros where they are; others cannot follow them."""
 
     @property
     def limits(self) -> SafetyLimits | None:

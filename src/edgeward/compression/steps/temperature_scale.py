@@ -16,6 +16,7 @@ class TemperatureScale(Step):
     """Divide the logits by the temperature that fits the validation split best."""
 
     follows_final: ClassVar[bool] = True
+    keeps_zeros: ClassVar[bool] = True
 
     step: Literal["temperature_scale"]
     largest: Annotated[
