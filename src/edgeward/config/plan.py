@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
+from edgeward.compression.config import RecipeConfig
 from edgeward.config.compose import compose, names
 from edgeward.config.schema import SweepConfig, explain
 from edgeward.core.errors import UserError, did_you_mean, unknown
@@ -86,14 +87,15 @@ class Plan:
             sweep = SweepConfig.model_validate(content)
         except ValidationError as error:
             raise explain(error, SweepConfig, {}, f"config/sweeps/{name}.yaml") from None
-        for axis in ("model", "recipe"):
-            stray = set(getattr(sweep, f"per_{axis}")) - set(getattr(sweep, axis))
+        plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
+        teachers = plan.teachers
+        for axis, more in (("model", teachers), ("recipe", [])):
+            stray = set(getattr(sweep, f"per_{axis}")) - {*getattr(sweep, axis), *more}
             if stray:
                 raise UserError(
                     f"config/sweeps/{name}.yaml: per_{axis} names {sorted(stray)}, not on the axis "
                     f"{axis}: {getattr(sweep, axis)}."
                 )
-        plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
         for data in sweep.data:
             plan.prepare(data)
             for model in sweep.model:
@@ -107,6 +109,8 @@ class Plan:
                             f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference "
                             "that config/safety (key 'reference') compares with."
                         )
+            for teacher in teachers:
+                plan.train(data, teacher, sweep.seed[0])
         plan._check_sizes()
         if sweep.interleave.model is not None and sweep.interleave.model not in sweep.model:
             raise UserError(
@@ -139,6 +143,30 @@ class Plan:
                 f"'{loss}'. Add \"train=...\" to overrides: {right[task]} or another file of "
                 "config/train/ for it."
             )
+
+    @property
+    def teachers(self) -> list[str]:
+        """The models that the sweep's recipes distil from, each once; they are trained, not judged."""
+        s = self.sweep
+        named = [t for m in s.model for r in s.recipe for t in self.taught_by(s.data[0], m, r)]
+        return list(dict.fromkeys(named))
+
+    def taught_by(self, data: str, model: str, recipe: str) -> list[str]:
+        """Return the models that a recipe distils from.
+
+        Raises
+        ------
+        UserError
+            If one of them has no YAML in ``config/model/``.
+        """
+        content = self.compose(data, model, recipe)["compress"]
+        teachers = RecipeConfig.model_validate(content).teachers
+        known = names(self.root, "model")
+        for teacher in teachers:
+            if teacher not in known:
+                where = f"config/compress/{recipe}.yaml (key 'teacher')"
+                raise unknown("teacher", teacher, known, where)
+        return teachers
 
     def _check_sizes(self) -> None:
         """Compose every network that is profiled at the sweep's sizes."""
