@@ -16,19 +16,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import read_tensors
 from edgeward.training.batches import stream
-from edgeward.training.classification import Classification
-from edgeward.training.config import DiceLossConfig, FinetuneConfig, LossConfig, PatchConfig
-from edgeward.training.dice import make_dense_loss
+from edgeward.training.choice import criterion_of, task_of
+from edgeward.training.config import FinetuneConfig
 from edgeward.training.history import Row, curve, log_epoch
-from edgeward.training.loss import Loss, logit_shift, make_loss, train_counts
+from edgeward.training.loss import Loss
 from edgeward.training.metrics import check_finite
 from edgeward.training.optim import adamw, cosine
-from edgeward.training.segmentation import Segmentation
 from edgeward.training.tasks import Batch, Item, Task
 
 logger = logging.getLogger(__name__)
@@ -112,7 +109,8 @@ def finetune(
     if (cfg.constraint is None) != (constraint is None):
         raise ValueError("cfg.constraint and the argument constraint go together")
     torch.set_num_threads(threads)
-    task = task_of(data, cfg, meta, loss, memory_format)
+    loss = loss or criterion_of(data, cfg.loss, meta)
+    task = task_of(data, cfg.loss, meta, loss, memory_format)
     steps = len(task.train_items(cfg.batch_size, seed=seed, epoch=0))
     optimizer = adamw(model, cfg)
     schedule = cosine(optimizer, cfg.epochs * steps, cfg.warmup_fraction)
@@ -161,37 +159,6 @@ def finetune(
     return history
 
 
-def task_of(
-    data: Prepared,
-    cfg: FinetuneConfig,
-    meta: dict[str, Any],
-    loss: Loss | None,
-    memory_format: torch.memory_format,
-) -> Task:
-    """Return the task that the model of `meta` was trained for; arguments as for `finetune`."""
-    dense = isinstance(cfg.loss, DiceLossConfig)
-    if dense != (data.task == "segmentation"):
-        raise UserError(
-            f"fine-tuning loss '{cfg.loss.name}' is not for {data.task} ('{data.card['name']}'): use "
-            "the loss of the train config (loss: ${train.loss} in config/compress/)."
-        )
-    if isinstance(cfg.loss, DiceLossConfig):
-        cut = meta["patches"]
-        return Segmentation(
-            data,
-            make_dense_loss(cfg.loss) if loss is None else loss,
-            cfg.loss.deep_supervision,
-            None if cut is None else PatchConfig.model_validate(cut),
-            memory_format,
-        )
-    shift = np.asarray(meta["logit_shift"], dtype=np.float64)
-    if loss is None:
-        counts = train_counts(data)
-        check_shift(cfg.loss, counts, meta)
-        loss = make_loss(cfg.loss, counts)
-    return Classification(data, loss, shift, memory_format)
-
-
 @torch.no_grad()
 def evaluate(model: nn.Module, task: Task, batch_size: int) -> dict[str, float]:
     """Return the validation metrics of a model that is already in eval mode."""
@@ -206,18 +173,6 @@ def _load(task: Task, item: Item, cfg: FinetuneConfig, key: int) -> Batch:
     images, labels = task.read(item, training=True)
     generator = torch.Generator().manual_seed(key)
     return task.augment((task.to_input(images), labels), cfg.augment, generator)
-
-
-def check_shift(loss: LossConfig, counts: np.ndarray, meta: dict[str, Any]) -> None:
-    """Refuse a loss that would move the logits away from the shift on record in `meta`."""
-    shift = np.asarray(meta["logit_shift"], dtype=np.float64)
-    wanted = logit_shift(loss, counts)
-    if not np.allclose(wanted - wanted.mean(), shift - shift.mean(), atol=1e-6):
-        raise UserError(
-            f"fine-tuning loss '{loss.name}' (tau {loss.tau}, beta {loss.beta}) does not fit "
-            "the trained model, whose logits have another shift: use the loss of the train config "
-            "(loss: ${train.loss} in config/compress/), and natural sampling."
-        )
 
 
 def _save(
