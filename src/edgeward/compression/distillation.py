@@ -18,17 +18,20 @@ SHARED = ("data", "classes", "in_chans", "image_size", "seed")
 
 
 def soft_targets(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Return ``T**2 KL(softmax(teacher / T) || softmax(student / T))``, mean over the batch.
+    """Return ``T**2 KL(softmax(teacher / T) || softmax(student / T))``, mean over the batch,
+    and over all pixels of dense outputs.
 
     Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (arXiv 1503.02531), section 2; the
     factor keeps the size of the gradients when T changes.
 
     Parameters
     ----------
-    student, teacher : logits, float32 (b, n_classes).
+    student, teacher : logits, float32 (b, n_classes) or (b, n_labels, *spatial).
     """
-    mine = functional.log_softmax(student / temperature, dim=1)
-    theirs = functional.log_softmax(teacher / temperature, dim=1)
+    mine, theirs = (
+        functional.log_softmax(logits.movedim(1, -1).flatten(0, -2) / temperature, dim=1)
+        for logits in (student, teacher)
+    )
     divergence = functional.kl_div(mine, theirs, reduction="batchmean", log_target=True)
     return temperature**2 * divergence
 

@@ -42,8 +42,7 @@ class Distill(Step):
         from edgeward.compression.distillation import Lesson, check_teacher
         from edgeward.compression.tuning import tune
         from edgeward.models.checkpoint import load_checkpoint
-        from edgeward.training.finetune import check_shift
-        from edgeward.training.loss import make_loss, train_counts
+        from edgeward.training.choice import criterion_of
 
         if self.teacher not in candidate.teachers:
             raise UserError(
@@ -52,12 +51,10 @@ class Distill(Step):
             )
         teacher, meta = load_checkpoint(candidate.teachers[self.teacher])
         check_teacher(self.teacher, meta, candidate.meta)
-        counts = train_counts(candidate.data)
-        check_shift(self.finetune, counts, candidate.meta)
         lesson = Lesson(
             candidate.module,
             teacher,
-            task=make_loss(self.finetune.loss, counts),
+            task=criterion_of(candidate.data, self.finetune.loss, candidate.meta),
             temperature=self.temperature,
             weight=self.weight,
             similarity_weight=self.similarity_weight,

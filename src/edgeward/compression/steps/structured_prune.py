@@ -93,12 +93,10 @@ class StructuredPrune(Step):
 
     def _gradients(self, candidate: Candidate) -> None:
         """Leave the gradients of the mean cross entropy of some training images on the module."""
-        import torch
 
-        from edgeward.training.batches import epoch_batches, read, to_float
+        from edgeward.training.choice import plain_task
 
-        batches = epoch_batches(candidate.data, 64, seed=candidate.seed, epoch=0)[:8]
-        for indices in batches:
-            images, labels = read(candidate.data, indices)
-            logits = candidate.module(to_float(images, torch.contiguous_format))
-            torch.nn.functional.cross_entropy(logits, labels).backward()
+        task = plain_task(candidate.data, candidate.meta)
+        for item in task.train_items(64, seed=candidate.seed, epoch=0)[:8]:
+            images, labels = task.read(item, training=True)
+            task.loss(candidate.module, task.to_input(images), labels).backward()
