@@ -21,7 +21,7 @@ SETTINGS = ("sweep", "overrides", "data_root")
 # What the safety group says of one task only.
 _OF_THE_OTHER_TASK = {
     "classification": ("segmentation",),
-    "segmentation": ("margins", "evidence"),
+    "segmentation": ("ece_bins", "margins", "evidence"),
 }
 
 

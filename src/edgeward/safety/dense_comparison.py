@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeward.safety import paired
 from edgeward.safety.comparison import more_images
-from edgeward.safety.dense import ECES, SCALARS, SENSITIVITIES, DenseArm, Replicates
+from edgeward.safety.dense import ECES, SCALARS, SENSITIVITIES, DenseArm, Replicates, value
 from edgeward.safety.dense_study import chosen, interval
 from edgeward.safety.intervals import percentile, record
 from edgeward.safety.verdict import endpoint, overall
@@ -36,7 +36,7 @@ def difference(
             return record(np.nan, np.nan, np.nan, n=0, method="none: no such lesion")
         return found.record()
     name, place = (metric, ...) if k is None else (f"{metric}_per_class", k)
-    change = float(after.estimates[name][place] - before.estimates[name][place])
+    change = value(after, metric, k) - value(before, metric, k)
     n = before.n_groups(metric, k)
     if np.isnan(change):
         return record(np.nan, np.nan, np.nan, n=0, method="none: no such case")

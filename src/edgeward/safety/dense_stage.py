@@ -92,7 +92,6 @@ def predict(
                 mask,
                 data.spacing(index),
                 shift,
-                cfg.ece_bins,
                 cfg.segmentation,
             )
         )
@@ -132,7 +131,7 @@ def load_tables(folder: Path, cases: Cases, test_sha256: str, cfg: DenseConfig) 
             raise UserError(
                 f"{folder}: {key} is {facts.get(key)} there and {value} here; assess {cfg.reference} again."
             )
-    return read_tables(folder, cases.indices.tolist(), cases.classes, cfg.ece_bins)
+    return read_tables(folder, cases.indices.tolist(), cases.classes)
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -151,7 +150,6 @@ def measured(cfg: DenseConfig) -> dict[str, Any]:
         "tolerance": s.tolerance,
         "boundary": s.boundary,
         "detected_share": s.detected_share,
-        "ece_bins": cfg.ece_bins,
     }
 
 

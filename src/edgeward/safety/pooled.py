@@ -14,7 +14,7 @@ from edgeward.data.store import open_prepared
 from edgeward.safety import bootstrap
 from edgeward.safety.config import DenseConfig, SafetyConfig
 from edgeward.safety.dense import SCALARS as OF_SEGMENTATION
-from edgeward.safety.dense import DenseArm, resample
+from edgeward.safety.dense import DenseArm, resample, value
 from edgeward.safety.dense_stage import cases_of, load_tables
 from edgeward.safety.seeds import Key, Values, defined, differences_and_rows
 from edgeward.safety.stage import fingerprint, load_reference
@@ -91,7 +91,7 @@ def pool_dense(
         parts = [replicates[key, i] for i in range(len(models))]
         found = {
             name: (
-                np.array([m.estimates[name] for m in models]),
+                np.array([value(m, name) for m in models]),
                 np.stack([r[name] for r in parts]),
             )
             for name in DENSE_SCALARS
