@@ -10,8 +10,9 @@ class GroupedECE:
 
     ``sum_b n_b/n (gap_b^2 - var_b)`` with ``gap_b`` the mean of confidence - correct in bin b and var_b
     its cluster-robust variance over the g groups in the bin,
-    ``g/(g-1) sum_groups (their sum of residuals - gap_b their count)^2 / n_b^2``: what a perfectly calibrated model would have for a squared gap on average. With one pixel per group
-    and equal confidences in a bin this is the estimator of `edgeward.safety.calibration.debiased_square`.
+    ``g/(g-1) sum_groups (their sum of residuals - gap_b their count)^2 / n_b^2``: what a perfectly
+    calibrated model would have for a squared gap on average. With one pixel per group and equal
+    confidences in a bin this is the estimator of `edgeward.safety.calibration.debiased_square`.
 
     A resample adds noise to gaps that hold noise already, so the replicates come, as there, from a world
     in which the gaps are the sample's, shrunk to the debiased mean square.
