@@ -129,11 +129,11 @@ def test_a_resample_is_a_test_set_with_repeated_cases():
 
 
 def test_an_equal_model_passes_and_a_better_one_too():
-    same = judged(arm(), arm())
-    assert same["verdict"] == "pass"
+    same = judged(arm(n=400), arm(n=400))
+    assert same["verdict"] == "pass", same["reasons"]
     assert same["churn"]["estimate"] == 0
     assert same["differences"]["dice"]["estimate"] == 0
-    better = judged(arm(), arm(loss=-0.03, miss=0.05))
+    better = judged(arm(n=400), arm(n=400, loss=-0.03, miss=0.05))
     assert better["verdict"] == "pass"
     assert better["differences"]["dice"]["low"] > 0
     names = [row["name"] for row in better["endpoints"]]
@@ -164,7 +164,7 @@ def test_too_few_cases_are_inconclusive_however_equal():
     small = {"n": 12}
     found = judged(arm(**small), arm(**small))
     assert found["verdict"] == "inconclusive"
-    assert any("6 groups are too few, needed 20" in line for line in found["reasons"])
+    assert any("6 groups are too few, needed 30" in line for line in found["reasons"])
     none = judged(arm({"small_lesion": 1.0}), arm({"small_lesion": 1.0}))
     row = next(r for r in none["endpoints"] if r["metric"] == "small_lesion_sensitivity")
     assert row["outcome"] == "inconclusive"

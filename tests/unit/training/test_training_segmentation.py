@@ -165,7 +165,7 @@ def test_volumes_are_judged_whole(small_volumes):
 
     class Threshold(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return -torch.cat([(x - level) ** 2 for level in (70, 170, 30)], dim=1)
+            return -torch.cat([(x - level) ** 2 for level in (90, 180, 10)], dim=1)
 
     items = task.val_items(8)
     assert [len(item.indices) for item in items] == [1] * len(small_volumes.indices("val"))
