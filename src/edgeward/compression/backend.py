@@ -25,7 +25,13 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt
 from torchao.quantization.pt2e.quantizer import Quantizer
 
 from edgeward.compression.program import dynamic_batch, export_program
-from edgeward.compression.quantizer import WEIGHTED, OnnxRuntimeQuantizer, module_names, tensor_at
+from edgeward.compression.quantizer import (
+    ALWAYS_FLOAT,
+    WEIGHTED,
+    OnnxRuntimeQuantizer,
+    module_names,
+    tensor_at,
+)
 from edgeward.compression.schemes import Granularity, Observer, ptq_specs, qat_specs
 from edgeward.core.errors import UserError
 
@@ -52,7 +58,7 @@ def capture(module: nn.Module, example: torch.Tensor) -> GraphModule:
 
     Parameters
     ----------
-    example : float32 (b >= 2, c, h, w), of the size that the model will see.
+    example : float32 (b >= 2, c, *spatial), of the size that the model will see.
     """
     program = export_program(module, example)
     graph: GraphModule = program.module()
@@ -161,11 +167,15 @@ def quantized_parameters(converted: GraphModule) -> int:
 
 
 def float_layers(converted: GraphModule) -> list[str]:
-    """Name the convolutions and linear layers of a converted graph that stayed float."""
+    """Name the convolutions and linear layers of a converted graph that stayed float.
+
+    Transposed and one-dimensional convolutions are among them: they always do.
+    """
     return sorted(
         module_names(node)[-1]
         for node in converted.graph.nodes
-        if node.target in WEIGHTED and "dequantize" not in str(getattr(node.args[1], "target", ""))
+        if node.target in WEIGHTED | ALWAYS_FLOAT
+        and "dequantize" not in str(getattr(node.args[1], "target", ""))
     )
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from edgeward.compression.inputs import Read, reader
 from edgeward.data.store import Prepared, open_prepared
 
 
@@ -62,6 +63,11 @@ class Candidate:
     def data(self) -> Prepared:
         """The prepared data, opened when first needed."""
         return open_prepared(self.prepared)
+
+    @property
+    def read(self) -> Read:
+        """From case indices to inputs of the model: whole images, or one patch of each volume."""
+        return reader(self.data, self.meta, self.seed)
 
     @property
     def example(self) -> torch.Tensor:

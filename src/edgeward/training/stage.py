@@ -15,9 +15,9 @@ import torch
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import read_tensors, save_checkpoint
-from edgeward.models.config import ModelConfig
+from edgeward.models.config import ModelConfig, check_task
 from edgeward.models.deploy import Deployable
-from edgeward.models.factory import build, check_task
+from edgeward.models.factory import build
 from edgeward.training.batches import stream
 from edgeward.training.choice import make_task
 from edgeward.training.config import TrainConfig

@@ -59,10 +59,10 @@ class Int8(Step):
             keep_float=self.keep_float,
         )
         chosen = calibration.choose(candidate.data, self.calibration.images, candidate.seed)
-        calibration.feed(prepared, candidate.data, chosen, self.calibration.batch_size)
+        calibration.feed(prepared, candidate.read, chosen, self.calibration.batch_size)
         candidate.record["calibration"] = {
             "n": len(chosen),
-            "sha256": calibration.fingerprint(candidate.data, chosen),
+            "sha256": calibration.fingerprint(candidate.read, chosen),
         }
         candidate.metrics["calibration_images"] = len(chosen)
         return prepared
