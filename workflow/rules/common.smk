@@ -13,7 +13,8 @@ sys.path.insert(0, str(BASE / "src"))
 
 from edgeward.config.compose import names
 from edgeward.config.environment import offer
-from edgeward.config.plan import Candidate, Plan, check_settings, tasks
+from edgeward.config.plan import Candidate, Plan, check_settings
+from edgeward.config.tasks import tasks
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.core.job import OUTBOX, STATE

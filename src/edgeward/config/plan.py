@@ -13,16 +13,10 @@ from pydantic import ValidationError
 from edgeward.compression.config import RecipeConfig
 from edgeward.config.compose import compose, names
 from edgeward.config.schema import SweepConfig, explain
+from edgeward.config.tasks import OF_THE_OTHER_TASK, check_task
 from edgeward.core.errors import UserError, did_you_mean, unknown
 
 SETTINGS = ("sweep", "overrides", "data_root")
-
-
-# What the safety group says of one task only.
-_OF_THE_OTHER_TASK = {
-    "classification": ("segmentation",),
-    "segmentation": ("ece_bins", "margins", "evidence"),
-}
 
 
 class Candidate(NamedTuple):
@@ -32,12 +26,6 @@ class Candidate(NamedTuple):
     model: str
     seed: int
     recipe: str
-
-
-def tasks(root: Path) -> dict[str, str]:
-    """Return what every data set of ``config/data/`` is for: name -> task."""
-    files = {name: root / "data" / f"{name}.yaml" for name in names(root, "data")}
-    return {name: yaml.safe_load(file.read_text())["task"] for name, file in files.items()}
 
 
 def check_settings(config: dict[str, Any]) -> None:
@@ -101,7 +89,7 @@ class Plan:
             for model in sweep.model:
                 # Seeds change no other value, so one composition stands for all of them.
                 plan.train(data, model, sweep.seed[0])
-                plan._check_task(data, model)
+                check_task(plan.compose(data, model, sweep.recipe[0]), f"config/sweeps/{name}.yaml")
                 for recipe in sweep.recipe:
                     reference = plan.compose(data, model, recipe)["safety"]["reference"]
                     if reference not in sweep.recipe:
@@ -131,18 +119,6 @@ class Plan:
     def task(self, data: str) -> str:
         """Return what a data set is for, "classification" or "segmentation"."""
         return str(self.compose(data, self.sweep.model[0], self.sweep.recipe[0])["data"]["task"])
-
-    def _check_task(self, data: str, model: str) -> None:
-        """Refuse training settings for another task than the data's."""
-        config = self.compose(data, model, self.sweep.recipe[0])
-        task, loss = config["data"]["task"], config["train"]["loss"]["name"]
-        if (loss == "dice_cross_entropy") != (task == "segmentation"):
-            right = {"classification": "default", "segmentation": "segmentation2d, segmentation3d"}
-            raise UserError(
-                f"config/sweeps/{self.name}.yaml: '{data}' is data for {task}, but train.loss.name is "
-                f"'{loss}'. Add \"train=...\" to overrides: {right[task]} or another file of "
-                "config/train/ for it."
-            )
 
     @property
     def teachers(self) -> list[str]:
@@ -227,7 +203,7 @@ class Plan:
         if stage == "compress":
             return {"compress": config["compress"], "seed": candidate.seed}
         if stage == "assess":
-            other = _OF_THE_OTHER_TASK[config["data"]["task"]]
+            other = OF_THE_OTHER_TASK[config["data"]["task"]]
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
         return {stage: config[stage]}
 
