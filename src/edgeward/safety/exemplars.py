@@ -109,7 +109,7 @@ def exemplars(
     Returns
     -------
     ``seeds`` and, under ``modal`` and ``rank``: ``images`` (positions, those that changed most first),
-    ``rate``, ``per_class`` and ``halves {seeds, splits, compressed, null, per_class, null_per_class}``,
+    their ``labels`` (``true``; modal ``before`` and ``after``), ``rate``, ``per_class`` and ``halves {seeds, splits, compressed, null, per_class, null_per_class}``,
     where compressed and null are rates; by rank, both are the share of images at or below
     ``threshold``, the largest correlation among the exemplars.
     """
@@ -139,6 +139,11 @@ def exemplars(
         signal, null = _in_halves(dense, compressed, halves(k, splits, seed), changed)
         found[name] = {
             "images": images,
+            "labels": {
+                "true": labels[images],
+                "before": labels_before[images],
+                "after": labels_after[images],
+            },
             "rate": float(chosen.mean()),
             "per_class": per_class(chosen, labels, classes),
             "halves": {
@@ -151,11 +156,6 @@ def exemplars(
             },
         }
     found["rank"]["threshold"] = threshold
-    found["modal"]["labels"] = {
-        "before": labels_before[strongest],
-        "after": labels_after[strongest],
-        "true": labels[strongest],
-    }
     return found
 
 

@@ -27,11 +27,13 @@ from edgeward.core.io import write_json
 from edgeward.data.store import open_prepared
 from edgeward.safety import bootstrap
 from edgeward.safety.config import SafetyConfig
+from edgeward.safety.contact import contact_sheet
 from edgeward.safety.exemplars import forgotten
 from edgeward.safety.intervals import record
 from edgeward.safety.stage import fingerprint, load_reference
 from edgeward.safety.study import Assessed, Sample, scalar
 
+PICTURES = 18  # on the contact sheet of each recipe
 SCALARS = ("auc_macro", "balanced_accuracy", "rare_recall", "ece")
 Key = tuple[str, str]
 """Model and recipe."""
@@ -214,6 +216,10 @@ def run(
         for key, by_seed in folders.items()
     }
     found = pool(members, references, cfg)
+    changed = [
+        {**entry, "sheet": contact_sheet(entry, data.images, data.classes, PICTURES)}
+        for entry in forgotten(members, references, rows, cfg)
+    ]
     write_json(
         out,
         {
@@ -222,7 +228,7 @@ def run(
             "confidence_level": cfg.confidence_level,
             "n": {"test": len(sample.labels), "groups": sample.n_groups()},
             **found,
-            "exemplars": forgotten(members, references, rows, cfg),
+            "exemplars": changed,
         },
     )
     return {"seeds": float(len(seeds[0])), "candidates": float(len(members))}
