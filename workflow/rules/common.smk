@@ -49,7 +49,7 @@ wildcard_constraints:
 MODULES = {
     "prepare": ["data"],
     "train": ["data/store.py", "models", "training"],
-    "compress": ["data/store.py", "models", "training", "compression"],
+    "compress": ["data/store.py", "models", "training", "compression", "safety"],
     "export": ["data/store.py", "compression/program.py", "export"],
     "profile": ["profiling"],
     "ceilings": ["profiling"],

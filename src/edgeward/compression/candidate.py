@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,6 +30,7 @@ class Candidate:
     effect : what the step at work did, for the record; the stage takes it after every step.
     record : goes to ``recipe.json``.
     metrics : goes to ``metrics.json``.
+    original : a copy of the module as it came.
     """
 
     module: nn.Module
@@ -44,6 +46,17 @@ class Candidate:
     effect: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    original: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.original = copy.deepcopy(self.module).eval().requires_grad_(False)
+
+    @cached_property
+    def uncompressed(self) -> nn.Module:
+        """The trained network as it came, in single-branch form, for comparison; never changed."""
+        from edgeward.models.deploy import reparameterize
+
+        return reparameterize(self.original).requires_grad_(False)
 
     @cached_property
     def data(self) -> Prepared:

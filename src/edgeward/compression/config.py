@@ -35,11 +35,11 @@ class RecipeConfig(Closed):
 
     @model_validator(mode="after")
     def _final_step_is_last(self) -> RecipeConfig:
-        for position, step in enumerate(self.steps[:-1]):
-            if step.final:
+        for position, step in enumerate(self.steps):
+            if step.final and not all(later.follows_final for later in self.steps[position + 1 :]):
                 raise ValueError(
                     f"step {position + 1} ends in an integer program, so it must be the last of the "
-                    f"{len(self.steps)} steps"
+                    f"{len(self.steps)} steps; only temperature_scale can follow"
                 )
         return self
 

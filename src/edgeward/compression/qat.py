@@ -32,6 +32,7 @@ def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> Graph
         backend.capture(module, candidate.example),
         momentum=step.range_momentum,
         reduce_range=step.reduce_range,
+        granularity=step.weight_granularity,
         keep_float=step.keep_float,
     )
     take_ranges(model, calibrated)

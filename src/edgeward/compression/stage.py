@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch.export import ExportedProgram
 
 from edgeward.compression.candidate import Candidate
 from edgeward.compression.config import RecipeConfig
+from edgeward.compression.constraint.acceptance import accept_on_validation
 from edgeward.compression.cost import macs
 from edgeward.compression.program import export_program, save_program
 from edgeward.compression.steps.base import Step
@@ -46,7 +48,7 @@ def run(
     Returns
     -------
     ``parameters, program_bytes, compress_s`` and what the steps add: ``calibration_images,
-    quantized_parameter_share``, after training the metrics of its last epoch.
+    quantized_parameter_share``, ``accepted`` (0 or 1) where a step keeps a safety constraint, after training the metrics of its last epoch.
     """
     started = time.perf_counter()
     torch.set_num_threads(threads)
@@ -72,6 +74,7 @@ def run(
         _apply(step, candidate, work / str(number))
     parameters = candidate.parameters
     program = candidate.program or export_program(candidate.module, candidate.example)
+    _accept(recipe, candidate, program)
     save_program(out / "model.pt2", program)
     size = (out / "model.pt2").stat().st_size
     write_json(
@@ -89,6 +92,23 @@ def run(
         "program_bytes": float(size),
         "compress_s": time.perf_counter() - started,
     }
+
+
+def _accept(recipe: RecipeConfig, candidate: Candidate, program: ExportedProgram) -> None:
+    """Test what ships against the last safety constraint in the recipe, and record the outcome."""
+    limits = [step.limits for step in recipe.steps if step.limits is not None]
+    if not limits:
+        return
+    found = accept_on_validation(
+        program.module(),
+        candidate.uncompressed,
+        candidate.data,
+        candidate.meta["logit_shift"],
+        limits[-1].acceptance,
+        candidate.seed,
+    )
+    candidate.record["acceptance"] = found
+    candidate.metrics["accepted"] = float(found["accepted"])
 
 
 def _apply(step: Step, candidate: Candidate, work: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from edgeward.compression.constraint.training import constrain
 from edgeward.training.config import FinetuneConfig
 from edgeward.training.finetune import Mode, finetune
 from edgeward.training.loss import Loss
@@ -66,13 +67,15 @@ def tune(
             on_step_start=on_step_start,
             live=None if live is None else number_on,
             loss=loss,
+            constraint=constrain(candidate, cfg),
         )
     record += [{**row, "epoch": before + row["epoch"]} for row in rows]
     candidate.metrics.update(
         {
             key: value
             for key, value in rows[-1].items()
-            if key.startswith(("train_", "val_")) or key == "images_per_second"
+            if key.startswith(("train_", "val_", "violation_", "multiplier_"))
+            or key == "images_per_second"
         }
     )
 

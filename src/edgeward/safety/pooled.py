@@ -27,6 +27,7 @@ from edgeward.core.io import write_json
 from edgeward.data.store import open_prepared
 from edgeward.safety import bootstrap
 from edgeward.safety.config import SafetyConfig
+from edgeward.safety.exemplars import forgotten
 from edgeward.safety.intervals import record
 from edgeward.safety.stage import fingerprint, load_reference
 from edgeward.safety.study import Assessed, Sample, scalar
@@ -221,6 +222,7 @@ def run(
             "confidence_level": cfg.confidence_level,
             "n": {"test": len(sample.labels), "groups": sample.n_groups()},
             **found,
+            "exemplars": forgotten(members, references, rows, cfg),
         },
     )
     return {"seeds": float(len(seeds[0])), "candidates": float(len(members))}

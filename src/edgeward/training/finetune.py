@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -35,6 +35,25 @@ Live = Callable[[int, dict[str, float]], None]
 STATE = "finetune.pt"
 
 
+class Constraint(Protocol):
+    """What has to hold besides a small loss; `edgeward.compression.constraint` makes one."""
+
+    every: int
+    """Steps from one constraint batch to the next."""
+
+    def backward(self, model: nn.Module, step: int) -> None:
+        """Add to the gradients of `model`, which is in eval mode; `step` counts from 0 over all epochs."""
+
+    def close_epoch(self) -> dict[str, float]:
+        """Return what the epoch's row should hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs: tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
 def finetune(
     model: nn.Module,
     data: Prepared,
@@ -50,6 +69,7 @@ def finetune(
     on_step_start: Callable[[int, int], None] | None = None,
     live: Live | None = None,
     loss: Loss | None = None,
+    constraint: Constraint | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> list[Row]:
     """Train `model` in place and leave it in eval mode with the weights of the last epoch.
@@ -70,6 +90,8 @@ def finetune(
         the number counts.
     live : called with (epoch from 1, metrics) after every epoch.
     loss : replaces the loss of ``cfg.loss``, e.g. for distillation.
+    constraint : of ``cfg.constraint``, from `edgeward.compression.constraint.constrain`. Its gradients
+        are those of the network as it would ship (eval mode) and join those of the loss.
     memory_format : layout of the images. channels_last is faster, but an exported program may hold
         views that fit only the layout of the example that it was exported with.
 
@@ -82,6 +104,8 @@ def finetune(
     UserError
         If the loss disagrees with the trained model's ``logit_shift``, or training diverges.
     """
+    if (cfg.constraint is None) != (constraint is None):
+        raise ValueError("cfg.constraint and the argument constraint go together")
     torch.set_num_threads(threads)
     counts = train_counts(data)
     shift = np.asarray(meta["logit_shift"], dtype=np.float64)
@@ -92,7 +116,7 @@ def finetune(
     steps = len(epoch_batches(data, cfg.batch_size, seed=seed, epoch=0))
     optimizer = adamw(model, cfg)
     schedule = cosine(optimizer, cfg.epochs * steps, cfg.warmup_fraction)
-    history = _restore(work / STATE, model, optimizer, schedule)
+    history = _restore(work / STATE, model, optimizer, schedule, constraint)
     for epoch in range(len(history), cfg.epochs):
         set_train(model)
         if on_epoch_start is not None:
@@ -110,6 +134,10 @@ def finetune(
             losses.append(float(value.detach()))
             check_finite(losses[-1], epoch, step)
             value.backward()
+            if constraint is not None and (epoch * steps + step) % constraint.every == 0:
+                set_eval(model)
+                constraint.backward(model, epoch * steps + step)
+                set_train(model)
             torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)
             optimizer.step()
             optimizer.zero_grad()
@@ -120,13 +148,14 @@ def finetune(
             "epoch": epoch + 1,
             "train_loss": float(np.mean(losses)),
             **evaluate(model, data, 2 * cfg.batch_size, shift, rare, memory_format),
+            **({} if constraint is None else constraint.close_epoch()),
             "lr": optimizer.param_groups[0]["lr"],
             "images_per_second": sum(map(len, batches)) / (trained - started),
             "seconds": time.perf_counter() - started,
         }
         history.append(row)
         log_epoch(row, cfg.epochs)
-        _save(work / STATE, model, optimizer, schedule, history)
+        _save(work / STATE, model, optimizer, schedule, constraint, history)
         if live is not None:
             live(epoch + 1, curve(row))
     set_eval(model)
@@ -179,12 +208,14 @@ def _save(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
+    constraint: Constraint | None,
     history: list[Row],
 ) -> None:
     state = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
+        "constraint": None if constraint is None else constraint.state_dict(),
         "history": history,
     }
     with atomic(path) as temporary:
@@ -196,6 +227,7 @@ def _restore(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
+    constraint: Constraint | None,
 ) -> list[Row]:
     """Load the state of the last whole epoch, if there is one; return the history so far."""
     if not path.is_file():
@@ -204,5 +236,7 @@ def _restore(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
+    if constraint is not None:
+        constraint.load_state_dict(state["constraint"])
     logger.info("resuming fine-tuning after epoch %d", len(state["history"]))
     return list(state["history"])
