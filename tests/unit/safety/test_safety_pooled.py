@@ -111,7 +111,9 @@ def test_exemplars_are_named_by_their_index_in_the_data() -> None:
     assert (found["model"], found["recipe"], found["against"]) == ("a", "int8", "fp32")
     modal = found["modal"]
     assert min(modal["images"]) >= 1000
-    assert set(modal["labels"]["before"]) == {2}  # only decisions for z, whose logit fell, can change
+    assert set(modal["labels"]["before"]) == {
+        2
+    }  # only decisions for z, whose logit fell, can change
     assert modal["rate"] == len(modal["images"]) / 210
     assert len(found["rank"]["images"]) == round(0.05 * 210)
     json.dumps(plain(found), allow_nan=False)
