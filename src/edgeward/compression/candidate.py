@@ -21,7 +21,7 @@ class Candidate:
 
     Attributes
     ----------
-    module : the model in eval mode, from images (b, c, h, w), 0-255, to logits.
+    module : the model in eval mode, from images (b, c, *spatial), 0-255, to logits.
     meta : as in ``model.pt``.
     program : what ships, once a final step has made it.
     record : goes to ``recipe.json``.
@@ -47,8 +47,7 @@ class Candidate:
     @property
     def example(self) -> torch.Tensor:
         """A grey batch of two in the model's shape, float32, for tracing."""
-        height, width = self.meta["image_size"]
-        return torch.full((2, self.meta["in_chans"], height, width), 128.0)
+        return torch.full((2, self.meta["in_chans"], *self.meta["image_size"]), 128.0)
 
     @property
     def parameters(self) -> int:

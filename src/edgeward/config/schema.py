@@ -13,7 +13,7 @@ from edgeward.data.config import DataConfig
 from edgeward.export.config import ExportConfig
 from edgeward.models.config import ModelConfig
 from edgeward.profiling.config import ProfileConfig
-from edgeward.safety.config import SafetyConfig
+from edgeward.safety.config import SafetyGroup
 from edgeward.scaling.config import ScalingConfig
 from edgeward.training.config import TrainConfig
 
@@ -29,7 +29,7 @@ class RunConfig(Closed):
     compress: RecipeConfig
     export: ExportConfig
     profile: ProfileConfig
-    safety: SafetyConfig
+    safety: SafetyGroup
     scaling: ScalingConfig
 
 

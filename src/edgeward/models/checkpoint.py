@@ -16,7 +16,7 @@ from edgeward.models.factory import build
 FORMAT = 1
 META_KEYS = frozenset(
     {"model", "num_classes", "in_chans", "image_size", "mean", "std", "classes", "logit_shift"}
-    | {"data", "seed"}
+    | {"data", "seed", "task", "spatial_dims", "n_labels", "patches"}
 )
 
 
@@ -66,11 +66,11 @@ def load_checkpoint(path: Path) -> tuple[Deployable, dict[str, Any]]:
     meta = content["meta"]
     net = build(
         ModelConfig(**meta["model"]),
-        num_classes=meta["num_classes"],
+        num_classes=meta["n_labels"],
         in_chans=meta["in_chans"],
         image_size=meta["image_size"],
     )
-    deployable = Deployable(net, meta["mean"], meta["std"])
+    deployable = Deployable(net, meta["mean"], meta["std"], meta["spatial_dims"])
     try:
         deployable.load_state_dict(content["state_dict"])
     except RuntimeError as error:

@@ -23,6 +23,10 @@ class ModelConfig(Closed):
         Field(description="who builds it: timm by name, or a file in src/edgeward/models/zoo/"),
     ]
     architecture: Annotated[str, Field(min_length=1, description="the builder's name for it")]
+    task: Annotated[
+        Literal["classification", "segmentation"],
+        Field(description="what it gives: one decision for an image, or one for every pixel"),
+    ]
     stream: Annotated[
         Literal["cnn", "hybrid", "ssm"],
         Field(
@@ -31,7 +35,7 @@ class ModelConfig(Closed):
         ),
     ]
     drop_rate: Annotated[
-        float, Field(ge=0, lt=1, description="dropout probability before the classifier")
+        float, Field(ge=0, lt=1, description="dropout probability before the last layer")
     ]
     branch_gain: Annotated[
         float,

@@ -16,12 +16,14 @@ class Deployable(nn.Module):
 
     Parameters
     ----------
-    net : module from normalised float32 (b, c, h, w) to logits (b, n_classes).
+    net : module from normalised float32 (b, c, \*spatial) to logits.
     mean, std : per channel, on the scale 0-1, as in ``card.json``.
+    spatial_dims : 2 for images, 3 for volumes.
 
     Notes
     -----
-    ``forward`` takes float32 (b, c, h, w) with values 0-255 and returns float32 (b, n_classes).
+    ``forward`` takes float32 (b, c, \*spatial) with values 0-255 and returns float32 (b, n_classes),
+    or (b, n_labels, \*spatial) for segmentation.
     The normalisation is one multiply-add, ``x * scale + bias`` with ``scale = 1 / (255 std)`` and
     ``bias = -mean / std``, so that it survives export as two elementwise operators.
     """
@@ -29,7 +31,13 @@ class Deployable(nn.Module):
     scale: torch.Tensor
     bias: torch.Tensor
 
-    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        spatial_dims: int = 2,
+    ) -> None:
         super().__init__()
         if len(mean) != len(std) or not all(s > 0 for s in std):
             raise UserError(
@@ -38,11 +46,16 @@ class Deployable(nn.Module):
             )
         centre, spread = torch.tensor(list(mean)).double(), torch.tensor(list(std)).double()
         self.net = net
-        self.register_buffer("scale", (1 / (255 * spread)).float().view(1, -1, 1, 1))
-        self.register_buffer("bias", (-centre / spread).float().view(1, -1, 1, 1))
+        shape = (1, -1, *[1] * spatial_dims)
+        self.register_buffer("scale", (1 / (255 * spread)).float().view(shape))
+        self.register_buffer("bias", (-centre / spread).float().view(shape))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.net(image * self.scale + self.bias)
+
+    def train_outputs(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Return the logits that a segmentation network trains on (`models.dense.Segmenter`)."""
+        return self.net.train_outputs(image * self.scale + self.bias)
 
 
 def reparameterize(module: nn.Module) -> nn.Module:

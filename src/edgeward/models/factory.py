@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import math
 import pkgutil
@@ -14,12 +15,34 @@ from edgeward.core.errors import UserError, unknown
 from edgeward.models import zoo
 from edgeward.models.config import ModelConfig
 
+Size = tuple[int, ...]
+Factory = Callable[[int, int, Size], nn.Module]
+
 # What torch and the networks' own checks raise when layers do not fit together.
 PROBLEMS = (TypeError, ValueError, AssertionError, RuntimeError)
 
 
 class SizeError(UserError):
     """The network is fine, but not at this image size."""
+
+
+def check_task(cfg: ModelConfig, task: str, data: str) -> None:
+    """Refuse a network for data of another task.
+
+    Parameters
+    ----------
+    task : of the data (``card.json``). data : its name.
+
+    Raises
+    ------
+    UserError
+    """
+    if cfg.task != task:
+        raise UserError(
+            f"model '{cfg.name}' is for {cfg.task} (task in config/model/{cfg.name}.yaml), but data "
+            f"'{data}' is for {task} (task in config/data/{data}.yaml): name another model, or other "
+            "data, in config/sweeps/."
+        )
 
 
 def build(
@@ -30,14 +53,16 @@ def build(
     Parameters
     ----------
     cfg : the ``model`` config group.
-    num_classes : length of the logits.
+    num_classes : number of logits, per image or per pixel: for segmentation, background included.
     in_chans : channels of the input, 1 or 3 as a rule.
-    image_size : (height, width) in pixels. Networks whose parameters depend on the input size
-        (position tables, attention biases) are built for it.
+    image_size : (height, width) in pixels, or (depth, height, width) in voxels of the patches of
+        volumes. Networks whose parameters depend on the input size (position tables, attention
+        biases, scan orders) are built for it, and for its number of dimensions.
 
     Returns
     -------
-    A module from float32 (b, in_chans, h, w), normalised, to logits (b, num_classes).
+    A module from float32 (b, in_chans, *image_size), normalised, to logits: (b, num_classes) for
+    classification, (b, num_classes, *image_size) for segmentation.
 
     Raises
     ------
@@ -46,16 +71,30 @@ def build(
     SizeError
         If the network cannot take images of this size, but takes others.
     """
+    size = tuple(int(side) for side in image_size)
+    _check_kind(cfg, size)
     make = _timm_factory(cfg) if cfg.builder == "timm" else _own_factory(cfg)
-    size = (int(image_size[0]), int(image_size[1]))
     try:
         net = make(num_classes, in_chans, size)
-        _try_out(net, num_classes, in_chans, size)
+        _try_out(cfg, net, num_classes, in_chans, size)
     except PROBLEMS as error:
         raise _refusal(error, cfg, make, num_classes, in_chans, size) from error
     if cfg.branch_gain < 1:
         damp_branches(net, cfg)
     return net.train()
+
+
+def _check_kind(cfg: ModelConfig, size: Size) -> None:
+    where = f"Change config/model/{cfg.name}.yaml, or name another model in config/sweeps/."
+    if cfg.task == "segmentation" and cfg.builder == "timm":
+        raise UserError(
+            f"model '{cfg.name}': timm's networks classify, but its task is segmentation. {where}"
+        )
+    if len(size) not in ((2, 3) if cfg.task == "segmentation" else (2,)):
+        raise UserError(
+            f"model '{cfg.name}' is for {cfg.task}, which takes no input of {len(size)} dimensions "
+            f"({'x'.join(map(str, size))}). {where}"
+        )
 
 
 def damp_branches(net: nn.Module, cfg: ModelConfig) -> None:
@@ -87,9 +126,6 @@ def damp_branches(net: nn.Module, cfg: ModelConfig) -> None:
         )
 
 
-Factory = Callable[[int, int, tuple[int, int]], nn.Module]
-
-
 def _timm_factory(cfg: ModelConfig) -> Factory:
     import timm
 
@@ -99,7 +135,7 @@ def _timm_factory(cfg: ModelConfig) -> Factory:
     pretrained = timm.get_pretrained_cfg(cfg.architecture)
     fixed_size = pretrained is not None and pretrained.fixed_input_size
 
-    def make(num_classes: int, in_chans: int, size: tuple[int, int]) -> nn.Module:
+    def make(num_classes: int, in_chans: int, size: Size) -> nn.Module:
         extra = {"img_size": size} if fixed_size else {}
         return timm.create_model(
             cfg.architecture,
@@ -120,7 +156,7 @@ def _own_factory(cfg: ModelConfig) -> Factory:
         raise unknown("model file", cfg.architecture, known, f"config/model/{cfg.name}.yaml")
     factory = importlib.import_module(f"{zoo.__name__}.{cfg.architecture}").build
 
-    def make(num_classes: int, in_chans: int, size: tuple[int, int]) -> nn.Module:
+    def make(num_classes: int, in_chans: int, size: Size) -> nn.Module:
         return factory(
             num_classes=num_classes,
             in_chans=in_chans,
@@ -132,23 +168,39 @@ def _own_factory(cfg: ModelConfig) -> Factory:
     return make
 
 
-def _try_out(net: nn.Module, num_classes: int, in_chans: int, size: tuple[int, int]) -> None:
-    """Run two blank images through `net`; a ValueError says that its output is not logits."""
+def _try_out(cfg: ModelConfig, net: nn.Module, num_classes: int, in_chans: int, size: Size) -> None:
+    """Run two blank images through `net`; a ValueError says that its output is not logits.
+
+    Segmentation networks are tried by shapes alone, since a volume may take seconds.
+    """
+    dense = cfg.task == "segmentation"
+    image = torch.zeros(2, in_chans, *size, device="meta" if dense else None)
+    shapes = copy.deepcopy(net).to("meta") if dense else net
     with torch.no_grad():
-        logits = net.eval()(torch.zeros(2, in_chans, *size))
-    if not isinstance(logits, torch.Tensor) or logits.shape != (2, num_classes):
+        logits = shapes.eval()(image)
+    expected = (2, num_classes, *size) if dense else (2, num_classes)
+    if not isinstance(logits, torch.Tensor) or logits.shape != expected:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(f"it gives {got} instead of (2, {num_classes}) logits")
+        raise ValueError(f"it gives {got} instead of logits {expected}")
 
 
-def nearby(size: tuple[int, int]) -> list[tuple[int, int]]:
+def nearby(size: Size) -> list[Size]:
     """Return sizes to try instead of one that does not run: multiples of 32 next to it, the usual 224.
 
-    32 is what most networks reduce the resolution by.
+    32 is what most networks reduce the resolution by. For volumes also multiples of 8.
     """
-    low, high = ([32 * max(1, f(side / 32)) for side in size] for f in (math.floor, math.ceil))
-    sizes = [tuple(low), tuple(high), (high[0] + 32, high[1] + 32), (224, 224)]
-    return [s for s in dict.fromkeys(sizes) if s != size]  # type: ignore[misc]
+
+    def multiples(unit: int) -> list[Size]:
+        return [
+            tuple(unit * max(1, f(side / unit)) for side in size) for f in (math.floor, math.ceil)
+        ]
+
+    low, high = multiples(32)
+    if len(size) == 3:
+        sizes = [*multiples(8), low, high]
+    else:
+        sizes = [low, high, tuple(side + 32 for side in high), (224, 224)]
+    return [s for s in dict.fromkeys(sizes) if s != size]
 
 
 def _refusal(
@@ -157,23 +209,24 @@ def _refusal(
     make: Factory,
     num_classes: int,
     in_chans: int,
-    size: tuple[int, int],
+    size: Size,
 ) -> UserError:
     """Find out by trial whether the size is at fault, and say what to change."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     runs = []
     for other in nearby(size):
         try:
-            _try_out(make(num_classes, in_chans, other), num_classes, in_chans, other)
+            _try_out(cfg, make(num_classes, in_chans, other), num_classes, in_chans, other)
         except PROBLEMS:
             continue
-        runs.append(f"{other[0]}x{other[1]}")
-    asked = f"{in_chans}x{size[0]}x{size[1]}"
+        runs.append("x".join(map(str, other)))
+    asked = "x".join(map(str, (in_chans, *size)))
     if runs:
+        key = "image_size in config/data/" if len(size) == 2 else "the patch size in config/train/"
         return SizeError(
             f"model '{cfg.name}' ({cfg.architecture}) cannot take {asked} images: {reason}. Of the "
-            f"sizes tried it takes {', '.join(runs)}. Change image_size in config/data/, or choose "
-            "another model in config/sweeps/."
+            f"sizes tried it takes {', '.join(runs)}. Change {key}, or choose another model in "
+            "config/sweeps/."
         )
     return UserError(
         f"model '{cfg.name}': {cfg.builder} cannot build '{cfg.architecture}' for {asked} images "

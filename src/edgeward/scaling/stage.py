@@ -53,6 +53,10 @@ def untrained(
     meta = {
         "model": model.model_dump(),
         "num_classes": cfg.classes,
+        "task": "classification",
+        "spatial_dims": 2,
+        "n_labels": cfg.classes,
+        "patches": None,
         "in_chans": channels,
         "image_size": [height, width],
         "mean": card["channel_mean"],

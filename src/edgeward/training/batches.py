@@ -27,6 +27,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     sampling: Literal["natural", "class_balanced"] = "natural",
+    passes: int = 1,
 ) -> list[np.ndarray]:
     """Return the image indices of each training batch of an epoch.
 
@@ -37,18 +38,19 @@ def epoch_batches(
     ----------
     sampling : "natural" draws without replacement; "class_balanced" draws with replacement, every
         class equally often.
+    passes : how often an epoch goes through the images.
     """
     indices = data.indices("train")
     if len(indices) < 2:
         raise UserError(f"{data.root}: training needs at least 2 images, has {len(indices)}.")
     rng = np.random.default_rng(np.random.SeedSequence([seed, epoch]))
     if sampling == "natural":
-        order = rng.permutation(indices)
+        order = np.concatenate([rng.permutation(indices) for _ in range(passes)])
     else:
         labels = data.labels[indices]
         counts = np.bincount(labels, minlength=len(data.classes))
         share = 1 / counts[labels] / np.count_nonzero(counts)
-        order = rng.choice(indices, size=len(indices), p=share)
+        order = rng.choice(indices, size=passes * len(indices), p=share)
     steps = max(1, len(order) // batch_size)
     return [order[i * batch_size : (i + 1) * batch_size] for i in range(steps)]
 

@@ -30,14 +30,60 @@ class LossConfig(Closed):
         return self
 
 
+class DiceLossConfig(Closed):
+    """What segmentation minimises: ``dice_weight (1 - Dice) + cross_entropy_weight CE``."""
+
+    name: Literal["dice_cross_entropy"]
+    dice_weight: Annotated[float, Field(ge=0, description="of 1 - Dice of the foreground")]
+    cross_entropy_weight: Annotated[
+        float, Field(gt=0, description="of the mean over all pixels or voxels")
+    ]
+    dice_sums: Annotated[
+        Literal["image", "batch"], Field(description="what Dice is summed over before dividing")
+    ]
+    deep_supervision: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="weight of each output relative to the finer one; 0: finest only",
+        ),
+    ]
+
+
+Side = Annotated[int, Field(ge=8, le=512)]
+
+
+class PatchConfig(Closed):
+    """How volumes are cut in training, and covered with windows in validation."""
+
+    size: Annotated[
+        tuple[Side, Side, Side],
+        Field(description="(depth, height, width), voxels; the network is built for it"),
+    ]
+    per_case: Annotated[int, Field(ge=1, description="patches of each case an epoch")]
+    foreground: Annotated[
+        Fraction, Field(description="share of patches that hold a voxel of a class drawn evenly")
+    ]
+    overlap: Annotated[
+        float, Field(ge=0, lt=1, description="share that neighbouring windows have in common")
+    ]
+    windows: Annotated[int, Field(ge=1, description="windows per forward pass in validation")]
+
+
 class AugmentConfig(Closed):
     """Random changes of the training images, drawn for every image on its own."""
 
-    flips: Annotated[
-        bool, Field(description="mirror left-right and top-bottom, each half the time")
+    flips: Annotated[bool, Field(description="mirror along each axis, half the time")]
+    rotate90: Annotated[
+        bool,
+        Field(
+            description="quarter turns in the plane of the last two axes; half turns if not square"
+        ),
     ]
-    rotate90: Annotated[bool, Field(description="quarter turns (half turns if not square)")]
-    degrees: Annotated[float, Field(ge=0, le=180, description="further rotation, +- degrees")]
+    degrees: Annotated[
+        float, Field(ge=0, le=180, description="further rotation, +- degrees per axis")
+    ]
     scale: Annotated[float, Field(ge=0, lt=1, description="zoom, +- share")]
     translate: Annotated[float, Field(ge=0, lt=1, description="shift, +- share of the side")]
     brightness: Annotated[float, Field(ge=0, lt=1, description="gain of all channels, +- share")]
@@ -54,13 +100,16 @@ class FinetuneConfig(Closed):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_fraction: Annotated[Fraction, Field(description="share of all steps that warm up")]
     grad_clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")]
-    loss: LossConfig
+    loss: Annotated[LossConfig | DiceLossConfig, Field(discriminator="name")]
     augment: AugmentConfig
 
 
 class TrainConfig(FinetuneConfig):
     """Training from scratch."""
 
+    patches: Annotated[
+        PatchConfig | None, Field(description="of volumes; null for images in the plane")
+    ]
     sampling: Annotated[
         Literal["natural", "class_balanced"],
         Field(description="how an epoch's images are drawn"),

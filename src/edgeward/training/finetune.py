@@ -20,13 +20,14 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import read_tensors
-from edgeward.training.augment import augment
-from edgeward.training.batches import epoch_batches, read, split_batches, stream, to_float
-from edgeward.training.config import FinetuneConfig
+from edgeward.training.batches import stream
+from edgeward.training.config import DiceLossConfig, FinetuneConfig, LossConfig, PatchConfig
+from edgeward.training.dice import make_dense_loss
 from edgeward.training.history import Row, curve, log_epoch
 from edgeward.training.loss import Loss, logit_shift, make_loss, train_counts
-from edgeward.training.metrics import check_finite, validation_metrics
+from edgeward.training.metrics import check_finite
 from edgeward.training.optim import adamw, cosine
+from edgeward.training.tasks import Batch, Classification, Item, Segmentation, Task
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +59,11 @@ def finetune(
 
     Parameters
     ----------
-    model : from images float32 (b, c, h, w), 0-255, to logits (b, n_classes).
+    model : from images float32 (b, c, *spatial), 0-255, to logits: (b, n_classes), or for segmentation
+        (b, n_labels, *spatial).
     work : folder that holds the state of the last whole epoch, ``finetune.pt``.
-    meta : of the trained model (``model.pt``); its ``logit_shift`` must be that of ``cfg.loss``.
+    meta : of the trained model (``model.pt``); its ``logit_shift`` must be that of ``cfg.loss``, and
+        volumes are cut into its ``patches``.
     set_train, set_eval : put the model into the mode, e.g. torchao's
         ``move_exported_model_to_train`` and ``_eval``.
     on_epoch_start : called with the epoch, from 0, after `set_train` and before its first batch. After a
@@ -80,13 +83,8 @@ def finetune(
         If the loss disagrees with the trained model's ``logit_shift``, or training diverges.
     """
     torch.set_num_threads(threads)
-    counts = train_counts(data)
-    shift = np.asarray(meta["logit_shift"], dtype=np.float64)
-    if loss is None:
-        _same_shift(cfg, counts, shift)
-        loss = make_loss(cfg.loss, counts)
-    rare = [data.classes.index(name) for name in data.card["rare_classes"]]
-    steps = len(epoch_batches(data, cfg.batch_size, seed=seed, epoch=0))
+    task = task_of(data, cfg, meta, loss, memory_format)
+    steps = len(task.train_items(cfg.batch_size, seed=seed, epoch=0))
     optimizer = adamw(model, cfg)
     schedule = cosine(optimizer, cfg.epochs * steps, cfg.warmup_fraction)
     history = _restore(work / STATE, model, optimizer, schedule)
@@ -95,13 +93,12 @@ def finetune(
         if on_epoch_start is not None:
             on_epoch_start(epoch)
         started = time.perf_counter()
-        batches = epoch_batches(data, cfg.batch_size, seed=seed, epoch=epoch)
+        items = task.train_items(cfg.batch_size, seed=seed, epoch=epoch)
         losses = []
-        for step, indices in enumerate(batches):
-            key = stream(seed, epoch * steps + step, 1)
-            images, labels = _load(data, indices, cfg, memory_format, key)
+        for step, item in enumerate(items):
+            images, labels = _load(task, item, cfg, stream(seed, epoch * steps + step, 1))
             torch.manual_seed(stream(seed, epoch * steps + step, 2))  # dropout
-            value = loss(model(images), labels)
+            value = task.loss(model, images, labels)
             losses.append(float(value.detach()))
             check_finite(losses[-1], epoch, step)
             value.backward()
@@ -114,9 +111,9 @@ def finetune(
         row: Row = {
             "epoch": epoch + 1,
             "train_loss": float(np.mean(losses)),
-            **evaluate(model, data, 2 * cfg.batch_size, shift, rare, memory_format),
+            **evaluate(model, task, cfg.batch_size),
             "lr": optimizer.param_groups[0]["lr"],
-            "images_per_second": sum(map(len, batches)) / (trained - started),
+            "images_per_second": sum(len(item.indices) for item in items) / (trained - started),
             "seconds": time.perf_counter() - started,
         }
         history.append(row)
@@ -128,41 +125,59 @@ def finetune(
     return history
 
 
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
+def task_of(
     data: Prepared,
-    batch_size: int,
-    shift: np.ndarray,
-    rare: list[int],
-    memory_format: torch.memory_format,
-) -> dict[str, float]:
-    """Return the validation metrics of a model that is already in eval mode."""
-    batches = split_batches(data, "val", batch_size)
-    logits = [model(to_float(read(data, part)[0], memory_format)).numpy() for part in batches]
-    labels = data.labels[np.concatenate(batches)]
-    return validation_metrics(np.concatenate(logits), labels, shift, rare)
-
-
-def _load(
-    data: Prepared,
-    indices: np.ndarray,
     cfg: FinetuneConfig,
+    meta: dict[str, Any],
+    loss: Loss | None,
     memory_format: torch.memory_format,
-    key: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = read(data, indices)
+) -> Task:
+    """Return the task that the model of `meta` was trained for; arguments as for `finetune`."""
+    dense = isinstance(cfg.loss, DiceLossConfig)
+    if dense != (data.task == "segmentation"):
+        raise UserError(
+            f"fine-tuning loss '{cfg.loss.name}' is not for {data.task} ('{data.card['name']}'): use "
+            "the loss of the train config (loss: ${train.loss} in config/compress/)."
+        )
+    if isinstance(cfg.loss, DiceLossConfig):
+        cut = meta["patches"]
+        return Segmentation(
+            data,
+            make_dense_loss(cfg.loss) if loss is None else loss,
+            cfg.loss.deep_supervision,
+            None if cut is None else PatchConfig.model_validate(cut),
+            memory_format,
+        )
+    shift = np.asarray(meta["logit_shift"], dtype=np.float64)
+    if loss is None:
+        counts = train_counts(data)
+        _same_shift(cfg.loss, counts, shift)
+        loss = make_loss(cfg.loss, counts)
+    return Classification(data, loss, shift, memory_format)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, task: Task, batch_size: int) -> dict[str, float]:
+    """Return the validation metrics of a model that is already in eval mode."""
+    observed = []
+    for item in task.val_items(batch_size):
+        images, labels = task.read(item, training=False)
+        observed.append(task.observe(model, task.to_input(images), labels))
+    return task.metrics(observed)
+
+
+def _load(task: Task, item: Item, cfg: FinetuneConfig, key: int) -> Batch:
+    images, labels = task.read(item, training=True)
     generator = torch.Generator().manual_seed(key)
-    images = augment(to_float(images, memory_format), cfg.augment, generator)
-    return images.contiguous(memory_format=memory_format), labels
+    return task.augment((task.to_input(images), labels), cfg.augment, generator)
 
 
-def _same_shift(cfg: FinetuneConfig, counts: np.ndarray, shift: np.ndarray) -> None:
+def _same_shift(cfg: LossConfig, counts: np.ndarray, shift: np.ndarray) -> None:
     """Refuse a loss that would move the logits away from the shift on record."""
-    wanted = logit_shift(cfg.loss, counts)
+    wanted = logit_shift(cfg, counts)
     if not np.allclose(wanted - wanted.mean(), shift - shift.mean(), atol=1e-6):
         raise UserError(
-            f"fine-tuning loss '{cfg.loss.name}' (tau {cfg.loss.tau}, beta {cfg.loss.beta}) does not fit "
+            f"fine-tuning loss '{cfg.name}' (tau {cfg.tau}, beta {cfg.beta}) does not fit "
             "the trained model, whose logits have another shift: use the loss of the train config "
             "(loss: ${train.loss} in config/compress/), and natural sampling."
         )

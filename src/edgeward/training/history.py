@@ -11,17 +11,6 @@ from edgeward.core.io import atomic
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = (
-    "epoch",
-    "train_loss",
-    "val_loss",
-    "val_auc",
-    "val_balanced_accuracy",
-    "val_rare_recall",
-    "lr",
-    "images_per_second",
-    "seconds",
-)
 Row = dict[str, float]
 
 
@@ -33,31 +22,35 @@ def curve(row: Row) -> dict[str, float]:
 def log_epoch(row: Row, epochs: int) -> None:
     """Log one line on the epoch of `row`: progress, loss, metrics, speed, time left."""
     left = (epochs - row["epoch"]) * row["seconds"]
+    said = {
+        "AUC": "val_auc",
+        "balanced accuracy": "val_balanced_accuracy",
+        "rare recall": "val_rare_recall",
+        "Dice": "val_dice",
+    }
+    found = [f"{name} {row[key]:.3f}" for name, key in said.items() if key in row]
     logger.info(
-        "epoch %d/%d: loss %.3f, val AUC %.3f, balanced accuracy %.3f, rare recall %.3f, "
-        "%.0f images/s, %s left",
+        "epoch %d/%d: loss %.3f, val %s, %.1f images/s, %s left",
         row["epoch"],
         epochs,
         row["train_loss"],
-        row["val_auc"],
-        row["val_balanced_accuracy"],
-        row["val_rare_recall"],
+        ", ".join(found),
         row["images_per_second"],
         f"{left / 60:.0f} min" if left >= 100 else f"{left:.0f} s",
     )
 
 
 def write_history(path: Path, rows: list[Row]) -> None:
-    """Write the rows as CSV, atomically, with columns in the order of `COLUMNS`."""
+    """Write the rows as CSV, atomically; all have the keys of the first, in its order."""
     with atomic(path) as temporary, temporary.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, COLUMNS)
+        writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 
 
 def score(row: Row) -> float:
-    """Return what early stopping maximises: balanced accuracy on validation."""
-    value = row["val_balanced_accuracy"]
+    """Return what early stopping maximises on validation: mean class Dice, or balanced accuracy."""
+    value = row["val_dice" if "val_dice" in row else "val_balanced_accuracy"]
     return -math.inf if math.isnan(value) else value
 
 

@@ -17,91 +17,72 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from edgeward.data.store import Prepared
 from edgeward.models.deploy import reparameterize
-from edgeward.training.augment import augment
-from edgeward.training.batches import epoch_batches, read, split_batches, stream, to_float
+from edgeward.training.batches import stream
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Row, best_epoch, curve, finished, log_epoch
-from edgeward.training.loss import Loss
-from edgeward.training.metrics import check_finite, validation_metrics
+from edgeward.training.metrics import check_finite
 from edgeward.training.optim import Average, adamw, cosine
+from edgeward.training.tasks import Batch, Item, Task, layout_of
 
 Live = Callable[[int, dict[str, float]], None]
-LAYOUTS = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
-class _Reader(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+class _Reader(Dataset[Batch]):
     """A data set whose items are whole batches, read from the memory map when asked for."""
 
-    def __init__(self, data: Prepared) -> None:
-        self.data = data
+    def __init__(self, task: Task, *, training: bool) -> None:
+        self.task, self.training = task, training
 
-    def __getitem__(self, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        return read(self.data, indices)
+    def __getitem__(self, item: Item) -> Batch:
+        return self.task.read(item, training=self.training)
 
 
-class ImageData(pl.LightningDataModule):
+class Batches(pl.LightningDataModule):
     """Batches of a prepared data set; augmentation runs on the device, on the whole batch."""
 
-    def __init__(self, data: Prepared, cfg: TrainConfig, seed: int) -> None:
+    def __init__(self, task: Task, cfg: TrainConfig, seed: int) -> None:
         super().__init__()
-        self.data, self.cfg, self.seed = data, cfg, seed
-        self.layout = LAYOUTS[cfg.memory_format]
+        self.task, self.cfg, self.seed = task, cfg, seed
 
-    def _loader(self, batches: Sequence[np.ndarray]) -> DataLoader:
-        return DataLoader(_Reader(self.data), batch_size=None, sampler=batches, num_workers=0)
+    def _loader(self, items: Sequence[Item], *, training: bool) -> DataLoader:
+        reader = _Reader(self.task, training=training)
+        return DataLoader(reader, batch_size=None, sampler=items, num_workers=0)
 
     def train_dataloader(self) -> DataLoader:
         """Return the batches of the current epoch; the trainer asks again every epoch."""
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return self._loader(
-            epoch_batches(
-                self.data,
-                self.cfg.batch_size,
-                seed=self.seed,
-                epoch=epoch,
-                sampling=self.cfg.sampling,
-            )
-        )
+        items = self.task.train_items(self.cfg.batch_size, seed=self.seed, epoch=epoch)
+        return self._loader(items, training=True)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(split_batches(self.data, "val", 2 * self.cfg.batch_size))
+        return self._loader(self.task.val_items(self.cfg.batch_size), training=False)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Turn uint8 images into augmented (training only) float32 ones, on the device."""
+        """Turn stored images into augmented (training only) float32 ones, on the device."""
         del dataloader_idx
         images, labels = batch
-        images = to_float(images, self.layout)
+        batch = self.task.to_input(images), labels
         if self.trainer is not None and self.trainer.training:
             # global_step counts optimizer steps, so it is the same number after a resume
             key = stream(self.seed, self.trainer.global_step, 1)
-            images = augment(images, self.cfg.augment, torch.Generator().manual_seed(key))
-            images = images.contiguous(memory_format=self.layout)
-        return images, labels
+            batch = self.task.augment(batch, self.cfg.augment, torch.Generator().manual_seed(key))
+        return batch
 
 
-class Classifier(pl.LightningModule):
+class Learner(pl.LightningModule):
     """A `Deployable` in training, with the moving average that is evaluated and shipped."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        cfg: TrainConfig,
-        *,
-        loss: Loss,
-        shift: np.ndarray,
-        rare: Sequence[int],
-        seed: int,
-        total_steps: int,
+        self, model: nn.Module, cfg: TrainConfig, task: Task, *, seed: int, total_steps: int
     ) -> None:
         super().__init__()
         self.model = model
         self.average = Average(model, cfg.ema_decay)
-        self.cfg, self.loss, self.shift, self.rare = cfg, loss, shift, rare
+        self.cfg, self.task = cfg, task
         self.seed, self.total_steps = seed, total_steps
         self.losses: list[torch.Tensor] = []
-        self.outputs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.observed: list[tuple[np.ndarray, ...]] = []
         self.metrics: dict[str, float] = {}
         self.judged: tuple[nn.Module, ...] = ()  # a tuple, so that it is no part of the state
 
@@ -114,7 +95,7 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         images, labels = batch
-        loss = self.loss(self.model(images).float(), labels)
+        loss = self.task.loss(self.model, images, labels)
         check_finite(float(loss.detach()), self.current_epoch, batch_idx)
         self.losses.append(loss.detach())
         return loss
@@ -130,19 +111,17 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         # one branch instead of many: the same outputs in a third of the time for MobileOne
-        layout = LAYOUTS[self.cfg.memory_format]
+        layout = layout_of(self.cfg.memory_format)
         self.judged = (reparameterize(self.average.net).to(memory_format=layout),)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         del batch_idx
-        images, labels = batch
-        self.outputs.append((self.judged[0](images).float().cpu(), labels.cpu()))
+        self.observed.append(self.task.observe(self.judged[0], *batch))
 
     def on_validation_epoch_end(self) -> None:
-        logits, labels = (torch.cat(parts).numpy() for parts in zip(*self.outputs, strict=True))
-        self.outputs.clear()
+        self.metrics = self.task.metrics(self.observed)
+        self.observed.clear()
         self.judged = ()
-        self.metrics = validation_metrics(logits, labels, self.shift, self.rare)
 
     def configure_optimizers(self) -> Any:
         optimizer = adamw(self.model, self.cfg)
@@ -174,7 +153,7 @@ class Progress(pl.Callback):
         self.trained = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Classifier)
+        assert isinstance(pl_module, Learner)
         now = time.perf_counter()
         row: Row = {
             "epoch": len(self.history) + 1,

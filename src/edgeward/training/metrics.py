@@ -70,6 +70,49 @@ def validation_metrics(
     }
 
 
+def overlap(decisions: np.ndarray, masks: np.ndarray, n_labels: int) -> np.ndarray:
+    """Return per image and label the pixels in both, in the decision, in the mask.
+
+    Parameters
+    ----------
+    decisions, masks : int, shape (b, *spatial), label indices.
+
+    Returns
+    -------
+    int64, shape (b, n_labels, 3).
+    """
+    flat = decisions.reshape(len(decisions), -1), masks.reshape(len(masks), -1)
+    rows = []
+    for said, is_ in zip(*flat, strict=True):
+        table = np.bincount(is_ * n_labels + said, minlength=n_labels**2)
+        table = table.reshape(n_labels, n_labels)
+        rows.append(np.stack([table.diagonal(), table.sum(0), table.sum(1)], axis=1))
+    return np.stack(rows)
+
+
+def dice_metrics(counts: np.ndarray, names: Sequence[str]) -> dict[str, float]:
+    """Return ``val_dice`` and ``val_dice_<class>``: per image, averaged over those that hold the class.
+
+    Parameters
+    ----------
+    counts : int64 (n, 1 + n_classes, 3), from `overlap`; label 0 is background and left out.
+    names : of the classes.
+
+    Returns
+    -------
+    ``val_dice`` is the mean over the classes that occur; NaN where none does.
+    """
+    both, said, is_ = np.moveaxis(counts[:, 1:].astype(np.float64), -1, 0)
+    with np.errstate(invalid="ignore"):
+        dice = np.where(is_ > 0, 2 * both / (said + is_), np.nan)
+    there = (is_ > 0).any(axis=0)
+    per_class = np.full(len(names), np.nan)
+    per_class[there] = np.nanmean(dice[:, there], axis=0)
+    mean = float(per_class[there].mean()) if there.any() else float("nan")
+    each = {f"val_dice_{name}": float(v) for name, v in zip(names, per_class, strict=True)}
+    return {"val_dice": mean, **each}
+
+
 def check_finite(loss: float, epoch: int, step: int) -> None:
     """Raise a UserError if the loss is NaN or infinite."""
     if not math.isfinite(loss):

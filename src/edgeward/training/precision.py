@@ -13,8 +13,8 @@ from torch import nn
 
 from edgeward.core.io import read_json, write_json
 from edgeward.training.config import TrainConfig
-from edgeward.training.loss import Loss
 from edgeward.training.optim import adamw
+from edgeward.training.tasks import Batch, Task
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ NEEDED_GAIN = 1.15  # bfloat16 must be clearly faster, or noise would choose
 def choose_precision(
     model: nn.Module,
     cfg: TrainConfig,
-    loss: Loss,
-    batch: tuple[torch.Tensor, torch.Tensor],
+    task: Task,
+    batch: Batch,
     device: torch.device,
     memory: Path,
 ) -> str:
@@ -35,7 +35,7 @@ def choose_precision(
     Parameters
     ----------
     model : not changed; a copy is trained.
-    batch : images float32 (b, c, h, w) and labels, as training will see them.
+    batch : images float32 (b, c, *spatial) and labels or masks, as training will see them.
     memory : JSON file that keeps the choice, so that a resumed or repeated run computes the same.
     """
     if cfg.precision != "auto":
@@ -43,8 +43,8 @@ def choose_precision(
     if memory.is_file():
         return read_json(memory)["precision"]
     seconds = {
-        "fp32": _step_seconds(_step(model, cfg, loss, batch, device, bf16=False)),
-        "bf16": _step_seconds(_step(model, cfg, loss, batch, device, bf16=True)),
+        "fp32": _step_seconds(_step(model, cfg, task, batch, device, bf16=False)),
+        "bf16": _step_seconds(_step(model, cfg, task, batch, device, bf16=True)),
     }
     choice = "bf16" if seconds["bf16"] * NEEDED_GAIN < seconds["fp32"] else "fp32"
     write_json(memory, {"precision": choice, "seconds_per_step": seconds})
@@ -60,8 +60,8 @@ def choose_precision(
 def _step(
     model: nn.Module,
     cfg: TrainConfig,
-    loss: Loss,
-    batch: tuple[torch.Tensor, torch.Tensor],
+    task: Task,
+    batch: Batch,
     device: torch.device,
     *,
     bf16: bool,
@@ -72,7 +72,7 @@ def _step(
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            value = loss(copy(images).float(), labels)
+            value = task.loss(copy, images, labels)
         value.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import timm  # noqa: F401 - loaded here so that it counts as start-up
 import torch
@@ -17,13 +18,15 @@ from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import read_tensors, save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
-from edgeward.models.factory import build
-from edgeward.training.batches import epoch_batches, read, stream, to_float
-from edgeward.training.config import TrainConfig
+from edgeward.models.factory import build, check_task
+from edgeward.training.batches import stream
+from edgeward.training.config import DiceLossConfig, TrainConfig
+from edgeward.training.dice import make_dense_loss
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
-from edgeward.training.lightning import LAYOUTS, Classifier, ImageData, Progress
+from edgeward.training.lightning import Batches, Learner, Progress
 from edgeward.training.loss import logit_shift, make_loss, train_counts
 from edgeward.training.precision import choose_precision
+from edgeward.training.tasks import Classification, Segmentation, Task, layout_of
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ def run(
 
     Parameters
     ----------
-    prepared : folder of a prepared classification data set.
+    prepared : folder of a prepared data set.
     work : folder for the state of an unfinished run. A run that was killed goes on from its last
         whole epoch and ends with the same weights, bit for bit, on the same machine and threads.
     threads : CPU threads that torch may use.
@@ -63,37 +66,31 @@ def run(
     torch.set_num_threads(threads)
     device = _device(train)
     data = open_prepared(prepared)
-    counts = train_counts(data)
-    shift = logit_shift(train.loss, counts, train.sampling)
+    task, shift = make_task(data, train)
     torch.manual_seed(stream(seed, 0))
-    deployable = _deployable(model, data)
-    layout = LAYOUTS[train.memory_format]
-    deployable.to(memory_format=layout)
-    first = epoch_batches(data, train.batch_size, seed=seed, epoch=0, sampling=train.sampling)
-    loss = make_loss(train.loss, counts)
-    images, labels = read(data, first[0])
+    deployable = _deployable(model, data, train)
+    deployable.to(memory_format=layout_of(train.memory_format))
+    first = task.train_items(train.batch_size, seed=seed, epoch=0)
+    images, labels = task.read(first[0], training=True)
     precision = choose_precision(
-        deployable, train, loss, (to_float(images, layout), labels), device, work / "precision.json"
+        deployable, train, task, (task.to_input(images), labels), device, work / "precision.json"
     )
-    task = Classifier(
-        deployable,
-        train,
-        loss=loss,
-        shift=shift,
-        rare=[data.classes.index(name) for name in data.card["rare_classes"]],
-        seed=seed,
-        total_steps=train.epochs * len(first),
-    )
-    progress = Progress(train, work / LAST, len(first) * len(first[0]), live)
-    _fit(task, progress, ImageData(data, train, seed), train, precision, device, work)
+    steps = train.epochs * len(first)
+    learner = Learner(deployable, train, task, seed=seed, total_steps=steps)
+    progress = Progress(train, work / LAST, len(first) * len(first[0].indices), live)
+    _fit(learner, progress, Batches(task, train, seed), train, precision, device, work)
 
     if train.select == "best":
-        task.average.net.load_state_dict(progress.best)
+        learner.average.net.load_state_dict(progress.best)
     meta = {
         "model": model.model_dump(),
+        "task": data.task,
+        "spatial_dims": data.spatial_dims,
         "num_classes": len(data.classes),
-        "in_chans": data.images.shape[-1],
-        "image_size": list(data.images.shape[1:3]),
+        "n_labels": data.n_labels,
+        "in_chans": _channels(data),
+        "image_size": list(_size(data, train)),
+        "patches": None if train.patches is None else train.patches.model_dump(mode="json"),
         "mean": data.card["channel_mean"],
         "std": data.card["channel_std"],
         "classes": data.classes,
@@ -101,7 +98,7 @@ def run(
         "data": data.card["name"],
         "seed": seed,
     }
-    save_checkpoint(out / "model.pt", task.average.net, meta)
+    save_checkpoint(out / "model.pt", learner.average.net, meta)
     write_history(out / "history.csv", progress.history)
     (work / LAST).unlink()
     return _summary(progress.history, train, deployable, precision)
@@ -116,13 +113,75 @@ def _device(train: TrainConfig) -> torch.device:
     return torch.device("cuda" if available and train.accelerator != "cpu" else "cpu")
 
 
-def _deployable(model: ModelConfig, data: Prepared) -> Deployable:
-    n, h, w, c = data.images.shape
-    net = build(model, num_classes=len(data.classes), in_chans=c, image_size=(h, w))
+def make_task(data: Prepared, train: TrainConfig) -> tuple[Task, np.ndarray]:
+    """Return the task of the data, and the logit shift of its loss, float64 (n_labels,).
+
+    Raises
+    ------
+    UserError
+        If the training settings are not for such data, or a class has no training image.
+    """
+    check_settings(data, train)
+    layout = layout_of(train.memory_format)
+    if isinstance(train.loss, DiceLossConfig):
+        task = Segmentation(
+            data,
+            make_dense_loss(train.loss),
+            train.loss.deep_supervision,
+            train.patches,
+            layout,
+            train.sampling,
+        )
+        return task, np.zeros(data.n_labels)
+    counts = train_counts(data)
+    shift = logit_shift(train.loss, counts, train.sampling)
+    return Classification(data, make_loss(train.loss, counts), shift, layout, train.sampling), shift
+
+
+def check_settings(data: Prepared, train: TrainConfig) -> None:
+    """Refuse a loss of the other task, and patches that the data do not need or do need."""
+    name, dense = data.card["name"], isinstance(train.loss, DiceLossConfig)
+    where = "choose another train config in the sweep's overrides, e.g. train="
+    if dense != (data.task == "segmentation"):
+        fits = "segmentation2d or train=segmentation3d" if not dense else "default"
+        raise UserError(
+            f"train.loss.name is '{train.loss.name}', but '{name}' is data for {data.task}; {where}{fits}."
+        )
+    if (train.patches is not None) != (data.spatial_dims == 3):
+        raise UserError(
+            f"train.patches is {'set' if train.patches else 'null'}, but '{name}' holds "
+            f"{'volumes' if data.spatial_dims == 3 else 'images in the plane'}; {where}"
+            f"segmentation{data.spatial_dims}d."
+        )
+    if data.spatial_dims == 3 and train.memory_format != "contiguous":
+        raise UserError("train.memory_format must be 'contiguous' for volumes (config/train/).")
+
+
+def _size(data: Prepared, train: TrainConfig) -> tuple[int, ...]:
+    """Return what the network is built for: the patch, or the whole image."""
+    if train.patches is not None:
+        return train.patches.size
+    height, width = data.images.shape[1:3]
+    return int(height), int(width)
+
+
+def _channels(data: Prepared) -> int:
+    return data.images.shape[-1] if data.volumes is None else data.volumes[0].shape[0]
+
+
+def _deployable(model: ModelConfig, data: Prepared, train: TrainConfig) -> Deployable:
+    channels, size = _channels(data), _size(data, train)
+    check_task(model, data.task, data.card["name"])
+    net = build(model, num_classes=data.n_labels, in_chans=channels, image_size=size)
     logger.info(
-        "%s: %.2f M parameters, %d images of %dx%dx%d", model.name, _millions(net), n, h, w, c
+        "%s: %.2f M parameters, %d cases, input %s",
+        model.name,
+        _millions(net),
+        len(data.labels),
+        "x".join(map(str, (*size, channels))),
     )
-    return Deployable(net, data.card["channel_mean"], data.card["channel_std"])
+    mean, std = data.card["channel_mean"], data.card["channel_std"]
+    return Deployable(net, mean, std, data.spatial_dims)
 
 
 def _millions(net: torch.nn.Module) -> float:
@@ -130,9 +189,9 @@ def _millions(net: torch.nn.Module) -> float:
 
 
 def _fit(
-    task: Classifier,
+    learner: Learner,
     progress: Progress,
-    images: ImageData,
+    batches: Batches,
     train: TrainConfig,
     precision: str,
     device: torch.device,
@@ -145,7 +204,7 @@ def _fit(
         progress.load_state_dict(saved["callbacks"][progress.state_key])
         logger.info("resuming after epoch %d of %d", len(progress.history), train.epochs)
         if finished(progress.history, train.epochs, train.early_stop_patience):
-            task.load_state_dict(saved["state_dict"])
+            learner.load_state_dict(saved["state_dict"])
             return
     _quiet()
     trainer = pl.Trainer(
@@ -165,7 +224,7 @@ def _fit(
         enable_model_summary=False,
         default_root_dir=work,
     )
-    trainer.fit(task, images, ckpt_path=resume, weights_only=True)
+    trainer.fit(learner, batches, ckpt_path=resume, weights_only=True)
 
 
 def _quiet() -> None:
@@ -179,9 +238,12 @@ def _summary(
     history: list[Row], train: TrainConfig, model: torch.nn.Module, precision: str
 ) -> dict[str, float]:
     shipped: dict[str, Any] = history[best_epoch(history) if train.select == "best" else -1]
-    names = ("val_loss", "val_auc", "val_balanced_accuracy", "val_rare_recall", "train_loss")
     return {
-        **{name: value for name, value in curve(shipped).items() if name in names},
+        **{
+            name: value
+            for name, value in curve(shipped).items()
+            if name.startswith("val_") or name == "train_loss"
+        },
         "epoch": shipped["epoch"],
         "epochs": len(history),
         "images_per_second": sum(r["images_per_second"] for r in history) / len(history),

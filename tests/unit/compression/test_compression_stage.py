@@ -109,6 +109,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         name="dscnn",
         builder="edgeward",
         architecture="dscnn",
+        task="classification",
         stream="cnn",
         drop_rate=0.0,
         branch_gain=1.0,
@@ -137,6 +138,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     meta = {
         "model": config.model_dump(),
         "num_classes": 3,
+        "task": "classification",
+        "spatial_dims": 2,
+        "n_labels": 3,
+        "patches": None,
         "in_chans": 3,
         "image_size": [32, 32],
         "mean": card["channel_mean"],

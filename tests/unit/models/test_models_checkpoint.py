@@ -16,6 +16,7 @@ CONFIG = ModelConfig(
     name="dscnn",
     builder="edgeward",
     architecture="dscnn",
+    task="classification",
     stream="cnn",
     drop_rate=0.1,
     branch_gain=1.0,
@@ -24,6 +25,10 @@ CONFIG = ModelConfig(
 META = {
     "model": CONFIG.model_dump(),
     "num_classes": 3,
+    "task": "classification",
+    "spatial_dims": 2,
+    "n_labels": 3,
+    "patches": None,
     "in_chans": 3,
     "image_size": [32, 32],
     "mean": [0.5, 0.4, 0.3],
@@ -96,7 +101,7 @@ def test_other_files_are_refused(net, tmp_path):
     torch.save({"format": 99}, path)
     with pytest.raises(UserError, match="format 1"):
         load_checkpoint(path)
-    meta = META | {"num_classes": 5}
+    meta = META | {"n_labels": 5}
     torch.save({"format": 1, "state_dict": net.state_dict(), "meta": meta}, path)
     with pytest.raises(UserError, match="other weights"):
         load_checkpoint(path)

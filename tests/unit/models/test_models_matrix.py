@@ -1,4 +1,4 @@
-"""Every model of config/model/: published size, awkward sizes, export with parity, profile.
+"""Every classifier of config/model/: published size, awkward sizes, export with parity, profile.
 
 Each goes, untrained, through the code that a sweep with sizes runs. Large siblings, which differ
 from a tested model in widths and depths, are marked `exhaustive`: ``pytest -m exhaustive``.
@@ -71,7 +71,11 @@ def model(name: str) -> ModelConfig:
     return ModelConfig.model_validate(values("model", name))
 
 
-MODELS = sorted(path.stem for path in (CONFIG / "model").glob("*.yaml"))
+MODELS = [
+    name
+    for name in sorted(path.stem for path in (CONFIG / "model").glob("*.yaml"))
+    if model(name).task == "classification"
+]
 marked = [
     pytest.param(name, marks=pytest.mark.exhaustive) if name in SIBLINGS else name
     for name in MODELS

@@ -34,6 +34,7 @@ def make(
         name="net",
         builder="edgeward",
         architecture=architecture,
+        task="classification",
         stream="ssm",
         drop_rate=0.0,
         branch_gain=1.0,

@@ -34,6 +34,7 @@ def network() -> nn.Module:
         name="tiny",
         builder="edgeward",
         architecture="dscnn",
+        task="classification",
         stream="cnn",
         drop_rate=0.2,
         branch_gain=1.0,
