@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from small_data import write_small_prepared
+from small_data import write_small_prepared, write_small_segmentation
 
 from edgeward.data.store import Prepared, open_prepared
 
@@ -27,3 +27,15 @@ def shared_data() -> Path:
             "no real data at hand: set EDGEWARD_TEST_DATA to a folder that holds ham10000/, medmnist/ ..."
         )
     return root
+
+
+@pytest.fixture(scope="session")
+def small_masks(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A tiny segmentation set: 48 images of 32x32x3, classes organ and spot, 2 images per group."""
+    return open_prepared(write_small_segmentation(tmp_path_factory.mktemp("masks"), 2))
+
+
+@pytest.fixture(scope="session")
+def small_volumes(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """A tiny set of 48 volumes of 16 to 31 voxels a side, one channel, classes organ and spot."""
+    return open_prepared(write_small_segmentation(tmp_path_factory.mktemp("volumes"), 3))

@@ -13,11 +13,11 @@ sys.path.insert(0, str(BASE / "src"))
 
 from edgeward.config.compose import names
 from edgeward.config.environment import offer
-from edgeward.config.plan import Candidate, Plan, check_settings
+from edgeward.config.plan import Candidate, Plan, check_settings, tasks
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.core.job import OUTBOX, STATE
-from edgeward.core.results import evidence, scaled
+from edgeward.core.results import evidence, kept, scaled
 from edgeward.reporting.summary import table
 from edgeward.tracking.session import Session, deliver_command
 
@@ -33,6 +33,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 SESSION = Session(OUTBOX)
+TASKS = tasks(BASE / "config")
 
 
 wildcard_constraints:
@@ -48,14 +49,21 @@ wildcard_constraints:
 # The library modules that each stage imports: a rule that lists them is run again when they change.
 MODULES = {
     "prepare": ["data"],
-    "train": ["data/store.py", "models", "training"],
-    "compress": ["data/store.py", "models", "training", "compression"],
+    "train": ["data/store.py", "core/windows.py", "models", "training"],
+    "compress": [
+        "data/store.py",
+        "core/windows.py",
+        "models",
+        "training",
+        "compression",
+    ],
     "export": ["data/store.py", "compression/program.py", "export"],
     "profile": ["profiling"],
     "ceilings": ["profiling"],
     "interleave": ["profiling"],
     "assess": ["data/store.py", "safety"],
-    "pool": ["data/store.py", "safety"],
+    "assess_segmentation": ["data/store.py", "core/windows.py", "safety"],
+    "pool": ["data/store.py", "core/windows.py", "safety"],
     "report": ["reporting"],
     "scaling": ["data/store.py", "models", "compression", "export", "scaling"],
     "scaling_profile": ["profiling", "scaling/measure.py"],
@@ -134,14 +142,19 @@ def assess_slice(wildcards):
     return sliced(PLAN.stage, "assess", candidate_of(wildcards))
 
 
-def reference_logits(wildcards):
-    """Return the reference candidate's outputs, or nothing if this is the reference."""
+def data_for(task):
+    """Return the regular expression of the data sets of a task."""
+    return "|".join(name for name, its in TASKS.items() if its == task)
+
+
+def reference_outputs(wildcards):
+    """Return what `assess` kept of the reference candidate, or nothing if this is the reference."""
     recipe = sliced(PLAN.reference, wildcards.data, wildcards.model)
     if wildcards.recipe == recipe:
         return []
     reference = candidate_of(wildcards)._replace(recipe=recipe)
     paths = evidence(reference._asdict(), [])["paths"]
-    return [str(paths["logits"]), str(paths["safety"])]
+    return [str(paths[name]) for name in (*kept(TASKS[wildcards.data]), "safety")]
 
 
 def pool_slice(wildcards):
@@ -152,7 +165,8 @@ def pool_inputs(wildcards):
     """List the assessments of all seeds on a data set."""
     mine = [c for c in PLAN.candidates if c.data == wildcards.data]
     paths = [evidence(c._asdict(), [])["paths"] for c in mine]
-    return [str(p[name]) for p in paths for name in ("logits", "safety")]
+    files = (*kept(TASKS[wildcards.data]), "safety")
+    return [str(p[name]) for p in paths for name in files]
 
 
 def pooled_files():
@@ -197,7 +211,8 @@ def report_inputs(wildcards):
     files = []
     for c in PLAN.candidates:
         paths = dict(evidence(c._asdict(), PLAN.sweep.device)["paths"])
-        del paths["logits"]  # read by the siblings' assess only
+        for name in {*kept("classification"), *kept("segmentation")}:
+            del paths[name]  # read by the siblings' assess only
         files += [*paths.pop("profile").values(), *paths.values()]
     return [
         *dict.fromkeys(map(str, files)),

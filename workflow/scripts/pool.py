@@ -7,7 +7,7 @@ from edgeward.core.results import evidence
 
 
 def main(job: Job) -> dict[str, float]:
-    from edgeward.safety.config import SafetyConfig
+    from edgeward.safety.config import DenseConfig, SafetyConfig
     from edgeward.safety.pooled import run
 
     job.loaded()
@@ -15,8 +15,9 @@ def main(job: Job) -> dict[str, float]:
     for c in job.cfg["candidates"]:
         folder = evidence(c, [])["paths"]["safety"].parent
         folders.setdefault((c["model"], c["recipe"]), {})[c["seed"]] = folder
+    config = DenseConfig if job.cfg["task"] == "segmentation" else SafetyConfig
     return run(
-        SafetyConfig.model_validate(job.cfg["safety"]),
+        config.model_validate(job.cfg["safety"]),
         prepared=Path(job.input.card).parent,
         folders=folders,
         references=job.cfg["references"],

@@ -17,6 +17,13 @@ from edgeward.core.errors import UserError, did_you_mean, unknown
 SETTINGS = ("sweep", "overrides", "data_root")
 
 
+# What the safety group says of one task only.
+_OF_THE_OTHER_TASK = {
+    "classification": ("segmentation",),
+    "segmentation": ("margins", "evidence"),
+}
+
+
 class Candidate(NamedTuple):
     """What is judged: a model trained on a data set with a seed, compressed by a recipe."""
 
@@ -24,6 +31,12 @@ class Candidate(NamedTuple):
     model: str
     seed: int
     recipe: str
+
+
+def tasks(root: Path) -> dict[str, str]:
+    """Return what every data set of ``config/data/`` is for: name -> task."""
+    files = {name: root / "data" / f"{name}.yaml" for name in names(root, "data")}
+    return {name: yaml.safe_load(file.read_text())["task"] for name, file in files.items()}
 
 
 def check_settings(config: dict[str, Any]) -> None:
@@ -86,6 +99,7 @@ class Plan:
             for model in sweep.model:
                 # Seeds change no other value, so one composition stands for all of them.
                 plan.train(data, model, sweep.seed[0])
+                plan._check_task(data, model)
                 for recipe in sweep.recipe:
                     reference = plan.compose(data, model, recipe)["safety"]["reference"]
                     if reference not in sweep.recipe:
@@ -109,6 +123,22 @@ class Plan:
         """All candidates of the sweep, in the order of its axes."""
         s = self.sweep
         return [Candidate(*c) for c in product(s.data, s.model, s.seed, s.recipe)]
+
+    def task(self, data: str) -> str:
+        """Return what a data set is for, "classification" or "segmentation"."""
+        return str(self.compose(data, self.sweep.model[0], self.sweep.recipe[0])["data"]["task"])
+
+    def _check_task(self, data: str, model: str) -> None:
+        """Refuse training settings for another task than the data's."""
+        config = self.compose(data, model, self.sweep.recipe[0])
+        task, loss = config["data"]["task"], config["train"]["loss"]["name"]
+        if (loss == "dice_cross_entropy") != (task == "segmentation"):
+            right = {"classification": "default", "segmentation": "segmentation2d, segmentation3d"}
+            raise UserError(
+                f"config/sweeps/{self.name}.yaml: '{data}' is data for {task}, but train.loss.name is "
+                f"'{loss}'. Add \"train=...\" to overrides: {right[task]} or another file of "
+                "config/train/ for it."
+            )
 
     def _check_sizes(self) -> None:
         """Compose every network that is profiled at the sweep's sizes."""
@@ -168,8 +198,10 @@ class Plan:
         config = self.compose(candidate.data, candidate.model, candidate.recipe, device)
         if stage == "compress":
             return {"compress": config["compress"], "seed": candidate.seed}
-        group = {"export": "export", "profile": "profile", "assess": "safety"}[stage]
-        return {group: config[group]}
+        if stage == "assess":
+            other = _OF_THE_OTHER_TASK[config["data"]["task"]]
+            return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
+        return {stage: config[stage]}
 
     def ceilings(self, device: str) -> dict[str, Any]:
         """Return the slice of `ceilings`: the device, with those overrides that name its keys."""
@@ -222,6 +254,7 @@ class Plan:
         mine = [c for c in self.candidates if c.data == data]
         return {
             **self.stage("assess", mine[0]),
+            "task": self.task(data),
             "candidates": [c._asdict() for c in mine],
             "references": {model: self.reference(data, model) for model in self.sweep.model},
         }

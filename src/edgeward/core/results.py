@@ -32,10 +32,23 @@ def evidence(
             "onnx": at / "export" / "model.onnx",
             "safety": at / "assess" / "safety.json",
             "verdict": at / "assess" / "verdict.json",
-            "logits": at / "assess" / "logits.npy",
+            "logits": at / "assess" / "logits.npy",  # classification
+            "cases": at / "assess" / "cases.csv",  # segmentation, as the next three
+            "lesions": at / "assess" / "lesions.csv",
+            "reliability": at / "assess" / "reliability.csv",
+            "predictions": at / "assess" / "predictions.npz",
             "profile": {device: at / "profile" / f"{device}.json" for device in devices},
         },
     }
+
+
+def kept(task: str) -> tuple[str, ...]:
+    """Name the paths of `evidence` that hold what `assess` keeps of every test case."""
+    return (
+        ("cases", "lesions", "reliability", "predictions")
+        if task == "segmentation"
+        else ("logits",)
+    )
 
 
 def scaled(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeward.safety import paired
-from edgeward.safety.config import SafetyConfig
+from edgeward.safety.config import SafetyConfig, StudyConfig
 from edgeward.safety.intervals import percentile, record, z_value
 from edgeward.safety.study import SCALARS, Assessed, Sample, churn, paired_tables
 from edgeward.safety.verdict import endpoint, overall
@@ -58,9 +58,7 @@ def differences(
     return out
 
 
-def _more_images(
-    difference: dict[str, Any], margin: float, n: int, cfg: SafetyConfig
-) -> int | None:
+def more_images(difference: dict[str, Any], margin: float, n: int, cfg: StudyConfig) -> int | None:
     """Scale the test set so that the interval's half width fits the margin with the wanted power."""
     half = (difference["high"] - difference["low"]) / 2
     if not np.isfinite(half) or half <= 0:
@@ -149,7 +147,7 @@ def _whole_set_endpoints(
             n_groups=total,
             doubts=doubts[metric],
             fewest_groups=fewest,
-            cases_needed=_more_images(change[metric], margin, n, cfg),
+            cases_needed=more_images(change[metric], margin, n, cfg),
         )
         for name, metric, margin, direction, fewest in (
             ("balanced accuracy", "balanced_accuracy", margins.balanced_accuracy, "higher", None),

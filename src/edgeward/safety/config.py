@@ -80,7 +80,9 @@ class SegmentationConfig(Closed):
     detected_share: float = Field(
         gt=0, le=1, description="Share of a lesion's voxels that must be labelled to find it."
     )
-    overlap: float = Field(ge=0, lt=1, description="Share that neighbouring windows have in common.")
+    overlap: float = Field(
+        ge=0, lt=1, description="Share that neighbouring windows have in common."
+    )
     windows: int = Field(ge=1, description="Windows per inference call, for volumes.")
     margins: DenseMargins
     evidence: DenseEvidence

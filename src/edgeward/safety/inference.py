@@ -42,7 +42,7 @@ def read_metadata(session: ort.InferenceSession, model: Path) -> dict[str, Any]:
         If one that the assessment needs is missing or is not JSON.
     """
     raw = session.get_modelmeta().custom_metadata_map
-    needed = ("classes", "data", "data_sha256", "image_size", "logit_shift")
+    needed = ("classes", "data", "data_sha256", "image_size", "logit_shift", "task")
     missing = [key for key in needed if key not in raw]
     if missing:
         raise UserError(f"{model} lacks the metadata {', '.join(missing)}; export it again.")
@@ -56,7 +56,7 @@ def read_metadata(session: ort.InferenceSession, model: Path) -> dict[str, Any]:
 
 
 def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
-    """Check that the model was made from this prepared data; return its logit shift, float64 (c,).
+    """Check that the model was made from this prepared data; return its logit shift, float64 (n_labels,).
 
     Raises
     ------
@@ -64,24 +64,26 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
         Naming the first property in which model and data differ.
     """
     again = "train and export again, or assess with the data that the model was made from"
-    height, width = data.images.shape[1:3]
-    size = meta["image_size"]
-    sizes = tuple(size) if isinstance(size, list) else (size, size)
-    for what, theirs, ours in (
+    facts = [
+        ("task", meta["task"], data.task),
         ("classes", meta["classes"], data.classes),
         ("data", meta["data"], data.card["name"]),
         ("data_sha256", meta["data_sha256"], digest(data.card["hashes"])),
-        ("image_size", sizes, (height, width)),
-    ):
+    ]
+    if data.spatial_dims == 2:  # volumes are taken in windows, of whatever size the model has
+        size = meta["image_size"]
+        sizes = tuple(size) if isinstance(size, list) else (size, size)
+        facts.append(("image_size", sizes, data.images.shape[1:3]))
+    for what, theirs, ours in facts:
         if theirs != ours:
             raise UserError(
                 f"{model} and {data.root} do not belong together: {what} is {theirs} in the model and "
                 f"{ours} in the data; {again}."
             )
     shift = np.asarray(meta["logit_shift"], dtype=np.float64)
-    if shift.shape != (len(data.classes),) or not np.isfinite(shift).all():
+    if shift.shape != (data.n_labels,) or not np.isfinite(shift).all():
         raise UserError(
-            f"{model}: logit_shift is {meta['logit_shift']}; needed: {len(data.classes)} finite numbers."
+            f"{model}: logit_shift is {meta['logit_shift']}; needed: {data.n_labels} finite numbers."
         )
     return shift
 

@@ -26,12 +26,16 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.data.store import open_prepared
 from edgeward.safety import bootstrap
-from edgeward.safety.config import SafetyConfig
+from edgeward.safety.config import DenseConfig, SafetyConfig
+from edgeward.safety.dense import SCALARS as OF_SEGMENTATION
+from edgeward.safety.dense import DenseArm, resample
+from edgeward.safety.dense_stage import cases_of, load_tables
 from edgeward.safety.intervals import record
 from edgeward.safety.stage import fingerprint, load_reference
 from edgeward.safety.study import Assessed, Sample, scalar
 
 SCALARS = ("auc_macro", "balanced_accuracy", "rare_recall", "ece")
+DENSE_SCALARS = tuple(name for name in OF_SEGMENTATION if name not in ("hd95", "false_lesions"))
 Key = tuple[str, str]
 """Model and recipe."""
 Values = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -99,11 +103,7 @@ def _values(
             np.array([float(model.arm.estimates["recall"][k]) for model in models]),
             np.stack([part["recall"][k] for part in replicates]),
         )
-    return {
-        name: pair
-        for name, pair in found.items()
-        if np.isfinite(pair[0]).all() and np.isfinite(pair[1]).all()
-    }
+    return _defined(found)
 
 
 def pool(
@@ -114,14 +114,12 @@ def pool(
     Parameters
     ----------
     members : the seeds, at least 2 and in the same order, of each (model, recipe).
-    references : model -> the recipe that its others are compared with. The first model's is what
-        the other models' are compared with.
+    references : see `differences_and_rows`.
     cfg : the safety group; resamples, seed and level.
 
     Returns
     -------
-    ``rows`` and ``differences``: ``model, recipe`` (and ``against {model, recipe}, paired``),
-    ``metrics {name: interval record}``; names are `SCALARS` and ``recall_<class>``.
+    As `differences_and_rows`; names of metrics are `SCALARS` and ``recall_<class>``.
     """
     first = next(iter(members.values()))[0]
     sample = first.sample
@@ -135,7 +133,68 @@ def pool(
         key: _values(models, [replicates[key, i] for i in range(len(models))], sample.classes)
         for key, models in members.items()
     }
-    cases = sample.n_groups()
+    return differences_and_rows(values, references, sample.n_groups(), cfg.confidence_level)
+
+
+def pool_dense(
+    members: Mapping[Key, list[DenseArm]], references: Mapping[str, str], cfg: DenseConfig
+) -> dict[str, Any]:
+    """Pool the seeds of segmentation models; arguments as for `pool`.
+
+    Returns
+    -------
+    As `differences_and_rows`; names of metrics are those of `edgeward.safety.dense` that lie in [0, 1],
+    and ``dice_<class>``.
+    """
+    arms = {(key, i): arm for key, models in members.items() for i, arm in enumerate(models)}
+    run = resample({f"{n}": arm for n, arm in enumerate(arms.values())})
+    replicates = dict(zip(arms, run.values(), strict=True))
+    cases = next(iter(arms.values())).cases
+    values: dict[Key, Values] = {}
+    for key, models in members.items():
+        parts = [replicates[key, i] for i in range(len(models))]
+        found = {
+            name: (
+                np.array([m.estimates[name] for m in models]),
+                np.stack([r[name] for r in parts]),
+            )
+            for name in DENSE_SCALARS
+        }
+        for k, name in enumerate(cases.classes):
+            found[f"dice_{name}"] = (
+                np.array([m.estimates["dice_per_class"][k] for m in models]),
+                np.stack([r["dice_per_class"][k] for r in parts]),
+            )
+        values[key] = _defined(found)
+    return differences_and_rows(values, references, cases.n_groups(), cfg.confidence_level)
+
+
+def _defined(found: Values) -> Values:
+    """Leave out what some seed or resample does not have."""
+    return {
+        name: pair
+        for name, pair in found.items()
+        if np.isfinite(pair[0]).all() and np.isfinite(pair[1]).all()
+    }
+
+
+def differences_and_rows(
+    values: Mapping[Key, Values], references: Mapping[str, str], cases: int, level: float
+) -> dict[str, Any]:
+    """Combine the seeds of every model and recipe, and compare them.
+
+    Parameters
+    ----------
+    values : of each (model, recipe), seeds in the same order.
+    references : model -> the recipe that its others are compared with. The first model's is what
+        the other models' are compared with.
+    cases : independent groups of test cases. level : of the intervals.
+
+    Returns
+    -------
+    ``rows`` and ``differences``: ``model, recipe`` (and ``against {model, recipe}, paired``),
+    ``metrics {name: interval record}``.
+    """
 
     def difference(key: Key, against: Key, paired: bool) -> dict[str, Any]:
         metrics = {}
@@ -148,7 +207,7 @@ def pool(
                 if paired
                 else [(1.0, mine, mine_r), (-1.0, other, other_r)]
             )
-            metrics[name] = combine(parts, cases, cfg.confidence_level, least=-1.0)
+            metrics[name] = combine(parts, cases, level, least=-1.0)
         model, recipe = against
         return {
             "model": key[0], "recipe": key[1], "against": {"model": model, "recipe": recipe},
@@ -157,7 +216,7 @@ def pool(
 
     differences = [
         difference((model, recipe), (model, references[model]), True)
-        for model, recipe in members
+        for model, recipe in values
         if recipe != references[model]
     ]
     base = (next(iter(references)), next(iter(references.values())))
@@ -171,17 +230,17 @@ def pool(
             "model": model,
             "recipe": recipe,
             "metrics": {
-                name: combine([(1.0, *pair)], cases, cfg.confidence_level)
+                name: combine([(1.0, *pair)], cases, level)
                 for name, pair in values[model, recipe].items()
             },
         }
-        for model, recipe in members
+        for model, recipe in values
     ]
     return {"rows": rows, "differences": differences}
 
 
 def run(
-    cfg: SafetyConfig,
+    cfg: SafetyConfig | DenseConfig,
     *,
     prepared: Path,
     folders: Mapping[Key, Mapping[int, Path]],
@@ -192,6 +251,7 @@ def run(
 
     Parameters
     ----------
+    cfg : of the task of the data.
     prepared : folder of the data.
     folders : (model, recipe) -> seed -> assess folder.
     references : as in `pool`.
@@ -202,25 +262,40 @@ def run(
         If seeds differ between candidates, or their predictions are of other test sets.
     """
     data = open_prepared(prepared)
-    rows = data.indices("test")
-    sample = Sample(data.labels[rows], data.groups[rows], data.classes, data.card["rare_classes"])
     test_sha256 = fingerprint(data)
     seeds = [sorted(by_seed) for by_seed in folders.values()]
     if any(s != seeds[0] for s in seeds) or len(seeds[0]) < 2:
         raise UserError(f"{prepared}: pooling needs the same two or more seeds, found {seeds}.")
-    members = {
-        key: [load_reference(by_seed[s], sample, test_sha256, cfg) for s in seeds[0]]
-        for key, by_seed in folders.items()
-    }
-    found = pool(members, references, cfg)
+    if isinstance(cfg, DenseConfig):
+        cases = cases_of(data)
+        n_groups = cases.n_groups()
+        dense = {
+            key: [
+                DenseArm(load_tables(by_seed[s], cases, test_sha256, cfg), cases, cfg)
+                for s in seeds[0]
+            ]
+            for key, by_seed in folders.items()
+        }
+        found = pool_dense(dense, references, cfg)
+    else:
+        rows = data.indices("test")
+        sample = Sample(
+            data.labels[rows], data.groups[rows], data.classes, data.card["rare_classes"]
+        )
+        n_groups = sample.n_groups()
+        members = {
+            key: [load_reference(by_seed[s], sample, test_sha256, cfg) for s in seeds[0]]
+            for key, by_seed in folders.items()
+        }
+        found = pool(members, references, cfg)
     write_json(
         out,
         {
             "data": data.card["name"],
             "seeds": seeds[0],
             "confidence_level": cfg.confidence_level,
-            "n": {"test": len(sample.labels), "groups": sample.n_groups()},
+            "n": {"test": len(data.indices("test")), "groups": n_groups},
             **found,
         },
     )
-    return {"seeds": float(len(seeds[0])), "candidates": float(len(members))}
+    return {"seeds": float(len(seeds[0])), "candidates": float(len(folders))}

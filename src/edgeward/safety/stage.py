@@ -25,7 +25,7 @@ from edgeward.safety.study import (
 )
 
 log = logging.getLogger(__name__)
-_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
+VERDICT_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
 
 
 def assess(
@@ -105,7 +105,7 @@ def metrics_of(safety: dict[str, Any], verdict: dict[str, Any]) -> dict[str, flo
         f"recall_{row['class']}": row["sensitivity"]["estimate"] for row in safety["per_class"]
     }
     if verdict["verdict"] != "reference":
-        found["verdict_code"] = _CODE[verdict["verdict"]]
+        found["verdict_code"] = VERDICT_CODE[verdict["verdict"]]
         found["churn"] = verdict["churn"]["estimate"]
         for name, row in verdict["differences"].items():
             found[f"delta_{name}"] = row["estimate"]

@@ -84,7 +84,7 @@ def temperature_of(
     return fit_temperature(natural_logits(val_logits, logit_shift), val_labels)
 
 
-def _proportion(hit: np.ndarray, groups: np.ndarray, pooled: float, level: float) -> dict[str, Any]:
+def proportion(hit: np.ndarray, groups: np.ndarray, pooled: float, level: float) -> dict[str, Any]:
     """Return the mean of `hit` (bool, n) with a Wilson interval at the effective sample size."""
     n = len(hit)
     effect = design_effect(hit.astype(float), groups, pooled)
@@ -148,8 +148,8 @@ def describe(
             "n": int(mine.sum()),
             "n_groups": groups_k,
             "rare": name in s.rare_classes,
-            "sensitivity": _proportion(correct[mine], s.groups[mine], pooled, level),
-            "specificity": _proportion(~said[~mine], s.groups[~mine], pooled, level),
+            "sensitivity": proportion(correct[mine], s.groups[mine], pooled, level),
+            "specificity": proportion(~said[~mine], s.groups[~mine], pooled, level),
             "auc": _auc_record(
                 float(model.arm.estimates["auc"][k]), replicates["auc"][k], int(mine.sum()),
                 min(groups_k, len(np.unique(s.groups[~mine]))), level,
@@ -166,7 +166,7 @@ def describe(
         "auc_macro": _auc_record(
             scalar("auc_macro", model), replicates["auc_macro"], len(s.labels), s.scarcest, level
         ),
-        "accuracy": _proportion(correct, s.groups, pooled, level),
+        "accuracy": proportion(correct, s.groups, pooled, level),
         "balanced_accuracy": _mean(sensitivities),
         "rare_recall": _mean([sensitivities[k] for k in s.rare]),
     }
@@ -202,7 +202,7 @@ def reliability(model: Assessed, cfg: SafetyConfig) -> dict[str, list[float]]:
     }  # fmt: skip
     for b in range(bin_of.max() + 1):
         mine = bin_of == b
-        row = _proportion(correct[mine], model.sample.groups[mine], pooled, cfg.confidence_level)
+        row = proportion(correct[mine], model.sample.groups[mine], pooled, cfg.confidence_level)
         out["confidence"].append(float(confidence[mine].mean()))
         out["accuracy"].append(row["estimate"])
         out["low"].append(row["low"])
@@ -216,7 +216,7 @@ def churn(reference: Assessed, compressed: Assessed, level: float) -> dict[str, 
     s = reference.sample
     differs = reference.scores.decision != compressed.scores.decision
     pooled = pooled_correlation(differs.astype(float), s.labels, s.groups)
-    return _proportion(differs, s.groups, pooled, level)
+    return proportion(differs, s.groups, pooled, level)
 
 
 def paired_tables(

@@ -48,6 +48,7 @@ def endpoint(
     doubts: list[str],
     class_name: str | None = None,
     fewest_groups: int | None = None,
+    unit: str = "images",
 ) -> dict[str, Any]:
     """Judge one endpoint and say why in plain words.
 
@@ -60,6 +61,7 @@ def endpoint(
     cases_needed : images that would be needed if nothing were lost; None if that cannot be said.
     doubts : reasons why a pass would not be evidence; any of them makes it inconclusive.
     fewest_groups : groups that limit a bootstrap interval, which needs a few even to fail.
+    unit : what `n` counts.
     """
     low, high = difference["low"], difference["high"]
     outcome = judge(low, high, margin, direction)
@@ -88,7 +90,7 @@ def endpoint(
         why = (
             "; ".join(doubts) or "the data show neither a loss nor that it stays within the margin"
         )
-        of = f"images of {class_name}" if class_name else "test images of the same mix"
+        of = f"{unit} of {class_name}" if class_name else f"test {unit} of the same mix"
         if cases_needed is not None and cases_needed > n:
             why += f"; about {cases_needed} {of} would be needed (there are {n})"
         elif cases_needed is not None and not doubts:

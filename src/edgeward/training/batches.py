@@ -14,6 +14,8 @@ import torch
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 
+Sampling = Literal["natural", "class_balanced"]
+
 
 def stream(*key: int) -> int:
     """Return a 63-bit seed for the random numbers of one purpose, e.g. (seed, epoch, step)."""
@@ -26,7 +28,7 @@ def epoch_batches(
     *,
     seed: int,
     epoch: int,
-    sampling: Literal["natural", "class_balanced"] = "natural",
+    sampling: Sampling = "natural",
     passes: int = 1,
 ) -> list[np.ndarray]:
     """Return the image indices of each training batch of an epoch.

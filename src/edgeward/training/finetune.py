@@ -21,13 +21,15 @@ from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import read_tensors
 from edgeward.training.batches import stream
+from edgeward.training.classification import Classification
 from edgeward.training.config import DiceLossConfig, FinetuneConfig, LossConfig, PatchConfig
 from edgeward.training.dice import make_dense_loss
 from edgeward.training.history import Row, curve, log_epoch
 from edgeward.training.loss import Loss, logit_shift, make_loss, train_counts
 from edgeward.training.metrics import check_finite
 from edgeward.training.optim import adamw, cosine
-from edgeward.training.tasks import Batch, Classification, Item, Segmentation, Task
+from edgeward.training.segmentation import Segmentation
+from edgeward.training.tasks import Batch, Item, Task
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ def corner(
     """
     room = [max(length - side, 0) for length, side in zip(mask.shape, size, strict=True)]
     low, high = [0] * mask.ndim, room
-    present = np.flatnonzero(np.bincount(mask.ravel())[1:]) + 1 if foreground else []
-    if len(present):
+    present = np.flatnonzero(np.bincount(mask.ravel())[1:]) + 1
+    if foreground and len(present):
         voxels = np.flatnonzero(mask == rng.choice(present))
         voxel = np.unravel_index(rng.choice(voxels), mask.shape)
         low = [max(0, int(v) - side + 1) for v, side in zip(voxel, size, strict=True)]
@@ -38,8 +38,8 @@ def corner(
 def crop(array: np.ndarray, at: Sequence[int], size: Sequence[int]) -> np.ndarray:
     """Cut `size` voxels from the last axes, padded with zeros where the array is smaller."""
     lead = array.ndim - len(size)
-    box = tuple(slice(a, a + side) for a, side in zip(at, size, strict=True))
-    found = array[(..., *box)]
+    box = [slice(a, a + side) for a, side in zip(at, size, strict=True)]
+    found: np.ndarray = array[(..., *box)]  # type: ignore[arg-type]
     pads = padding(found.shape[lead:], size)
     return np.pad(found, [(0, 0)] * lead + pads) if any(map(any, pads)) else found
 

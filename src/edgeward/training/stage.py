@@ -20,13 +20,15 @@ from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build, check_task
 from edgeward.training.batches import stream
+from edgeward.training.classification import Classification
 from edgeward.training.config import DiceLossConfig, TrainConfig
 from edgeward.training.dice import make_dense_loss
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import Batches, Learner, Progress
 from edgeward.training.loss import logit_shift, make_loss, train_counts
 from edgeward.training.precision import choose_precision
-from edgeward.training.tasks import Classification, Segmentation, Task, layout_of
+from edgeward.training.segmentation import Segmentation
+from edgeward.training.tasks import Task, layout_of
 
 logger = logging.getLogger(__name__)
 

@@ -262,5 +262,5 @@ def test_training_ends_after_patience_or_all_epochs(tmp_path):
     assert finished(rows(0.5, 0.4, 0.5), 5, 2)
     assert finished(rows(0.1, 0.2, 0.3), 3, 2)
     with pytest.raises(ValueError, match="extra"):
-        write_history(tmp_path / "history.csv", [{"extra": 1.0}])
+        write_history(tmp_path / "history.csv", [{"epoch": 1.0}, {"epoch": 2.0, "extra": 1.0}])
     assert list(tmp_path.iterdir()) == []

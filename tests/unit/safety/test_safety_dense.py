@@ -1,0 +1,206 @@
+"""Segmentation on a test set: estimates, resamples and verdicts of tables with known contents."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+from safety_cases import dense_config
+
+from edgeward.safety.dense import SCALARS, Cases, DenseArm, resample
+from edgeward.safety.dense_comparison import churn, compare, reference_verdict
+from edgeward.safety.dense_study import describe
+from edgeward.safety.tables import Lesion, Overlap, Tables
+
+CLASSES = ["organ", "spot"]
+
+
+def make(
+    n: int = 60, seed: int = 0, loss: float = 0.0, miss: float = 0.2, over: float = 0.02
+) -> tuple[Tables, Cases]:
+    """Draw the tables of a model; `loss` of Dice, share of missed lesions, over-confidence.
+
+    The same seed gives the same cases and nearly the same errors, so that two models are paired.
+    """
+    rng = np.random.default_rng(seed)
+    tables, groups = Tables(), np.arange(n) // 2
+    for i in range(n):
+        for k in range(2):
+            truth = 0 if k and i % 3 == 0 else int(rng.integers(200, 400)) // (1 + 5 * k)
+            share = np.clip(rng.normal(0.9 - loss, 0.03), 0, 1)
+            both = round(truth * share)
+            said = truth if truth else int(rng.random() < 0.3) * 5
+            dice = 2 * both / (truth + said) if truth else np.nan
+            sizes = [] if not truth or not k else [4.0, 9.0, 40.0]
+            found = rng.random(3) >= miss
+            tables.overlaps.append(
+                Overlap(
+                    i, k, truth, said, both, dice, dice / (2 - dice),
+                    10 * (1 - share) if truth else np.nan, share if truth else np.nan,
+                    len(sizes), int(found[: len(sizes)].sum()), int(rng.random() < 0.1),
+                )
+            )  # fmt: skip
+            tables.lesions += [
+                Lesion(i, k, j, size, bool(found[j])) for j, size in enumerate(sizes)
+            ]
+        count = rng.multinomial(2000, np.full(10, 0.1)).astype(float)
+        confidence = (np.arange(10) + 0.5) / 10
+        right = rng.binomial(count.astype(int), np.clip(confidence - over, 0, 1)).astype(float)
+        band = np.stack([count // 4, count // 4 * confidence, right // 4], axis=1)
+        tables.sums.append(np.stack([np.stack([count, count * confidence, right], axis=1), band]))
+    tables.confusion = np.eye(3, dtype=np.int64)
+    strata = (np.arange(n) % 3 > 0).astype(np.int64)
+    return tables, Cases(np.arange(n), strata, groups, CLASSES, ["spot"])
+
+
+def arm(settings: dict[str, Any] | None = None, **changes: Any) -> DenseArm:
+    tables, cases = make(**changes)
+    cfg = dense_config(**{"small_lesion": 10.0, **(settings or {})}).model_copy(
+        update={"ece_bins": 10}
+    )
+    return DenseArm(tables, cases, cfg)
+
+
+def judged(before: DenseArm, after: DenseArm) -> dict[str, Any]:
+    both = resample({"reference": before, "ours": after})
+    pair = both["reference"], both["ours"]
+    safety = describe(before, pair[0]), describe(after, pair[1])
+    same = np.zeros(len(before.cases.indices) * 4, dtype=np.uint8)
+    changed = churn((same, same), np.full(len(before.cases.indices), 4), after)
+    return compare((before, after), pair, safety, changed)
+
+
+def test_estimates_are_what_their_names_say():
+    model = arm()
+    dice = model.tables.column("dice", 2)
+    truth, said, both = (model.tables.column(c, 2) for c in ("truth", "predicted", "both"))
+    per_class = [dice[:, 0].mean(), dice[truth[:, 1] > 0, 1].mean()]
+    e = model.estimates
+    np.testing.assert_allclose(e["dice_per_class"], per_class)
+    assert e["dice"] == pytest.approx(np.mean(per_class))
+    pooled = 2 * both.sum(0) / (truth.sum(0) + said.sum(0))
+    np.testing.assert_allclose(e["dice_pooled_per_class"], pooled)
+    assert pooled[1] < per_class[1]  # false alarms count in the pooled Dice alone
+    absent = truth[:, 1] == 0
+    assert e["false_alarms_per_class"][1] == pytest.approx((said[absent, 1] > 0).mean())
+    assert np.isnan(e["false_alarms_per_class"][0])
+    found = np.array([row.found for row in model.tables.lesions])
+    small = np.array([row.size <= 10 for row in model.tables.lesions])
+    assert e["lesion_sensitivity"] == pytest.approx(found.mean())
+    assert e["small_lesion_sensitivity"] == pytest.approx(found[small].mean())
+    count, confidence, right = np.stack(model.tables.sums)[:, 0].sum(0).T
+    assert e["ece"] == pytest.approx(np.abs(confidence - right).sum() / count.sum())
+    assert 0 < e["boundary_ece"] < 0.2
+
+
+def test_a_resample_is_a_test_set_with_repeated_cases():
+    model = arm()
+    weights = next(model.resample_weights())
+    got = model.replicates(weights[:, :3])
+    for b in range(3):
+        rows = np.repeat(np.arange(60), weights[:, b].astype(int))
+        assert len(np.unique(model.cases.groups[rows])) < 30
+        tables = Tables(
+            [
+                dataclasses.replace(model.tables.overlaps[2 * i + k], index=n)
+                for n, i in enumerate(rows)
+                for k in range(2)
+            ],
+            [
+                dataclasses.replace(row, index=n)
+                for n, i in enumerate(rows)
+                for row in model.tables.lesions
+                if row.index == i
+            ],
+            [model.tables.sums[i] for i in rows],
+            model.tables.confusion,
+        )
+        cases = dataclasses.replace(
+            model.cases, indices=np.arange(len(rows)), groups=model.cases.groups[rows]
+        )
+        again = DenseArm(tables, cases, model.cfg).estimates
+        for name in SCALARS:
+            assert got[name][b] == pytest.approx(float(again[name])), name
+
+
+def test_an_equal_model_passes_and_a_better_one_too():
+    same = judged(arm(), arm())
+    assert same["verdict"] == "pass"
+    assert same["churn"]["estimate"] == 0
+    assert same["differences"]["dice"]["estimate"] == 0
+    better = judged(arm(), arm(loss=-0.03, miss=0.05))
+    assert better["verdict"] == "pass"
+    assert better["differences"]["dice"]["low"] > 0
+    names = [row["name"] for row in better["endpoints"]]
+    assert names == [
+        "Dice of organ", "Dice of spot", "sensitivity to small lesions", "mean Dice", "ECE",
+        "boundary ECE",
+    ]  # fmt: skip
+
+
+def test_every_kind_of_loss_fails_and_is_named():
+    before = arm()
+    for changes, reason in (
+        ({"loss": 0.06}, "Dice of organ"),
+        ({"miss": 0.6}, "sensitivity to small lesions"),
+        ({"over": 0.2}, "ECE"),
+    ):
+        found = judged(before, arm(**changes))
+        assert found["verdict"] == "fail", changes
+        assert any(reason in line for line in found["reasons"])
+    lost = judged(before, arm(miss=0.6))["per_class"]
+    assert lost[0]["n"] == 0
+    assert lost[1]["n"] == 120
+    assert lost[1]["lost"] > 30
+    assert lost[1]["mcnemar_p_holm"] < 1e-4
+
+
+def test_too_few_cases_are_inconclusive_however_equal():
+    small = {"n": 12}
+    found = judged(arm(**small), arm(**small))
+    assert found["verdict"] == "inconclusive"
+    assert any("6 groups are too few, needed 20" in line for line in found["reasons"])
+    none = judged(arm({"small_lesion": 1.0}), arm({"small_lesion": 1.0}))
+    row = next(r for r in none["endpoints"] if r["metric"] == "small_lesion_sensitivity")
+    assert row["outcome"] == "inconclusive"
+    assert "no small lesion" in row["reason"]
+    off = judged(arm({"small_lesion": None}), arm({"small_lesion": None}))
+    assert off["verdict"] == "pass"
+    assert len(off["endpoints"]) == 5
+
+
+def test_a_class_that_the_reference_does_not_find_is_no_evidence():
+    bad = {"loss": 0.85}
+    found = judged(arm(**bad), arm(**bad))
+    row = next(r for r in found["endpoints"] if r["metric"] == "dice_spot")
+    assert row["outcome"] == "inconclusive"
+    assert "nothing to lose" in row["reason"]
+    assert row["cases_needed"] is None
+    model = arm(**bad)
+    safety = describe(model, resample({"m": model})["m"])
+    assert any("hardly finds spot" in line for line in reference_verdict(model, safety)["reasons"])
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say():
+    """Mean Dice of many small test sets against its expectation."""
+    hits, sets = 0, 120
+    for seed in range(sets):
+        tables, cases = make(n=40, seed=seed)
+        cfg = dense_config(small_lesion=None).model_copy(update={"ece_bins": 10, "resamples": 200})
+        model = DenseArm(tables, cases, cfg)
+        low, high = (
+            describe(model, resample({"m": model})["m"])["per_class"][0]["dice"][end]
+            for end in ("low", "high")
+        )
+        hits += low <= 0.9 <= high
+    assert 0.88 < hits / sets <= 1
+
+
+def test_churn_is_the_share_of_voxels_labelled_differently():
+    model = arm(n=4)
+    labels = np.zeros(10, dtype=np.uint8), np.array([1, 0, 0, 0, 2, 2, 0, 0, 0, 0], dtype=np.uint8)
+    found = churn(labels, np.array([4, 2, 1, 3]), model)
+    assert found["estimate"] == pytest.approx((0.25 + 1 + 0 + 0) / 4)
+    assert found["low"] <= found["estimate"] <= found["high"]

@@ -1,0 +1,190 @@
+"""Stage assess for segmentation, on ONNX models made by hand: files, verdicts, refusals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from safety_cases import dense_config
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import digest, read_json
+from edgeward.core.windows import sliding
+from edgeward.data.store import Prepared
+from edgeward.safety.config import DenseConfig
+from edgeward.safety.dense_stage import run
+from edgeward.safety.pooled import run as pool
+
+SPOT, ORGAN = 30, 170
+
+
+def write_model(
+    path: Path, data: Prepared, size: tuple[int, ...], sharpness: float = 0.01, **changes: Any
+) -> Path:
+    """Write a network that blurs, then measures each voxel's distance from three grey levels.
+
+    ``logit = -sharpness (grey - level)^2``, less the common term: an affine map of the grey level.
+    """
+    dims, channels = len(size), data.images.shape[-1] if data.volumes is None else 1
+    blur = np.full((1, channels, *[3] * dims), 1 / (channels * 3**dims), np.float32)
+    levels = np.array([70.0, ORGAN, SPOT], np.float32)
+    weight = (2 * sharpness * levels).reshape(3, 1, *[1] * dims).astype(np.float32)
+    bias = (-sharpness * levels**2).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "blur"], ["grey"], pads=[1] * 2 * dims),
+        helper.make_node("Conv", ["grey", "weight", "bias"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", channels, *size])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3, *size])],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in (("blur", blur), ("weight", weight), ("bias", bias))
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    facts = {
+        "task": "segmentation",
+        "classes": data.classes,
+        "data": data.card["name"],
+        "data_sha256": digest(data.card["hashes"]),
+        "image_size": list(size),
+        "logit_shift": [0.0, 0.0, 0.0],
+    }
+    helper.set_model_props(model, {k: json.dumps(v) for k, v in (facts | changes).items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def config(**changes: object) -> DenseConfig:
+    values = {"small_lesion": 10.0, "evidence": {"reference_dice": 0.2, "groups": 6}, **changes}
+    return dense_config(**values)
+
+
+def assess(
+    data: Prepared, root: Path, reference: Path | None = None, cfg: DenseConfig | None = None,
+    size: tuple[int, ...] | None = None, **changes: Any,
+) -> dict[str, float]:  # fmt: skip
+    size = size or ((32, 32) if data.volumes is None else (16, 16, 16))
+    model = write_model(root / "model.onnx", data, size, **changes)
+    root.mkdir(parents=True, exist_ok=True)
+    return run(
+        cfg or config(), model=model, prepared=data.root, out=root, reference=reference, threads=1
+    )
+
+
+@pytest.fixture(scope="module", params=["small_masks", "small_volumes"])
+def assessed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Prepared, Path, dict[str, float]]:
+    data = request.getfixturevalue(request.param)
+    root = tmp_path_factory.mktemp("assessed") / "reference"
+    return data, root, assess(data, root)
+
+
+def test_the_reference_writes_what_the_contract_says(assessed):
+    data, root, metrics = assessed
+    safety, verdict = read_json(root / "safety.json"), read_json(root / "verdict.json")
+    rows = data.indices("test")
+    assert safety["n"]["test"] == len(rows) == 12
+    assert safety["n"]["groups"] == 6
+    assert (safety["task"], safety["classes"]) == ("segmentation", ["organ", "spot"])
+    assert 0.75 < safety["dice"]["low"] < safety["dice"]["estimate"] < safety["dice"]["high"]
+    assert metrics["dice"] == safety["dice"]["estimate"]
+    assert [row["n"] for row in safety["per_class"]] == [12, 8]
+    assert np.sum(safety["confusion"]) == sum(data.case(int(i))[1].size for i in rows)
+    reliability = safety["reliability"]
+    assert sum(reliability["count"]) == np.sum(safety["confusion"])
+    assert sum(safety["boundary_reliability"]["count"]) < np.sum(safety["confusion"])
+    assert verdict["verdict"] == "reference"
+    with np.load(root / "predictions.npz") as content:
+        assert content["index"].tolist() == rows.tolist()
+        assert len(content["labels"]) == content["shape"].prod(axis=1).sum()
+
+
+def test_label_maps_are_those_of_the_blended_windows(assessed):
+    data, root, _ = assessed
+    index = int(data.indices("test")[3])
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(root / "model.onnx", providers=["CPUExecutionProvider"])
+    size = (32, 32) if data.volumes is None else (16, 16, 16)
+    expected = sliding(
+        lambda w: session.run(None, {"image": w})[0], data.case(index)[0], size, 0.5, 2
+    ).argmax(0)
+    with np.load(root / "predictions.npz") as content:
+        place = content["index"].tolist().index(index)
+        ends = np.cumsum(content["shape"].prod(axis=1))
+        found = content["labels"][ends[place] - expected.size : ends[place]]
+        np.testing.assert_array_equal(found.reshape(content["shape"][place]), expected)
+    assert expected.shape == data.case(index)[1].shape
+
+
+def test_the_same_model_again_passes_and_a_blunt_one_fails_on_calibration(assessed, tmp_path):
+    data, root, _ = assessed
+    again = assess(data, tmp_path / "same", reference=root)
+    assert again["verdict_code"] == 1
+    assert again["churn"] == again["delta_dice"] == 0
+    blunt = assess(data, tmp_path / "blunt", reference=root, sharpness=0.00005)
+    verdict = read_json(tmp_path / "blunt" / "verdict.json")
+    assert verdict["verdict"] == "fail"
+    assert blunt["churn"] == 0  # scaled logits decide alike
+    assert blunt["delta_ece"] > 0.05
+    failed = {row["metric"] for row in verdict["endpoints"] if row["outcome"] == "fail"}
+    assert "ece" in failed
+    assert not any(metric.startswith("dice") for metric in failed)
+
+
+def test_seeds_are_pooled(assessed, tmp_path):
+    data, root, _ = assessed
+    folders: dict[tuple[str, str], dict[int, Path]] = {("m", "fp32"): {0: root}, ("m", "int8"): {}}
+    for name, seed in (("fp32", 1), ("int8", 0), ("int8", 1)):
+        folder = tmp_path / f"{name}{seed}"
+        assess(data, folder, sharpness=0.01 - 0.002 * seed - (0.005 if name == "int8" else 0))
+        folders["m", name][seed] = folder
+    out = tmp_path / "pooled.json"
+    pool(config(), prepared=data.root, folders=folders, references={"m": "fp32"}, out=out)
+    found = read_json(out)
+    assert found["n"] == {"test": 12, "groups": 6}
+    change = found["differences"][0]
+    assert (change["recipe"], change["paired"]) == ("int8", True)
+    mean = [
+        np.mean([read_json(f / "safety.json")["ece"]["estimate"] for f in folders["m", r].values()])
+        for r in ("int8", "fp32")
+    ]
+    assert change["metrics"]["ece"]["estimate"] == pytest.approx(mean[0] - mean[1])
+    assert set(change["metrics"]) >= {"dice", "dice_organ", "dice_spot", "boundary_ece"}
+
+
+def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
+    with pytest.raises(UserError, match="task is classification in the model"):
+        assess(small_masks, tmp_path, task="classification")
+    with pytest.raises(UserError, match="image_size"):
+        assess(small_masks, tmp_path, size=(16, 16))
+    with pytest.raises(UserError, match=r"safety\.json is missing; assess fp32 first"):
+        assess(small_masks, tmp_path, reference=tmp_path / "nothing")
+    assess(small_masks, tmp_path / "reference")
+    with pytest.raises(UserError, match="measured is"):
+        assess(
+            small_masks, tmp_path / "next", reference=tmp_path / "reference",
+            cfg=config(tolerance=5.0),
+        )  # fmt: skip
+    with pytest.raises(UserError, match="NaN or infinite"):
+        assess(small_masks, tmp_path, sharpness=float("inf"))
+
+
+def test_no_torch_is_imported():
+    code = (
+        "import edgeward.safety.dense_stage, edgeward.safety.pooled, sys; "
+        "assert not {'torch', 'monai', 'mlflow', 'skimage'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,25 @@
+"""Judge the label maps of model.onnx on the test split."""
+
+from pathlib import Path
+
+from edgeward.core.job import Job
+
+
+def main(job: Job) -> dict[str, float]:
+    from edgeward.safety.config import DenseConfig
+    from edgeward.safety.dense_stage import run
+
+    job.loaded()
+    reference = list(job.input.get("reference", []))
+    return run(
+        DenseConfig.model_validate(job.cfg["safety"]),
+        model=Path(job.input.model),
+        prepared=Path(job.input.card).parent,
+        out=Path(job.output.safety).parent,
+        reference=Path(reference[0]).parent if reference else None,
+        threads=job.threads,
+    )
+
+
+if "snakemake" in globals():
+    Job.of("assess", snakemake).execute(main)  # noqa: F821
