@@ -14,7 +14,7 @@ from edgeward.reporting.figures.tradeoff import trade_off
 from edgeward.reporting.figures.training import training
 
 FIGURES: dict[str, Callable[[Groups, Key], str]] = {
-    "latency_vs_rare_recall": trade_off,
+    "latency_vs_quality": trade_off,
     "reliability": reliability,
     "forest": forest,
     "roofline": roofline,
