@@ -13,11 +13,12 @@ sys.path.insert(0, str(BASE / "src"))
 
 from edgeward.config.compose import names
 from edgeward.config.environment import offer
-from edgeward.config.plan import Candidate, Plan, check_settings, tasks
+from edgeward.config.plan import Candidate, Plan, check_settings
+from edgeward.config.tasks import tasks
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.core.job import OUTBOX, STATE
-from edgeward.core.results import evidence, kept, scaled
+from edgeward.core.results import checkpoint, evidence, kept, scaled
 from edgeward.reporting.summary import table
 from edgeward.tracking.session import Session, deliver_command
 
@@ -56,6 +57,7 @@ MODULES = {
         "models",
         "training",
         "compression",
+        "safety",
     ],
     "export": ["data/store.py", "compression/program.py", "export"],
     "profile": ["profiling"],
@@ -110,6 +112,13 @@ def train_slice(wildcards):
 
 def compress_slice(wildcards):
     return sliced(PLAN.stage, "compress", candidate_of(wildcards))
+
+
+def teachers(wildcards):
+    """List the checkpoints of the models that a recipe distils from."""
+    c = candidate_of(wildcards)
+    named = sliced(PLAN.taught_by, c.data, c.model, c.recipe)
+    return [str(checkpoint(c.data, name, c.seed)) for name in named]
 
 
 def export_slice(wildcards):

@@ -25,8 +25,14 @@ from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt
 from torchao.quantization.pt2e.quantizer import Quantizer
 
 from edgeward.compression.program import dynamic_batch, export_program
-from edgeward.compression.quantizer import WEIGHTED, OnnxRuntimeQuantizer, module_names, tensor_at
-from edgeward.compression.schemes import Observer, ptq_specs, qat_specs
+from edgeward.compression.quantizer import (
+    ALWAYS_FLOAT,
+    WEIGHTED,
+    OnnxRuntimeQuantizer,
+    module_names,
+    tensor_at,
+)
+from edgeward.compression.schemes import Granularity, Observer, ptq_specs, qat_specs
 from edgeward.core.errors import UserError
 
 HOOK = "update_quantizer_based_on_quant_config"
@@ -52,7 +58,7 @@ def capture(module: nn.Module, example: torch.Tensor) -> GraphModule:
 
     Parameters
     ----------
-    example : float32 (b >= 2, c, h, w), of the size that the model will see.
+    example : float32 (b >= 2, c, *spatial), of the size that the model will see.
     """
     program = export_program(module, example)
     graph: GraphModule = program.module()
@@ -100,6 +106,7 @@ def prepare_ptq(
     *,
     observer: Observer,
     reduce_range: bool,
+    granularity: Granularity,
     keep_float: Sequence[str],
 ) -> GraphModule:
     """Insert observers by neural-compressor's `prepare`, placed by our quantizer.
@@ -114,7 +121,7 @@ def prepare_ptq(
         _, by_name = quant_config._get_op_name_op_type_config()
         excluded = [name for name, local in by_name.items() if local.w_dtype == "fp32"]
         chosen: dict[str, Observer] = {v: k for k, v in ALGORITHMS.items()}
-        specs = ptq_specs(chosen[quant_config.act_algo], reduce_range)
+        specs = ptq_specs(chosen[quant_config.act_algo], reduce_range, granularity)
         return OnnxRuntimeQuantizer(*specs, keep_float=excluded)
 
     with _choosing(choose):
@@ -122,10 +129,15 @@ def prepare_ptq(
 
 
 def prepare_qat(
-    graph: GraphModule, *, momentum: float, reduce_range: bool, keep_float: Sequence[str]
+    graph: GraphModule,
+    *,
+    momentum: float,
+    reduce_range: bool,
+    granularity: Granularity,
+    keep_float: Sequence[str],
 ) -> GraphModule:
     """Insert fake quantization at the same places, for training."""
-    specs = qat_specs(momentum, reduce_range)
+    specs = qat_specs(momentum, reduce_range, granularity)
     return prepare_qat_pt2e(graph, OnnxRuntimeQuantizer(*specs, keep_float=keep_float))
 
 
@@ -155,11 +167,15 @@ def quantized_parameters(converted: GraphModule) -> int:
 
 
 def float_layers(converted: GraphModule) -> list[str]:
-    """Name the convolutions and linear layers of a converted graph that stayed float."""
+    """Name the convolutions and linear layers of a converted graph that stayed float.
+
+    Transposed and one-dimensional convolutions are among them: they always do.
+    """
     return sorted(
         module_names(node)[-1]
         for node in converted.graph.nodes
-        if node.target in WEIGHTED and "dequantize" not in str(getattr(node.args[1], "target", ""))
+        if node.target in WEIGHTED | ALWAYS_FLOAT
+        and "dequantize" not in str(getattr(node.args[1], "target", ""))
     )
 
 

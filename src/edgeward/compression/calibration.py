@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
+from edgeward.compression.inputs import Read
 from edgeward.core.errors import UserError
-from edgeward.data.store import Prepared, to_input
+from edgeward.data.store import Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +36,17 @@ def choose(data: Prepared, images: int | Literal["all"], seed: int) -> np.ndarra
 
 def feed(
     model: Callable[[torch.Tensor], torch.Tensor],
-    data: Prepared,
+    read: Read,
     indices: np.ndarray,
     batch_size: int,
 ) -> None:
     """Run the images through `model`, whose observers take notes.
 
     Every batch has at least two images: a last one alone joins the batch before it.
+
+    Parameters
+    ----------
+    read : see `edgeward.compression.inputs.reader`.
     """
     starts = list(range(0, len(indices), batch_size))
     if len(starts) > 1 and len(indices) - starts[-1] == 1:
@@ -49,14 +54,13 @@ def feed(
     with torch.no_grad():
         for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
             # Sorted within the batch: the images lie on disk in this order.
-            batch = data.images[np.sort(indices[start:end])]
-            model(torch.from_numpy(to_input(batch)))
+            model(torch.from_numpy(read(np.sort(indices[start:end]))))
     logger.info("calibrated on %d images", len(indices))
 
 
-def fingerprint(data: Prepared, indices: np.ndarray) -> str:
-    """Return the SHA-256 of the pixels of the images, in ascending order of index."""
+def fingerprint(read: Read, indices: np.ndarray) -> str:
+    """Return the SHA-256 of the inputs (float32), in ascending order of index."""
     digest = hashlib.sha256()
     for index in np.sort(indices):
-        digest.update(np.ascontiguousarray(data.images[index]).tobytes())
+        digest.update(np.ascontiguousarray(read(np.array([index]))).tobytes())
     return digest.hexdigest()

@@ -17,7 +17,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from edgeward.compression.program import export_program
 
 aten = torch.ops.aten
-WEIGHTED = {aten.conv2d.default, aten.conv2d.padding, aten.linear.default}
+TRANSPOSED = nn.ConvTranspose2d | nn.ConvTranspose3d
+LAYERS = nn.Conv2d | nn.Conv3d | TRANSPOSED | nn.Linear
+WEIGHTED = {
+    aten.conv2d.default,
+    aten.conv2d.padding,
+    aten.conv3d.default,
+    aten.conv3d.padding,
+    aten.conv_transpose2d.input,
+    aten.conv_transpose3d.input,
+    aten.linear.default,
+}
 SKIPPED = {aten.dropout.default, aten.dropout_.default}
 
 
@@ -30,7 +40,7 @@ def fuse(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module, dict[str,
 
     Parameters
     ----------
-    example : float32 (b >= 2, c, h, w).
+    example : float32 (b >= 2, c, *spatial).
 
     Returns
     -------
@@ -48,14 +58,18 @@ def fuse(module: nn.Module, example: torch.Tensor) -> tuple[nn.Module, dict[str,
             continue
         layer_name, name = _owner(source), _owner(node)
         layer, follower = module.get_submodule(layer_name), module.get_submodule(name)
-        if not isinstance(layer, nn.Conv2d | nn.Linear) or layer is follower:
+        if not isinstance(layer, LAYERS) or layer is follower:
             continue
         if _is_batch_norm(follower) and node.target is aten.batch_norm.default:
             if _calls(graph, name, node.target) != 1:
                 continue
             _fold_norm(module, layer_name, name)
             folded["batch_norm"] += 1
-        elif _is_layer_scale(follower) and _calls(graph, name, node.target) == 1:
+        elif (
+            _is_layer_scale(follower)
+            and not isinstance(layer, TRANSPOSED)
+            and _calls(graph, name, node.target) == 1
+        ):
             _fold_scale(layer, follower.gamma)
             _replace(module, name, nn.Identity())
             folded["layer_scale"] += 1
@@ -90,7 +104,8 @@ def _source(node: Node, gone: set[Node]) -> Node | None:
 
 
 def _is_batch_norm(module: nn.Module) -> bool:
-    return isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.running_mean is not None
+    norms = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+    return isinstance(module, norms) and module.running_mean is not None
 
 
 def _is_layer_scale(module: nn.Module) -> bool:
@@ -106,10 +121,10 @@ def _is_layer_scale(module: nn.Module) -> bool:
 
 def _fold_norm(module: nn.Module, layer_name: str, norm_name: str) -> None:
     layer, norm = module.get_submodule(layer_name), module.get_submodule(norm_name)
-    if isinstance(layer, nn.Conv2d):
-        fused: nn.Module = fuse_conv_bn_eval(layer, norm)
+    if isinstance(layer, nn.Linear):
+        fused: nn.Module = fuse_linear_bn_eval(layer, norm)
     else:
-        fused = fuse_linear_bn_eval(layer, norm)
+        fused = fuse_conv_bn_eval(layer, norm, transpose=isinstance(layer, TRANSPOSED))
     _replace(module, layer_name, fused)
     # timm's BatchNormAct2d holds dropout and activation, too.
     rest = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]

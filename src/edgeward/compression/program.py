@@ -41,11 +41,11 @@ def dynamic_batch() -> tuple[dict[int, Any]]:
 
 
 def export_program(module: torch.nn.Module, example: torch.Tensor) -> ExportedProgram:
-    """Export an eval-mode module from float32 (b, c, h, w) to logits, for any b >= 1.
+    """Export an eval-mode module from float32 (b, c, *spatial) to logits, for any b >= 1.
 
     Parameters
     ----------
-    example : float32 (b >= 2, c, h, w); its height and width are fixed in the program.
+    example : float32 (b >= 2, c, *spatial); its sides are fixed in the program.
     """
     with torch.no_grad():
         return torch.export.export(module, (example,), dynamic_shapes=dynamic_batch())

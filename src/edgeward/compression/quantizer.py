@@ -3,13 +3,17 @@
 onnxruntime fuses an operator into its integer form only if *both* sides of it carry a
 quantize/dequantize pair. The rules here follow from that:
 
-- ``conv2d`` and ``linear``: input, weight and output; if the only user of the output is a ReLU
+- convolutions and ``linear``: input, weight and output; if the only user of the output is a ReLU
   (or a clamp), the pair goes behind that instead, since the integer kernel absorbs it.
 - input and weight only where the kernel can give floats: the last layer, so that logits are not
   rounded to 256 levels, and linear layers on tokens (more than two dimensions).
 - ``add`` and ``mul`` of two activations: both inputs and the output; not if a layer norm reads the
   result, because it blows up one rounding step of a residual stream to many.
-- ``max_pool2d``: output shares the scale of its input, since it only selects.
+- ``max_pool`` and nearest-neighbour upsampling: output shares the scale of its input, since they only
+  select. Linear upsampling stays float: onnxruntime's integer kernel cuts instead of rounding.
+- ``cat`` of channels that a convolution reads: every input and the output.
+- transposed and one-dimensional convolutions stay float: the former have no integer kernel, the
+  latter stand between transpositions and a float gate in the Mamba blocks.
 - never ``softmax``, and no operator that touches it (through reshapes, scalings or added
   constants): onnxruntime's integer softmax computes something else than quantize-dequantize says.
 
@@ -34,7 +38,24 @@ from edgeward.core.errors import unknown
 
 aten = torch.ops.aten
 ANNOTATION = "quantization_annotation"
-WEIGHTED = {aten.conv2d.default, aten.conv2d.padding, aten.linear.default}
+CONVOLUTIONS = {
+    aten.conv2d.default,
+    aten.conv2d.padding,
+    aten.conv3d.default,
+    aten.conv3d.padding,
+}
+WEIGHTED = CONVOLUTIONS | {aten.linear.default}
+ALWAYS_FLOAT = {
+    aten.conv_transpose2d.input,
+    aten.conv_transpose3d.input,
+    aten.conv1d.default,
+}
+SELECTIONS = {
+    aten.max_pool2d.default,
+    aten.max_pool3d.default,
+    aten.upsample_nearest2d.vec,
+    aten.upsample_nearest3d.vec,
+}
 ELEMENTWISE = {
     aten.add.Tensor,
     aten.add_.Tensor,
@@ -104,9 +125,11 @@ class OnnxRuntimeQuantizer(Quantizer):
             if node.target in WEIGHTED and _is_parameter(node.args[1]):
                 self._annotate_weighted(node)
             elif _joins_activations(node) and not _feeds(node, LAYER_NORM):
-                self._annotate_elementwise(node)
+                self._annotate_joined(node, node.args[:2])
+            elif _joins_channels(node) and all(map(_is_activation, node.args[0])):
+                self._annotate_joined(node, node.args[0])
         for node in nodes:
-            if node.target is aten.max_pool2d.default and not self._is_kept(node):
+            if node.target in SELECTIONS and not self._is_kept(node):
                 self._annotate_selection(node)
         return model
 
@@ -121,8 +144,8 @@ class OnnxRuntimeQuantizer(Quantizer):
         if not _is_model_output(node) and not _gives_floats(node):
             self._annotate_output(node)
 
-    def _annotate_elementwise(self, node: Node) -> None:
-        for source in node.args[:2]:
+    def _annotate_joined(self, node: Node, sources: Iterable[Node]) -> None:
+        for source in sources:
             _annotation(node).input_qspec_map[source] = self.activation
         self._annotate_output(node)
 
@@ -133,7 +156,9 @@ class OnnxRuntimeQuantizer(Quantizer):
 
     def _annotate_selection(self, node: Node) -> None:
         source = node.args[0]
-        if source.meta.get(ANNOTATION) is None or source.meta[ANNOTATION].output_qspec is None:
+        joined = any(_joins_channels(user) for user in node.users)
+        given = source.meta.get(ANNOTATION)
+        if not joined and (given is None or given.output_qspec is None):
             return
         annotation = _annotation(node)
         annotation.input_qspec_map[source] = self.activation
@@ -199,6 +224,13 @@ def _is_model_output(node: Node) -> bool:
 
 def _joins_activations(node: Node) -> bool:
     return node.target in ELEMENTWISE and all(map(_is_activation, node.args[:2]))
+
+
+def _joins_channels(node: Node) -> bool:
+    """Tell a concatenation of channels that a convolution reads, pooled or not."""
+    if node.target is not aten.cat.default or len(node.args) < 2 or node.args[1] != 1:
+        return False
+    return any(user.target in CONVOLUTIONS for user in node.users)
 
 
 def _gives_floats(node: Node) -> bool:

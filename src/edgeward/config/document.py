@@ -27,7 +27,7 @@ TITLES = {
 }
 # The file of each group whose keys are listed in full; of the others only what they are.
 SHOWN = {
-    "data": ["phantom", "ham10000"],
+    "data": ["phantom", "ham10000", "phantom3d"],
     "model": ["mobileone_s0"],
     "train": ["default"],
     "compress": ["ptq_int8", "qat_int8"],

@@ -112,6 +112,10 @@ def explain(
             lines.append(f"{file}: key '{key}' is unknown.{hint}{known}")
         elif item["type"] == "missing":
             lines.append(f"{file}: key '{key}' is missing.")
+        elif isinstance(
+            item["input"], dict
+        ):  # keys that contradict each other: the message says which
+            lines.append(f"{file}: section '{key}': {item['msg'].removeprefix('Value error, ')}.")
         else:
             lines.append(f"{file}: key '{key}' has value {item['input']!r}: {item['msg']}.")
     return UserError("\n".join(lines))

@@ -19,7 +19,7 @@ class Request:
     Attributes
     ----------
     source : the config of the source (for kind ``python``, its `options`).
-    image_size : side of the square images, pixels; None for volumes.
+    image_size : side of the square images, pixels; 0 for volumes.
     seed : the data set's seed.
     data_root : folder of the user's data sets, or None if none was given.
     """

@@ -64,4 +64,4 @@ def montage(data: Prepared, path: Path) -> None:
         rows += [np.concatenate([x for t in tiles for x in (t, gap)][:-1], axis=1)]
     gap = np.full((_GAP, rows[0].shape[1], 3), 255, np.uint8)
     picture = np.concatenate([x for r in rows for x in (r, gap)][:-1])
-    Image.fromarray(picture).save(path, format="PNG", optimize=True)
+    Image.fromarray(picture).save(path, format="PNG")

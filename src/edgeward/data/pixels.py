@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 
 from edgeward.core.errors import UserError
 from edgeward.data.config import Fit
-from edgeward.data.listing import Batch, Request, chunk_length
+from edgeward.data.listing import Batch, chunk_length
+from edgeward.data.places import inside
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom", ".ima"}
@@ -115,44 +116,6 @@ def decode_labels(content: bytes, *, size: int, fit: Fit, shape: tuple[int, int]
             f"its mask is {mask.width}x{mask.height} and the image {shape[0]}x{shape[1]} pixels"
         )
     return np.asarray(square(mask, size, fit, nearest=True))
-
-
-def inside(root: Path, relative: str) -> Path:
-    """Return the path of `relative` below `root`; links are followed.
-
-    Raises
-    ------
-    UserError
-        If it is absolute or leads out of `root`.
-    """
-    path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"'{relative}' leads out of {root}: only paths below it are read.")
-    return path
-
-
-def root_of(request: Request) -> Path:
-    """Return the source's folder below the data root; UserError if there is none."""
-    if request.data_root is None:
-        raise UserError(
-            f"data.source.path '{request.source.path}' needs a data root: name it with EDGEWARD_DATA_ROOT or "
-            "--config data_root=..."
-        )
-    root = request.data_root / request.source.path
-    if not root.is_dir():
-        raise UserError(
-            f"{root} is missing: put the data there, or change data.source.path (config/data/) or "
-            "the data root."
-        )
-    return root
-
-
-def folder_of(root: Path, name: str, key: str) -> Path:
-    """Return a folder below `root`; UserError, with the key that names it, if there is none."""
-    folder = inside(root, name)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is missing (data.source.{key}, config/data/).")
-    return folder
 
 
 class Store:

@@ -52,6 +52,10 @@ class ParityConfig(Closed):
 
     images: int = Field(ge=16, description="Validation images, evenly spread over the split.")
     batch: int = Field(ge=1, description="Images at a time; bounds the memory.")
+    dense_images: int = Field(
+        ge=1, description="Instead of `images` for segmentation, whose images hold many decisions."
+    )
+    dense_batch: int = Field(ge=1, description="Instead of `batch` for segmentation.")
     batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(
         min_length=2, description="Batch sizes that must run and agree with one another."
     )

@@ -29,7 +29,7 @@ INPUT, OUTPUT, BATCH = "image", "logits", "batch"
 PRECISIONS = ("fp32", "int8")
 # Keys of recipe.json and of its meta, card.json, that the metadata is made of.
 RECIPE_KEYS = ("recipe", "steps", "precision", "backend", "versions", "scheme", "calibration")
-META_KEYS = ("model", "classes", "mean", "std", "image_size", "logit_shift", "data", "seed")
+META_KEYS = ("model", "task", "classes", "mean", "std", "image_size", "patches", "logit_shift")
 
 
 @contextmanager
@@ -95,7 +95,8 @@ def to_onnx(
 
     Parameters
     ----------
-    program : one float32 argument (batch, c, h, w), one float32 result (batch, n_classes).
+    program : one float32 argument (batch, c, *spatial), one float32 result: (batch, n_classes), or
+        for segmentation (batch, n_labels, *spatial).
     opset : version of the standard operator set.
     recurrence : the form of state-space recurrences.
 
@@ -198,10 +199,15 @@ def metadata(
     """
     _require(recipe, (*RECIPE_KEYS, "meta"), "recipe.json")
     meta = recipe["meta"]
-    _require(meta, META_KEYS, "recipe.json: meta")
+    _require(meta, (*META_KEYS, "data", "seed"), "recipe.json: meta")
     if recipe["precision"] not in PRECISIONS:
         raise unknown("precision", str(recipe["precision"]), PRECISIONS, "recipe.json")
     _require(card, ("classes", "task", "input_range", "hashes"), "card.json")
+    if meta["task"] != card["task"]:
+        raise UserError(
+            f"the model was trained for {meta['task']}, the prepared data is for {card['task']}: they "
+            "belong to different runs."
+        )
     if list(meta["classes"]) != list(card["classes"]):
         raise UserError(
             f"the model was trained for the classes {meta['classes']}, the prepared data has "

@@ -13,7 +13,7 @@ whose sensitivity is high is reported as such: that is an alarm about the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ import numpy as np
 import onnxruntime
 import torch
 
+from edgeward.compression.inputs import Read, reader
 from edgeward.core.errors import UserError
-from edgeward.data.store import Prepared, to_input
+from edgeward.data.store import Prepared
 from edgeward.export.config import ParityConfig
 
 Logits = np.ndarray
@@ -53,24 +54,25 @@ def pick(prepared: Prepared, count: int) -> np.ndarray:
 
 def logits_of(
     forward: Callable[[np.ndarray], Logits],
-    prepared: Prepared,
+    read: Read,
     indices: np.ndarray,
     batch: int,
     noise: float = 0.0,
 ) -> Logits:
-    """Return the logits of images, float64 (n, n_classes).
+    """Return the logits of images, float64 (n, n_classes) or (n, n_labels, *spatial).
 
     Parameters
     ----------
-    forward : float32 (b, c, h, w), 0-255 -> float32 (b, n_classes).
+    forward : float32 (b, c, *spatial), 0-255 -> float32 logits.
+    read : from indices to such images (`edgeward.compression.inputs.reader`).
     noise : each pixel is changed by a uniform value in +-noise grey levels, seeded.
     """
     rng = np.random.default_rng(0)
     parts = []
     for start in range(0, len(indices), batch):
-        image = to_input(prepared.images[indices[start : start + batch]])
+        image = read(indices[start : start + batch])
         if noise:
-            image += rng.uniform(-noise, noise, image.shape).astype(np.float32)
+            image = image + rng.uniform(-noise, noise, image.shape).astype(np.float32)
         parts.append(np.asarray(forward(image), dtype=np.float64))
     return np.concatenate(parts)
 
@@ -92,7 +94,9 @@ def onnx_forward(session: onnxruntime.InferenceSession) -> Callable[[np.ndarray]
 
 
 def compare(reference: Logits, other: Logits) -> dict[str, float]:
-    """Return how two sets of logits (n, n_classes) of the same images differ.
+    """Return how two sets of logits (n, n_classes, ..) of the same images differ.
+
+    Of segmentation networks every pixel or voxel counts as an image.
 
     ``max_abs, mean_abs, p99_abs`` are in logits; ``agreement`` is the share of equal argmax;
     ``flipped_margin`` is the largest top-2 margin of the reference among images that are decided
@@ -111,7 +115,7 @@ def compare(reference: Logits, other: Logits) -> dict[str, float]:
 
 
 def margin(logits: Logits) -> np.ndarray:
-    """Return the distance of the highest logit to the second highest, shape (n,)."""
+    """Return the distance of the highest logit to the second highest, shape (n, ..)."""
     top = np.sort(logits, axis=1)
     return top[:, -1] - top[:, -2]
 
@@ -169,7 +173,7 @@ def _check_int8(
 def _check_batches(
     result: dict[str, Any],
     forward: Callable[[np.ndarray], Logits],
-    prepared: Prepared,
+    read: Read,
     indices: np.ndarray,
     fused: Logits,
     cfg: ParityConfig,
@@ -180,7 +184,7 @@ def _check_batches(
     for size in cfg.batch_sizes:
         count = min(size, len(indices))
         chosen = np.resize(indices[:count], size)
-        logits = logits_of(forward, prepared, chosen, size)
+        logits = logits_of(forward, read, chosen, size)
         error = float(np.abs(logits - np.resize(fused[:count], logits.shape)).max())
         result["batches"][str(size)] = error
         if not error <= limit:
@@ -192,7 +196,7 @@ def check(
     path: Path,
     program: torch.export.ExportedProgram,
     prepared: Prepared,
-    precision: str,
+    recipe: Mapping[str, Any],
     cfg: ParityConfig,
     threads: int,
 ) -> dict[str, Any]:
@@ -201,7 +205,8 @@ def check(
     Parameters
     ----------
     path : the ONNX file.
-    precision : "fp32" or "int8"; which tolerances apply.
+    recipe : content of ``recipe.json``: its precision says which tolerances apply, its meta what
+        the model takes.
     threads : of onnxruntime.
 
     Returns
@@ -209,12 +214,16 @@ def check(
     All figures, with ``passed`` and ``failures`` (sentences with the figures); comparisons are as
     in `compare`. ``batches`` is the largest difference of the logits at each batch size.
     """
-    indices = pick(prepared, cfg.images)
+    precision, meta = recipe["precision"], recipe["meta"]
+    dense = meta["task"] == "segmentation"
+    batch = cfg.dense_batch if dense else cfg.batch
+    indices = pick(prepared, cfg.dense_images if dense else cfg.images)
+    read = reader(prepared, meta, seed=0)
     torch_run = torch_forward(program)
     session = open_session(path, threads, fused=True)
     onnx_run = onnx_forward(session)
-    reference = logits_of(torch_run, prepared, indices, cfg.batch)
-    fused = logits_of(onnx_run, prepared, indices, cfg.batch)
+    reference = logits_of(torch_run, read, indices, batch)
+    fused = logits_of(onnx_run, read, indices, batch)
     result: dict[str, Any] = {
         "precision": precision,
         "n": len(indices),
@@ -232,14 +241,14 @@ def check(
         result["onnx_vs_torch"] = compare(reference, fused)
         if precision == "int8":
             noise = cfg.int8.perturbation
-            shaken = logits_of(torch_run, prepared, indices, cfg.batch, noise)
+            shaken = logits_of(torch_run, read, indices, batch, noise)
             result["sensitivity"] = compare(reference, shaken)
             plain = onnx_forward(open_session(path, threads, fused=False))
-            unfused = logits_of(plain, prepared, indices, cfg.batch)
+            unfused = logits_of(plain, read, indices, batch)
             result["unfused_vs_torch"] = compare(reference, unfused)
             result["fused_vs_unfused"] = compare(unfused, fused)
             failures += _check_int8(result, reference, fused, cfg)
         else:
             failures += _check_fp32(result, cfg)
-        failures += _check_batches(result, onnx_run, prepared, indices, fused, cfg)
+        failures += _check_batches(result, onnx_run, read, indices, fused, cfg)
     return {"passed": not failures, "failures": failures, **result}

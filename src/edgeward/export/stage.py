@@ -49,9 +49,7 @@ def run(
     target.unlink(missing_ok=True)  # never an old model beside new figures
     with atomic(target) as temporary:
         onnx_file.save(model, temporary)
-        result = parity.check(
-            temporary, exported_program, data, facts["precision"], cfg.parity, threads
-        )
+        result = parity.check(temporary, exported_program, data, facts, cfg.parity, threads)
         write_json(out / "parity.json", result)
         if not result["passed"]:
             raise UserError(

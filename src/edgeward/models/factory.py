@@ -26,25 +26,6 @@ class SizeError(UserError):
     """The network is fine, but not at this image size."""
 
 
-def check_task(cfg: ModelConfig, task: str, data: str) -> None:
-    """Refuse a network for data of another task.
-
-    Parameters
-    ----------
-    task : of the data (``card.json``). data : its name.
-
-    Raises
-    ------
-    UserError
-    """
-    if cfg.task != task:
-        raise UserError(
-            f"model '{cfg.name}' is for {cfg.task} (task in config/model/{cfg.name}.yaml), but data "
-            f"'{data}' is for {task} (task in config/data/{data}.yaml): name another model, or other "
-            "data, in config/sweeps/."
-        )
-
-
 def build(
     cfg: ModelConfig, *, num_classes: int, in_chans: int, image_size: Sequence[int]
 ) -> nn.Module:

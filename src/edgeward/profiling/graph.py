@@ -95,9 +95,9 @@ def _fix_batch(model: onnx.ModelProto, path: Path, batch: int) -> list[int]:
     """Set the batch of the image input and forget the dynamic shapes; return the input's shape."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) not in (4, 5):
         raise UserError(
-            f"{path}: one input (batch, c, h, w) expected, found {[v.name for v in inputs]}."
+            f"{path}: one input (batch, c, h, w) or (batch, c, d, h, w) expected, found {[v.name for v in inputs]}."
         )
     dims = inputs[0].type.tensor_type.shape.dim
     if any(not dim.HasField("dim_value") for dim in dims[1:]):

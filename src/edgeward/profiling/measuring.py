@@ -33,7 +33,7 @@ class Bench:
     Attributes
     ----------
     request : what all questions about the model have in common.
-    inputs, reference : images, uint8 (n, c, h, w), and the reference engine's logits for them.
+    inputs, reference : images, uint8 (n, c, *spatial), and the reference engine's logits for them.
     precision : "int8" or the float type of the model.
     """
 
@@ -65,7 +65,7 @@ class Bench:
         )
 
     def _parity(self, answer: dict[str, Any]) -> dict[str, Any]:
-        found = np.array(answer["logits"], dtype=np.float64)
+        found = parity.decode(answer["logits"])
         return parity.compare(self.reference, found, self.precision, self.cfg.parity)
 
     def _verdict(self, reasons: list[str]) -> dict[str, Any]:

@@ -23,28 +23,27 @@ from edgeward.profiling.config import ParityConfig
 
 
 def images(
-    count: int, shape: tuple[int, int, int], input_range: tuple[int, int], seed: int
+    count: int, shape: tuple[int, ...], input_range: tuple[int, int], seed: int
 ) -> np.ndarray:
-    """Return seeded synthetic images, uint8 (count, c, h, w).
+    """Return seeded synthetic images or volumes, uint8 (count, *shape); `shape` is (c, *spatial).
 
     Coarse colour fields of varied brightness and contrast under fine noise: unlike white noise,
     they spread the logits, and so show an error of the engine.
     """
     rng = np.random.default_rng(seed)
-    channels, height, width = shape
+    channels, *sides = shape
     low, high = input_range
     made = np.empty((count, *shape))
     for i in range(count):
         cells = int(rng.integers(2, 9))
-        coarse = rng.normal(0, 1, (channels, cells, cells))
-        rows = np.linspace(0, cells - 1, height)
-        columns = np.linspace(0, cells - 1, width)
-        r, c = rows.astype(int).clip(max=cells - 2), columns.astype(int).clip(max=cells - 2)
-        dr, dc = (rows - r)[:, None], (columns - c)[None, :]
-        top = coarse[:, r][:, :, c] * (1 - dc) + coarse[:, r][:, :, c + 1] * dc
-        bottom = coarse[:, r + 1][:, :, c] * (1 - dc) + coarse[:, r + 1][:, :, c + 1] * dc
-        field = top * (1 - dr) + bottom * dr
-        field = rng.uniform(0.05, 0.35) * field + rng.uniform(0.25, 0.75, (channels, 1, 1))
+        field = rng.normal(0, 1, (channels, *[cells] * len(sides)))
+        for axis, side in reversed(list(enumerate(sides, start=1))):
+            at = np.linspace(0, cells - 1, side)
+            cell = at.astype(int).clip(max=cells - 2)
+            part = (at - cell).reshape(-1, *[1] * (len(sides) - axis))
+            field = field.take(cell, axis) * (1 - part) + field.take(cell + 1, axis) * part
+        field = rng.uniform(0.05, 0.35) * field
+        field += rng.uniform(0.25, 0.75, (channels, *[1] * len(sides)))
         made[i] = field + rng.normal(0, 0.03, shape)
     return np.clip(low + made * (high - low), low, high).round().astype(np.uint8)
 
@@ -54,8 +53,14 @@ def encode(array: np.ndarray) -> dict[str, Any]:
     return {"shape": list(array.shape), "uint8": base64.b64encode(array.tobytes()).decode()}
 
 
+def decode(encoded: dict[str, Any]) -> np.ndarray:
+    """Return the logits that the agent sent, float64."""
+    raw = np.frombuffer(base64.b64decode(encoded["float32"]), dtype="<f4")
+    return raw.reshape(encoded["shape"]).astype(np.float64)
+
+
 def reference_logits(model: Path, array: np.ndarray) -> np.ndarray:
-    """Return the logits of the reference engine, float64 (n, classes), one image at a time.
+    """Return the logits of the reference engine, float64 (n, classes, ..), one image at a time.
 
     Raises
     ------
@@ -87,7 +92,9 @@ def _margin(logits: np.ndarray) -> np.ndarray:
 def compare(
     reference: np.ndarray, found: np.ndarray, precision: str, cfg: ParityConfig
 ) -> dict[str, Any]:
-    """Return how the logits of the device lie to the reference, both (n, classes).
+    """Return how the logits of the device lie to the reference, both (n, classes, ..).
+
+    Of segmentation networks every pixel or voxel counts as an image.
 
     Returns
     -------

@@ -98,7 +98,9 @@ class ModelFacts(Part):
         description="Operators that multiply but have no closed count."
     )
     input_shape: list[Annotated[int, Field(ge=1)]] = Field(
-        min_length=4, max_length=4, description="batch, channels, height, width"
+        min_length=4,
+        max_length=5,
+        description="batch, channels, height, width; of volumes depth before height",
     )
     precision: Text = Field(description="int8 if the graph quantises, else the weights' type.")
 
@@ -209,7 +211,7 @@ class Setting(Judged):
     threads: int = Field(ge=1)
     batch: int = Field(ge=1, description="Images per inference.")
     resolution: list[Annotated[int, Field(ge=1)]] = Field(
-        min_length=2, max_length=2, description="height, width"
+        min_length=2, max_length=3, description="height, width; of volumes depth before them"
     )
     load_ms: Amount = Field(description="Time to make the session, ms.")
     first_ms: Amount = Field(description="First inference, ms.")

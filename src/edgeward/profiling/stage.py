@@ -40,8 +40,7 @@ def request_for(cfg: ProfileConfig, metadata: dict[str, str]) -> dict[str, Any]:
 def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -> Bench:
     common = request_for(cfg, facts.metadata)
     low, high = common["input_range"]
-    _, channels, height, width = facts.input_shape
-    shape = (channels, height, width)
+    shape = tuple(facts.input_shape[1:])
     inputs = parity.images(cfg.parity.images, shape, (low, high), cfg.seed)
     return Bench(
         cfg=cfg,
@@ -97,7 +96,7 @@ def run(
     Parameters
     ----------
     cfg : the device and how to measure on it.
-    model : an ONNX file with one image input, float32 (batch, c, h, w).
+    model : an ONNX file with one image input, float32 (batch, c, h, w) or (batch, c, d, h, w).
     out : the JSON to write, ``{device}.json``.
     ceilings : the device's, as `edgeward.profiling.ceilings` wrote them; None leaves the roofline
         out of the explanation.

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeward.reporting.load import Candidate, Timing
 from edgeward.reporting.numbers import bracket, fixed, interval
+from edgeward.reporting.scaling import Cell
 
 RESAMPLES = 10_000
 SEED = 0
@@ -30,7 +31,7 @@ PREDICTORS = {
 class Point:
     """One model: its latency and what might foretell it."""
 
-    candidate: Candidate
+    model: str
     timing: Timing
     latency_ms: float
     predictors: dict[str, float]
@@ -41,34 +42,58 @@ def explained(timing: Timing | None) -> dict[str, Any] | None:
     return None if timing is None else timing.profile.get("explanation")
 
 
-def points(members: Sequence[Candidate], device: str) -> tuple[list[Point], list[str]]:
+def points(
+    members: Sequence[Candidate], device: str, cells: Sequence[Cell] = ()
+) -> tuple[list[Point], list[str]]:
     """Return a point for each fp32 model, and the models left out with the reason.
 
     Of several seeds the first counts: they differ in their weights, not in what is executed.
+
+    Parameters
+    ----------
+    cells : untrained networks; those of the members' image size on this device join as models of
+        their own.
     """
     found: dict[str, Point] = {}
     left_out: dict[str, str] = {}
-    for candidate in members:
-        timing = candidate.timing(device)
-        if candidate.built["precision"] != "fp32" or timing is None or candidate.model in found:
-            continue
-        explanation = explained(timing)
-        latency = timing.latency("p50").estimate
-        model = timing.profile["model"]
-        if explanation is None or latency is None:
-            left_out[candidate.model] = "not explained"
-        elif not timing.valid:
-            left_out[candidate.model] = "timing INVALID"
+
+    def add(model: str, timing: Timing | None) -> None:
+        if model in found or timing is None:
+            return
+        point = _point(model, timing)
+        if isinstance(point, Point):
+            found[model] = point
         else:
-            values = {
-                "macs": model.get("macs"),
-                "parameters": model.get("parameters"),
-                "bytes_moved": explanation.get("bytes_moved"),
-                "roofline_ms": explanation.get("roofline_ms"),
-            }
-            there = {name: float(v) for name, v in values.items() if v is not None}
-            found[candidate.model] = Point(candidate, timing, latency, there)
+            left_out[model] = point
+
+    for candidate in members:
+        if candidate.built["precision"] == "fp32":
+            add(candidate.model, candidate.timing(device))
+    taken = [p.timing.setting["resolution"] for p in found.values()]
+    for cell in cells:
+        same = cell.timing and cell.timing.setting["resolution"] in taken
+        if cell.timing and same and cell.timing.device == device:
+            add(cell.model, cell.timing)
     return list(found.values()), [f"{m} ({why})" for m, why in left_out.items() if m not in found]
+
+
+def _point(model: str, timing: Timing) -> Point | str:
+    """Return the point of a timing, or why there is none."""
+    explanation = explained(timing)
+    latency = timing.latency("p50").estimate
+    facts = timing.profile["model"]
+    if explanation is None or latency is None:
+        return "not explained"
+    if not timing.valid:
+        return "timing INVALID"
+    values = {
+        "macs": facts.get("macs"),
+        "parameters": facts.get("parameters"),
+        "bytes_moved": explanation.get("bytes_moved"),
+        "roofline_ms": explanation.get("roofline_ms"),
+    }
+    there = {name: float(v) for name, v in values.items() if v is not None}
+    return Point(model, timing, latency, there)
 
 
 def rank(values: np.ndarray) -> np.ndarray:
@@ -146,7 +171,7 @@ def study(found: Sequence[Point]) -> dict[str, Any] | None:
     boot = {name: spearman(values[name][draws], latency[draws]) for name in shared}
     result: dict[str, Any] = {
         "n": n,
-        "models": [point.candidate.model for point in found],
+        "models": [point.model for point in found],
         "predictors": [
             {
                 "name": name,
@@ -165,12 +190,14 @@ def study(found: Sequence[Point]) -> dict[str, Any] | None:
     return result
 
 
-def studies(groups: Mapping[str, list[Candidate]]) -> list[dict[str, Any]]:
-    """Return the study of every data set and device that has one (see `study`)."""
+def studies(
+    groups: Mapping[str, list[Candidate]], cells: Sequence[Cell] = ()
+) -> list[dict[str, Any]]:
+    """Return the study of every data set and device that has one (see `points` and `study`)."""
     found = []
     for data, members in groups.items():
         for device in dict.fromkeys(d for c in members for d in c.profiles):
-            shown, left_out = points(members, device)
+            shown, left_out = points(members, device, cells)
             result = study(shown)
             if result is not None:
                 setting = shown[0].timing

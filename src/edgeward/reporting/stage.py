@@ -79,16 +79,16 @@ def run(
     paired = interleaved.own_reference(ratios)
     table = comparison.rows(loaded, paired)
     signs = signatures.of_sweep(loaded, paired)
-    studies = ranks.studies(groups)
+    cells = scaling.load(scaled)
+    studies = ranks.studies(groups, cells)
     log.info("report of %d candidates on %d data sets", len(loaded), len(groups))
 
-    whole = figures.draw(groups, key)
+    whole = figures.draw(groups, key, cells)
     parts = (
         {next(iter(groups)): whole}
         if len(groups) == 1
-        else {data: figures.draw({data: members}, key) for data, members in groups.items()}
+        else {data: figures.draw({data: members}, key, cells) for data, members in groups.items()}
     )
-    cells = scaling.load(scaled)
     crossings = scaling.crossovers(cells)
     drawn = draw_scaling(cells, crossings) if cells else ""
     section = scaling.section(cells, crossings, drawn) if cells else None

@@ -12,7 +12,9 @@ import yaml
 from edgeward.config.compose import compose, names
 from edgeward.config.document import documents, keys
 from edgeward.config.plan import Candidate, Plan, check_settings
+from edgeward.config.tasks import tasks
 from edgeward.core.errors import UserError
+from edgeward.safety.config import DenseConfig, SafetyConfig
 
 PROJECT = Path(__file__).resolve().parents[3]
 ROOT = PROJECT / "config"
@@ -183,3 +185,42 @@ def test_derived_files_are_up_to_date() -> None:
         if p.read_text() != text
     ]
     assert stale == [], "run: python -m edgeward.config.document"
+
+
+def segmentation(tree: Path, **changes: object) -> Plan:
+    """Load the smoke sweep, made one of segmentation."""
+    file = tree / "sweeps" / "smoke.yaml"
+    values = yaml.safe_load(file.read_text()) | {
+        "data": ["phantom_masks"], "model": ["u_lite"], "recipe": ["fp32"], "sizes": [],
+        "size_models": [], "overrides": ["train=smoke_segmentation2d"],
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(values | changes))
+    return Plan.load(tree, "smoke")
+
+
+def test_each_task_has_its_own_slice_of_safety(tree: Path) -> None:
+    plan = segmentation(tree)
+    dense = plan.stage("assess", plan.candidates[0])["safety"]
+    DenseConfig.model_validate(dense)
+    assert set(dense) == set(DenseConfig.model_fields)
+    assert plan.task("phantom_masks") == plan.pool("phantom_masks")["task"] == "segmentation"
+    other = Plan.load(ROOT, "smoke")
+    flat = other.stage("assess", other.candidates[0])["safety"]
+    assert set(flat) == set(SafetyConfig.model_fields)
+    assert tasks(ROOT)["phantom"] == "classification"
+    assert tasks(ROOT)["phantom3d"] == "segmentation"
+
+
+def test_what_is_for_another_task_is_refused(tree: Path) -> None:
+    with pytest.raises(UserError, match="model 'dscnn' is for classification"):
+        segmentation(tree, model=["dscnn"])
+    with pytest.raises(
+        UserError, match=r"train\.loss\.name is 'logit_adjusted'.*train=segmentation2d"
+    ):
+        segmentation(tree, overrides=["train=smoke"])
+    with pytest.raises(
+        UserError, match=r"holds volumes, but train\.patches is null.*segmentation3d"
+    ):
+        segmentation(tree, data=["phantom3d"])
+    with pytest.raises(UserError, match=r"images in the plane, but train\.patches is set"):
+        segmentation(tree, overrides=["train=smoke_segmentation3d"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_ham10000_masks_lie_on_their_lesions(tmp_path: Path, shared_data: Path) 
         if path.suffix == ".zip":
             (root / path.name).symlink_to(path)
     lines = (source / "HAM10000_metadata.csv").read_text().splitlines()
-    chosen = lines[1::60]
+    chosen = lines[1::25]
     (root / "HAM10000_metadata.csv").write_text("\n".join([lines[0], *chosen]))
     cfg = config(
         "ham10000_masks", image_size=64, invalid="skip", calibration={"n": 16, "min_per_class": 1}
@@ -255,7 +256,7 @@ def test_a_folder_of_dicom_files_is_classified_like_any_other(
         data.PixelData = values.tobytes()
         data.save_as(folder / f"{i}.dcm")
     for name in ("MR_truncated", "rtplan", "waveform_ecg"):
-        (root / "ct" / f"{name}.dcm").symlink_to(shared_data / "dicom" / f"{name}.dcm")
+        shutil.copy(shared_data / "dicom" / f"{name}.dcm", root / "ct")
     source = {"path": "mine", "channels": 1, "min_side": 32}
     audit = {"near_identical": "warn", "identical": "warn"}
     cfg = config(

@@ -95,7 +95,11 @@ def recipe(data: Prepared, precision: str) -> dict[str, Any]:
         "parameters": 1,
         "meta": {
             "model": {"name": "residual"},
+            "task": data.task,
+            "spatial_dims": data.spatial_dims,
             "num_classes": len(data.classes),
+            "n_labels": data.n_labels,
+            "patches": None,
             "in_chans": 3,
             "image_size": size,
             "mean": MEAN,

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from edgeward.compression.inputs import reader
 from edgeward.data.store import Prepared
 from edgeward.export import parity
 from edgeward.export.config import ExportConfig
@@ -97,9 +98,10 @@ def test_noise_is_seeded_and_bounded(small_prepared: Prepared) -> None:
         seen.append(image)
         return image.reshape(len(image), -1)[:, :3]
 
-    plain = parity.logits_of(forward, small_prepared, indices, 5)
-    noisy = parity.logits_of(forward, small_prepared, indices, 5, 0.5)
-    again = parity.logits_of(forward, small_prepared, indices, 5, 0.5)
+    read = reader(small_prepared, {"patches": None}, 0)
+    plain = parity.logits_of(forward, read, indices, 5)
+    noisy = parity.logits_of(forward, read, indices, 5, 0.5)
+    again = parity.logits_of(forward, read, indices, 5, 0.5)
     assert plain.shape == (16, 3)
     assert (noisy == again).all()
     assert 0.3 < np.abs(noisy - plain).max() <= 0.5

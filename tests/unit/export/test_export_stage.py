@@ -219,7 +219,8 @@ def test_int8_kernel_that_computes_something_else_is_caught(
 ) -> None:
     program = stage.load_program(compressed["int8"] / "model.pt2")
     path = damaged(exported["int8"][0] / "model.onnx", tmp_path / "damaged.onnx", 0.5)
-    result = parity.check(path, program, small_prepared, "int8", config().parity, 1)
+    facts = recipe(small_prepared, "int8")
+    result = parity.check(path, program, small_prepared, facts, config().parity, 1)
     assert not result["passed"]
     assert any("the mean logit error is" in reason for reason in result["failures"])
     assert any("already the graph without fusion is off" in r for r in result["failures"])

@@ -42,6 +42,29 @@ def test_orders_of_a_small_grid_are_those_of_the_definition():
     assert order_indices("wavefront", 2, 3)[:2].tolist() == [[0, 1, 3, 2, 4, 5], [2, 1, 5, 0, 4, 3]]
 
 
+@given(st.sampled_from(sorted(ORDERS)), st.tuples(*[st.integers(1, 6)] * 3))
+def test_volumes_have_orders_too(name, grid):
+    order = order_indices(name, *grid)
+    assert len(order) == {"raster": 1, "bidirectional": 2, "cross": 6, "wavefront": 8}[name]
+    assert (np.sort(order, axis=1) == np.arange(np.prod(grid))).all()
+    if len(order) > 1:
+        assert (order[len(order) // 2 :] == order[: len(order) // 2, ::-1]).all()
+    if name == "cross":  # each axis is the fastest of one direction
+        steps = [np.diff(np.unravel_index(row, grid), axis=1) for row in order[:3]]
+        fastest = [2, 1, 0]
+        for moves, axis in zip(steps, fastest, strict=True):
+            if min(grid) > 1:
+                assert (moves[axis] == 1).mean() >= 0.5
+    if name == "wavefront":  # a direction from each corner, whose distance never falls
+        corners = []
+        for row in order:
+            places = np.stack(np.unravel_index(row, grid))
+            corner = places[:, :1]
+            assert (np.diff(np.abs(places - corner).sum(0)) >= 0).all()
+            corners.append(tuple(corner[:, 0]))
+        assert len(set(corners)) == len(set(np.ndindex(*(min(side, 2) for side in grid))))
+
+
 @given(grids)
 def test_wavefront_reads_neighbours_above_and_left_first(grid):
     height, width = grid

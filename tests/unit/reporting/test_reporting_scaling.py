@@ -11,8 +11,8 @@ from reporting_factory import Spec, build
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
-from edgeward.reporting import stage
-from edgeward.reporting.load import PROFILE_SCHEMA
+from edgeward.reporting import ranks, stage
+from edgeward.reporting.load import PROFILE_SCHEMA, load_all
 from edgeward.reporting.scaling import Cell, crossovers, exponent, lines, load
 
 SIZES = (64, 128, 256, 512)
@@ -41,6 +41,7 @@ def write(
             setting = {
                 "threads": 1,
                 "batch": 1,
+                "resolution": [size, size],
                 "load_ms": 5.0,
                 "peak_memory_mb": p50 * 2,
                 "latency_ms": {"p50": record},
@@ -152,3 +153,19 @@ def test_report_without_sizes_has_no_such_section(tmp_path: Path) -> None:
     stage.run({"name": "none"}, entries, out=tmp_path / "report")
     assert 'id="scaling"' not in (tmp_path / "report" / "index.html").read_text()
     assert not (tmp_path / "report" / "scaling.csv").exists()
+
+
+def test_networks_of_the_same_size_join_the_rank_study(tmp_path: Path) -> None:
+    specs = [Spec(model="trained", p50=2.0), Spec(model="both", p50=3.0)]
+    cells = load(
+        write(tmp_path / "a", "both", "cnn", {64: 9.0})
+        + write(tmp_path / "b", "untrained", "ssm", {64: 5.0, 128: 20.0})
+        + write(tmp_path / "c", "other_size", "ssm", {128: 20.0})
+        + write(tmp_path / "d", "noisy", "ssm", {64: 20.0}, invalid=(64,))
+    )
+    found, left_out = ranks.points(load_all(build(tmp_path, specs)), "host", cells)
+    assert [(p.model, p.latency_ms) for p in found] == [
+        ("trained", 2.0), ("both", 3.0), ("untrained", 5.0)
+    ]  # fmt: skip
+    assert left_out == ["noisy (timing INVALID)"]
+    assert len(ranks.points(load_all(build(tmp_path, specs)), "elsewhere", cells)[0]) == 0

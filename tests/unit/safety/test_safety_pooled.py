@@ -10,7 +10,8 @@ from safety_cases import config, lesions
 from scipy import stats
 
 from edgeward.core.errors import UserError
-from edgeward.safety.pooled import combine, pool, run, satterthwaite
+from edgeward.safety.pooled import pool, run
+from edgeward.safety.seeds import combine, satterthwaite
 from edgeward.safety.study import Sample, evaluate
 
 

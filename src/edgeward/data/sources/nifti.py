@@ -12,7 +12,7 @@ from pathlib import Path
 from edgeward.core.errors import UserError
 from edgeward.data.labels import classes_of, grouped
 from edgeward.data.listing import Request
-from edgeward.data.pixels import folder_of, inside, root_of
+from edgeward.data.places import folder_of, inside, root_of
 from edgeward.data.volumes.config import DecathlonSource, NiftiSource
 from edgeward.data.volumes.listing import RawCase, VolumeListing
 from edgeward.data.volumes.nifti import read_pair, stem
@@ -26,6 +26,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         name = stem(path)
         if name is None or path.name.startswith("."):
             continue
+        inside(folder, path.name)
         if name in found:
             raise UserError(f"{folder}: {found[name].name} and {path.name} are one case; keep one.")
         found[name] = path

@@ -16,11 +16,9 @@ from edgeward.data.pixels import (
     decode,
     decode_labels,
     decoded_batches,
-    folder_of,
-    inside,
     read_file,
-    root_of,
 )
+from edgeward.data.places import folder_of, inside, root_of
 
 
 def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:

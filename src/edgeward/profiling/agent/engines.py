@@ -66,11 +66,13 @@ def check_file(path: str, expected: str) -> None:
 
 
 def image_shape(session: Any, batch: int) -> tuple[str, list[int]]:
-    """Return the name and the shape (batch, c, h, w) of the one image input of a session."""
+    """Return the name and the shape (batch, c, ...) of the one image or volume input of a session."""
     inputs = session.inputs
-    if len(inputs) != 1 or inputs[0][1] != "tensor(float)" or len(inputs[0][2]) != 4:
+    if len(inputs) != 1 or inputs[0][1] != "tensor(float)" or len(inputs[0][2]) not in (4, 5):
         found = ", ".join(f"{name} {kind} {shape}" for name, kind, shape in inputs)
-        raise AgentError("input", f"one float32 image (batch, c, h, w) expected, found: {found}")
+        raise AgentError(
+            "input", f"one float32 image (batch, c, h, w) or volume expected, found: {found}"
+        )
     name, _, shape = inputs[0]
     if any(side is None for side in shape[1:]):
         raise AgentError("input", f"only the batch may be dynamic, found {shape}")

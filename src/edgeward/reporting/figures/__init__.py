@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edgeward.reporting import svg
 from edgeward.reporting.figures.common import Groups, Key
@@ -12,18 +12,24 @@ from edgeward.reporting.figures.reliability import reliability
 from edgeward.reporting.figures.roofline import roofline
 from edgeward.reporting.figures.tradeoff import trade_off
 from edgeward.reporting.figures.training import training
+from edgeward.reporting.scaling import Cell
 
 FIGURES: dict[str, Callable[[Groups, Key], str]] = {
     "latency_vs_quality": trade_off,
     "reliability": reliability,
     "forest": forest,
     "roofline": roofline,
-    "ranks": rank_study,
     "training": training,
 }
 
 
-def draw(groups: Groups, key: Key) -> dict[str, str]:
-    """Return every figure of `FIGURES` as an SVG document."""
+def draw(groups: Groups, key: Key, cells: Sequence[Cell] = ()) -> dict[str, str]:
+    """Return every figure of `FIGURES`, and the rank study, as an SVG document.
+
+    Parameters
+    ----------
+    cells : untrained networks, which the rank study counts in.
+    """
     with svg.style():
-        return {name: make(groups, key) for name, make in FIGURES.items()}
+        drawn = {name: make(groups, key) for name, make in FIGURES.items()}
+        return {**drawn, "ranks": rank_study(groups, cells)}

@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from edgeward.reporting import ranks, svg
-from edgeward.reporting.figures.common import WIDTH, Groups, Key, note
+from edgeward.reporting.figures.common import MARKERS, WIDTH, Groups, note
 from edgeward.reporting.numbers import bracket, fixed, interval, p_value, short
-from edgeward.reporting.palette import LIGHT
+from edgeward.reporting.palette import LIGHT, series
+from edgeward.reporting.scaling import Cell
+
+Look = dict[str, dict[str, Any]]
+COLUMNS = 6  # of the legend
 
 
-def rank_study(groups: Groups, key: Key) -> str:
+def rank_study(groups: Groups, cells: Sequence[Cell]) -> str:
     """Draw latency against each predictor, a row per data set and device, a dot per fp32 model."""
     rows = [
-        (data, device, ranks.points(members, device)[0] if device else [])
+        (data, device, ranks.points(members, device, cells)[0] if device else [])
         for data, members in groups.items()
         for device in dict.fromkeys(d for c in members for d in c.profiles) or [None]
     ]
-    figure = Figure(figsize=(WIDTH, 2.9 * len(rows) + 0.5), layout="constrained")
+    models = dict.fromkeys(point.model for _, _, found in rows for point in found)
+    look = {m: _look(i) for i, m in enumerate(models)}
+    legend = 0.25 * -(-len(models) // COLUMNS)
+    figure = Figure(figsize=(WIDTH, 2.9 * len(rows) + 0.2 + legend), layout="constrained")
     grid = figure.subplots(len(rows), len(ranks.PREDICTORS), squeeze=False, sharey="row")
     said = []
     for line, (data, device, found) in zip(grid, rows, strict=True):
         study = ranks.study(found)
         where = f"{data} on {device}" if device else data
         for axes, name in zip(line, ranks.PREDICTORS, strict=True):
-            _panel(axes, name, found, study, key)
+            _panel(axes, name, found, study, look)
         line[0].set_ylabel(f"{where}\nmedian latency, ms")
         said.append(f"{where}: {study['answer'] if study else 'fewer than three fp32 models'}")
-    models = dict.fromkeys(point.candidate.model for _, _, found in rows for point in found)
     if models:
-        handles = [
-            Line2D([], [], ls="", marker=key.markers[m], color=key.model_colours[m], label=m)
-            for m in models
-        ]
-        figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=7.5)
+        handles = [Line2D([], [], ls="", label=m, **look[m]) for m in models]
+        figure.legend(handles=handles, loc="outside lower center", ncols=COLUMNS, fontsize=7.5)
     return svg.standalone(figure, f"Rank study. {'; '.join(said)}")
 
 
 def _panel(
-    axes: Axes, name: str, found: list[ranks.Point], study: dict[str, object] | None, key: Key
+    axes: Axes, name: str, found: list[ranks.Point], study: dict[str, object] | None, look: Look
 ) -> None:
     title = ranks.PREDICTORS[name]
     records = study["predictors"] if study else []
@@ -57,9 +63,7 @@ def _panel(
         fontsize=8.2,
     )
     for point in found:
-        model = point.candidate.model
-        axes.plot([point.predictors[name]], [point.latency_ms], key.markers[model], ms=6,
-                  color=key.model_colours[model])  # fmt: skip
+        axes.plot([point.predictors[name]], [point.latency_ms], ms=6, **look[point.model])
     axes.set(xscale="log", yscale="log", xlabel="ms" if name == "roofline_ms" else _unit(name))
     axes.margins(0.12)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
@@ -76,3 +80,7 @@ def _panel(
 
 def _unit(name: str) -> str:
     return {"macs": "per image", "parameters": "in all", "bytes_moved": "bytes per inference"}[name]
+
+
+def _look(position: int) -> dict[str, Any]:
+    return {"marker": MARKERS[position % len(MARKERS)], "color": LIGHT[series(position + 1)]}
