@@ -59,7 +59,15 @@ MODULES = {
         "compression",
         "safety",
     ],
-    "export": ["data/store.py", "compression/program.py", "export"],
+    "export": [
+        "data/store.py",
+        "core/windows.py",
+        "training/patches.py",
+        "compression/program.py",
+        "compression/inputs.py",
+        "models/ssm",
+        "export",
+    ],
     "profile": ["profiling"],
     "ceilings": ["profiling"],
     "interleave": ["profiling"],
@@ -72,7 +80,15 @@ MODULES = {
         "core/pictures.py",
         "core/windows.py",
     ],
-    "scaling": ["data/store.py", "models", "compression", "export", "scaling"],
+    "scaling": [
+        "data/store.py",
+        "core/windows.py",
+        "training/patches.py",
+        "models",
+        "compression",
+        "export",
+        "scaling",
+    ],
     "scaling_profile": ["profiling", "scaling/measure.py"],
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from edgeward.core.config import Closed
@@ -11,7 +13,8 @@ class ScalingConfig(Closed):
     """How the untrained networks of a sweep's `sizes` are built."""
 
     seed: int = Field(ge=0, description="Of the random weights and images.")
-    classes: int = Field(ge=2, description="Length of the logits.")
+    classes: int = Field(ge=1, description="Classes; segmentation has the background besides.")
     channels: int = Field(ge=1, description="Channels of the images.")
+    spatial_dims: Literal[2, 3] = Field(description="2: square images. 3: cubes.")
     images: int = Field(ge=16, description="Random images on which the export is checked.")
     batch: int = Field(ge=2, description="Images at a time; bounds the memory.")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
 
 from edgeward.core.io import sha256, write_json
-from edgeward.data.store import Prepared, open_prepared
+from edgeward.data.store import VOLUME_COLUMNS, Prepared, open_prepared
 from edgeward.scaling.config import ScalingConfig
 
 
-def random_images(root: Path, cfg: ScalingConfig, size: int) -> Prepared:
+def random_images(root: Path, cfg: ScalingConfig, size: int, task: str) -> Prepared:
     """Write and open `cfg.images` images, which are at once the validation split and for calibration.
 
     An image is one random colour and uniform noise around it, so that images differ by more than
@@ -20,18 +21,26 @@ def random_images(root: Path, cfg: ScalingConfig, size: int) -> Prepared:
 
     Parameters
     ----------
-    size : side of the images in pixels.
+    size : side of the square images or cubes, pixels.
+    task : of the network; the masks of segmentation are empty.
     """
     root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([cfg.seed, size])
-    n = cfg.images
-    images = np.empty((n, size, size, cfg.channels), np.uint8)
+    n, sides = cfg.images, (size,) * cfg.spatial_dims
+    images = np.empty((n, *sides, cfg.channels), np.uint8)
     for image in images:
         colour = rng.integers(48, 208, cfg.channels)
         image[:] = colour + rng.integers(-48, 48, image.shape)
     labels = rng.integers(0, cfg.classes, n)
     classes = [f"class {k}" for k in range(cfg.classes)]
-    np.save(root / "images.npy", images)
+    if cfg.spatial_dims == 2:
+        np.save(root / "images.npy", images)
+    else:
+        np.save(root / "images.npy", np.moveaxis(images, -1, 1).ravel().astype(np.float16))
+        _write_volumes(root / "volumes.csv", n, (cfg.channels, *sides))
+    if task == "segmentation":
+        masks = np.zeros((n, *sides), np.uint8)
+        np.save(root / "masks.npy", masks if cfg.spatial_dims == 2 else masks.ravel())
     np.save(root / "labels.npy", labels)
     with (root / "split.csv").open("w", newline="") as handle:
         rows = csv.writer(handle)
@@ -40,20 +49,21 @@ def random_images(root: Path, cfg: ScalingConfig, size: int) -> Prepared:
             rows.writerow([i, f"random {i}", label, classes[label], i, "val"])
     with (root / "calibration.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([["index"], *[[i] for i in range(n)]])
-    scaled = images / 255
+    scaled, over = images / 255, tuple(range(images.ndim - 1))
     write_json(
         root / "card.json",
         {
             "name": "random",
-            "task": "classification",
+            "task": task,
+            "spatial_dims": cfg.spatial_dims,
             "classes": classes,
             "rare_classes": [],
             "n_images": n,
-            "image_shape": [size, size, cfg.channels],
+            "image_shape": [*sides, cfg.channels],
             "input_range": [0, 255],
             "train_prior": np.full(cfg.classes, 1 / cfg.classes),
-            "channel_mean": scaled.mean((0, 1, 2)),
-            "channel_std": scaled.std((0, 1, 2)),
+            "channel_mean": scaled.mean(over),
+            "channel_std": scaled.std(over),
             "hashes": {
                 name: sha256(root / name)
                 for name in ("images.npy", "labels.npy", "split.csv", "calibration.csv")
@@ -61,3 +71,16 @@ def random_images(root: Path, cfg: ScalingConfig, size: int) -> Prepared:
         },
     )
     return open_prepared(root)
+
+
+def _write_volumes(path: Path, n: int, shape: tuple[int, ...]) -> None:
+    """Write the table of equal volumes that lie one after the other, of voxels of 1 mm."""
+    voxels = math.prod(shape[1:])
+    identity = "1 0 0 0 0 1 0 0 0 0 1 0"
+    with path.open("w", newline="") as handle:
+        rows = csv.writer(handle)
+        rows.writerow(VOLUME_COLUMNS)
+        for i in range(n):
+            at = i * shape[0] * voxels, i * voxels
+            stored = " ".join(map(str, shape[:0:-1]))
+            rows.writerow([i, *at, *shape, 1.0, 1.0, 1.0, identity, stored, identity])

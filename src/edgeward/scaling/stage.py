@@ -47,26 +47,28 @@ def untrained(
         If the network cannot take images of this size.
     """
     card = data.card
-    height, width, channels = card["image_shape"]
+    *size, channels = card["image_shape"]
     torch.manual_seed(cfg.seed)
-    net = build(model, num_classes=cfg.classes, in_chans=channels, image_size=(height, width))
+    net = build(model, num_classes=data.n_labels, in_chans=channels, image_size=size)
+    whole = {"size": size, "per_case": 1, "foreground": 0.0, "overlap": 0.0, "windows": 1}
     meta = {
         "model": model.model_dump(),
         "num_classes": cfg.classes,
-        "task": "classification",
-        "spatial_dims": 2,
-        "n_labels": cfg.classes,
-        "patches": None,
+        "task": model.task,
+        "spatial_dims": data.spatial_dims,
+        "n_labels": data.n_labels,
+        "patches": whole if data.spatial_dims == 3 else None,
         "in_chans": channels,
-        "image_size": [height, width],
+        "image_size": size,
         "mean": card["channel_mean"],
         "std": card["channel_std"],
         "classes": data.classes,
-        "logit_shift": [0.0] * cfg.classes,
+        "logit_shift": [0.0] * data.n_labels,
         "data": card["name"],
         "seed": cfg.seed,
     }
-    return Deployable(net, card["channel_mean"], card["channel_std"]), meta
+    mean, std = card["channel_mean"], card["channel_std"]
+    return Deployable(net, mean, std, data.spatial_dims), meta
 
 
 def export_size(
@@ -83,7 +85,7 @@ def export_size(
 
     Parameters
     ----------
-    size : side of the square images, pixels.
+    size : side of the square images or cubes, pixels.
 
     Returns
     -------
@@ -101,16 +103,18 @@ def export_size(
         "model": model.name,
         "stream": model.stream,
         "size": size,
+        "spatial_dims": cfg.spatial_dims,
         "status": "exported",
         "reason": None,
     }
     (out / "model.onnx").unlink(missing_ok=True)
     # The scale of an untrained network's logits means nothing, so no absolute error is allowed.
     fp32 = export_cfg.parity.fp32.model_copy(update={"absolute": 0.0})
-    parity = export_cfg.parity.model_copy(update={"batch": cfg.batch, "fp32": fp32})
+    changes = {"batch": cfg.batch, "dense_batch": cfg.batch, "fp32": fp32}
+    parity = export_cfg.parity.model_copy(update=changes)
     with tempfile.TemporaryDirectory(prefix="edgeward-scaling-") as folder:
         root = Path(folder)
-        data = random_images(root / "prepare", cfg, size)
+        data = random_images(root / "prepare", cfg, size, model.task)
         try:
             save_checkpoint(root / "model.pt", *untrained(model, cfg, data))
         except SizeError as error:

@@ -128,7 +128,7 @@ def test_model_is_exported_checked_and_profiled(
         model(name),
         RecipeConfig.model_validate(values("compress", "fp32")),
         ExportConfig.model_validate(values("export", "onnx")),
-        ScalingConfig(seed=0, classes=1000, channels=3, images=16, batch=8),
+        ScalingConfig(seed=0, classes=1000, channels=3, spatial_dims=2, images=16, batch=8),
         size=64,
         out=tmp_path,
         threads=1,

@@ -91,7 +91,7 @@ def test_the_scan_order_changes_no_size(order):
 
 
 CASES = [
-    *((name, (32, 64)) for name in SMALL if name != "u_lite3d"),
+    *((name, (32, 64)) for name in SMALL if name not in ("u_lite3d", "unet")),
     *((name, (16, 32, 16)) for name in ("u_lite3d", "lightm_unet_w8", "unet")),
     *((name, (32, 32, 32)) for name in ("mk_unet_t", "ultralight_vm_unet")),
 ]
@@ -120,7 +120,6 @@ def test_training_outputs_reach_every_parameter_and_the_first_is_what_ships(name
         ("u_lite3d", (16, 16, 16), 0),
         ("mk_unet_t", (32, 32), 0),
         ("mk_unet_t", (32, 32, 32), 0),
-        ("unet", (16, 16), 0),
         ("unet", (16, 16, 16), 0),
     ],
     ids=lambda v: v if isinstance(v, str) else None,

@@ -20,20 +20,20 @@ from edgeward.scaling.images import random_images
 from edgeward.scaling.stage import run
 
 CONFIG = Path(__file__).parents[3] / "config"
-SCALING = ScalingConfig(seed=0, classes=5, channels=1, images=16, batch=8)
+SCALING = ScalingConfig(seed=0, classes=5, channels=1, spatial_dims=2, images=16, batch=8)
 
 
 def values(group: str, name: str) -> dict:
     return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text())
 
 
-def export(root: Path, model: dict, size: int) -> dict[str, float]:
+def export(root: Path, model: dict, size: int, **changes: int) -> dict[str, float]:
     torch.set_num_threads(1)
     return run(
         ModelConfig.model_validate(model),
         RecipeConfig.model_validate(values("compress", "fp32")),
         ExportConfig.model_validate(values("export", "onnx")),
-        SCALING,
+        SCALING.model_copy(update=changes),
         size=size,
         build=root / str(size) / "build.json",
         threads=1,
@@ -90,9 +90,23 @@ def test_a_wrong_option_stops_the_sweep(tmp_path: Path) -> None:
 
 
 def test_random_images_differ_by_more_than_noise(tmp_path: Path) -> None:
-    data = random_images(tmp_path, SCALING, 32)
+    data = random_images(tmp_path, SCALING, 32, "classification")
     assert data.images.shape == (16, 32, 32, 1)
     assert len(data.indices("val")) == len(data.calibration) == 16
     means = data.images.mean((1, 2, 3))
     assert means.std() > 10 * data.images.std((1, 2)).mean() / 32
     assert data.card["channel_mean"][0] == pytest.approx(data.images.mean() / 255)
+
+
+@pytest.mark.parametrize(("spatial_dims", "size"), [(2, 32), (3, 16)])
+def test_segmentation_networks_have_sizes_too(
+    tmp_path: Path, quick: ProfileConfig, spatial_dims: int, size: int
+) -> None:
+    changes = {"spatial_dims": spatial_dims, "images": 4, "classes": 2}
+    name = {2: "u_lite", 3: "u_lite3d"}[spatial_dims]
+    assert export(tmp_path, values("model", name), size, **changes)["refused"] == 0
+    facts = read_json(tmp_path / str(size) / "build.json")
+    assert (facts["status"], facts["spatial_dims"]) == ("exported", spatial_dims)
+    measure.run(quick, build=tmp_path / str(size) / "build.json", out=tmp_path / "host_quick.json")
+    profile = read_json(tmp_path / "host_quick.json")
+    assert profile["model"]["input_shape"] == [1, 1, *[size] * spatial_dims]

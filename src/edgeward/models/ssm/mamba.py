@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,11 +56,9 @@ class Mamba(nn.Module):
         self.directions, self.d_state, self.rank = len(indices), d_state, math.ceil(dim / 16)
         if order != "raster":
             # Rows of (L) that come next in the order (L, K), and rows of (L, K) that lead back.
-            forth = torch.from_numpy(indices.T)
-            back = torch.from_numpy(inverse(indices).T) * self.directions
-            back = back + torch.arange(self.directions)
-            self.register_buffer("forth", forth.flatten(), persistent=False)
-            self.register_buffer("back", back.flatten(), persistent=False)
+            back = inverse(indices).T * self.directions + np.arange(self.directions)
+            for name, rows in (("forth", indices.T), ("back", back)):
+                self.register_buffer(name, torch.from_numpy(rows.flatten()), persistent=False)
         inner = expand * dim
         self.in_proj = nn.Linear(dim, 2 * inner, bias=False)
         self.conv = nn.Conv1d(inner, inner, d_conv, groups=inner)

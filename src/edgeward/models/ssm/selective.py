@@ -16,6 +16,7 @@ standard ONNX.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -44,8 +45,9 @@ def _advance(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, state: Tensor) -> tupl
     """Return the decays and the states of one chunk, both (T, K, batch, N, D)."""
     decay = torch.exp_(dt.unsqueeze(-2) * a.unsqueeze(1))
     states = b.unsqueeze(-1) * (dt * u).unsqueeze(-2)
-    for t in range(len(states)):
-        state = states[t].addcmul_(decay[t], state)
+    # Unbinding makes all views at once: indexing step by step takes as long as the arithmetic.
+    for here, kept in zip(states.unbind(), decay.unbind(), strict=True):
+        state = here.addcmul_(kept, state)
     return decay, states
 
 
@@ -116,8 +118,9 @@ def _backward(
         dc[part] = (states @ grad[part].unsqueeze(-1)).squeeze(-1)
         g = c[part].unsqueeze(-1) * grad[part].unsqueeze(-2)
         g[-1] += after
-        for t in range(len(g) - 1, 0, -1):
-            g[t - 1].addcmul_(decay[t], g[t])
+        later = list(zip(g.unbind(), decay.unbind(), strict=True))[::-1]
+        for (here, kept), (before, _) in pairwise(later):
+            before.addcmul_(kept, here)
         after = decay[0] * g[0]
         dx = (b[part].unsqueeze(-2) @ g).squeeze(-2)  # of dt u
         db[part] = (g @ (dt[part] * u[part]).unsqueeze(-1)).squeeze(-1)

@@ -9,6 +9,7 @@ supervision trains on (`train_outputs`), and a deployed model does not hold them
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -111,9 +112,7 @@ class MKUNet(Segmenter):
         check_sides(image_size, stages)
         self.copies = 3 if in_chans == 1 else 1  # grey images are taken as colour ones
         chain = [in_chans * self.copies, *widths]
-        self.encoder = nn.ModuleList(
-            _Block(dims, i, o) for i, o in zip(chain, chain[1:], strict=False)
-        )
+        self.encoder = nn.ModuleList(_Block(dims, i, o) for i, o in pairwise(chain))
         self.pool = MAX_POOL[dims](2)
         self.spatial = _SpatialAttention(dims)
         out = [*reversed(widths[:-1]), widths[0]]

@@ -8,6 +8,8 @@ volumes there are three axes instead of two.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -142,7 +144,7 @@ class ULite(Segmenter):
         super().__init__()
         dims = len(image_size)
         check_sides(image_size, len(widths) - 1)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(pairwise(widths))
         self.stem = CONV[dims](in_chans, widths[0], stem, padding=stem // 2)
         self.down = nn.ModuleList(_Down(dims, i, o, kernel) for i, o in pairs)
         self.bottleneck = _Bottleneck(dims, widths[-1])

@@ -1,0 +1,227 @@
+"""Networks for segmentation on their way from checkpoint to checked file: dense logits, volumes, INT8.
+
+A few stand for all; the others are marked `exhaustive`: ``pytest -m exhaustive``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from edgeward.compression import calibration
+from edgeward.compression.config import RecipeConfig
+from edgeward.compression.inputs import reader
+from edgeward.compression.program import export_program
+from edgeward.compression.stage import run as compress
+from edgeward.core.errors import UserError
+from edgeward.core.io import read_json
+from edgeward.data.store import Prepared, to_input
+from edgeward.export import onnx_file, parity
+from edgeward.export.config import ExportConfig
+from edgeward.export.stage import run as export
+from edgeward.models import Deployable, build
+from edgeward.models.checkpoint import save_checkpoint
+from edgeward.models.config import ModelConfig
+from edgeward.models.zoo.ssd import ScanBlock
+from edgeward.profiling.graph import read_graph
+
+torch.set_num_threads(1)
+
+CONFIG = Path(__file__).parents[3] / "config"
+PATCHES = {"size": [16, 32, 16], "per_case": 1, "foreground": 0.67, "overlap": 0.25, "windows": 4}
+
+
+def values(group: str, name: str) -> dict[str, Any]:
+    return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text())
+
+
+def export_config() -> ExportConfig:
+    content = values("export", "onnx")
+    content["parity"] |= {"dense_images": 6, "dense_batch": 3, "batch_sizes": [1, 3]}
+    return ExportConfig.model_validate(content)
+
+
+def meta_of(name: str, data: Prepared, size: list[int]) -> dict[str, Any]:
+    card = data.card
+    return {
+        "model": values("model", name),
+        "task": data.task,
+        "spatial_dims": data.spatial_dims,
+        "num_classes": len(data.classes),
+        "n_labels": data.n_labels,
+        "in_chans": card["image_shape"][-1],
+        "image_size": size,
+        "patches": None if data.spatial_dims == 2 else {**PATCHES, "size": size},
+        "mean": card["channel_mean"],
+        "std": card["channel_std"],
+        "classes": data.classes,
+        "logit_shift": [0.0] * data.n_labels,
+        "data": card["name"],
+        "seed": 0,
+    }
+
+
+def checkpoint(path: Path, name: str, data: Prepared, size: list[int]) -> dict[str, Any]:
+    """Write an untrained network whose batch norms have seen some images."""
+    meta = meta_of(name, data, size)
+    torch.manual_seed(0)
+    net = build(
+        ModelConfig(**meta["model"]),
+        num_classes=meta["n_labels"],
+        in_chans=meta["in_chans"],
+        image_size=size,
+    )
+    deployable = Deployable(net, meta["mean"], meta["std"], meta["spatial_dims"])
+    with torch.no_grad():
+        deployable.train()(torch.from_numpy(reader(data, meta, 0)(data.calibration)))
+    save_checkpoint(path, deployable, meta)
+    return meta
+
+
+def case(
+    name: str, dims: int, size: list[int], recipe: str, always_float: int, slow: bool = False
+) -> Any:
+    marks = [pytest.mark.exhaustive] if slow else []
+    return pytest.param(
+        name, dims, size, recipe, always_float, marks=marks, id=f"{name}-{dims}d-{recipe}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "dims", "size", "recipe", "always_float"),
+    [
+        case("u_lite", 2, [32, 32], "ptq_int8", 0),
+        case("u_lite3d", 3, [16, 32, 16], "ptq_int8", 0),
+        case("ultralight_vm_unet", 3, [32, 32, 32], "fp32", 0),
+        case("u_lite", 2, [32, 32], "fp32", 0, slow=True),
+        case("ultralight_vm_unet", 2, [32, 32], "fp32", 0, slow=True),
+        case("lightm_unet_w8", 3, [8, 16, 8], "fp32", 0, slow=True),
+        case("u_lite3d", 3, [16, 32, 16], "fp32", 0, slow=True),
+        case("mk_unet_t", 2, [32, 32], "fp32", 0, slow=True),
+        case("mk_unet_t", 2, [32, 32], "ptq_int8", 0, slow=True),
+        case("mk_unet_t", 3, [32, 32, 32], "ptq_int8", 0, slow=True),
+        case("unet", 2, [32, 32], "ptq_int8", 4, slow=True),
+        case("unet", 3, [16, 32, 16], "fp32", 0, slow=True),
+        case("unet", 3, [16, 32, 16], "ptq_int8", 4, slow=True),
+        case("ultralight_vm_unet", 2, [32, 32], "ptq_int8", 7, slow=True),
+        case("lightm_unet_w8", 2, [32, 32], "fp32", 0, slow=True),
+        case("lightm_unet_w8", 3, [8, 16, 8], "ptq_int8", 21, slow=True),
+    ],
+)
+def test_from_checkpoint_to_checked_file(
+    name: str,
+    dims: int,
+    size: list[int],
+    recipe: str,
+    always_float: int,
+    small_masks: Prepared,
+    small_volumes: Prepared,
+    tmp_path: Path,
+) -> None:
+    data = small_masks if dims == 2 else small_volumes
+    meta = checkpoint(tmp_path / "model.pt", name, data, size)
+    compress(
+        RecipeConfig.model_validate(values("compress", recipe)),
+        seed=0,
+        checkpoint=tmp_path / "model.pt",
+        prepared=data.root,
+        out=tmp_path,
+        work=tmp_path / "work",
+        threads=1,
+    )
+    export(
+        export_config(),
+        program=tmp_path / "model.pt2",
+        recipe=tmp_path / "recipe.json",
+        prepared=data.root,
+        out=tmp_path,
+        threads=1,
+    )
+    found = read_json(tmp_path / "parity.json")
+    assert found["passed"], found["failures"]
+    assert found["n"] == 6
+    assert found["spread"] > 0
+    model = onnx.load(tmp_path / "model.onnx")
+    assert not {node.domain for node in model.graph.node} & {"edgeward"}
+    assert [
+        d.dim_param or d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim
+    ] == [
+        "batch",
+        3,
+        *size,
+    ]
+    facts = read_graph(tmp_path / "model.onnx", batch=1)
+    assert facts.input_shape == [1, meta["in_chans"], *size]
+    record = read_json(tmp_path / "recipe.json")
+    if recipe == "ptq_int8":
+        assert facts.precision == "int8"
+        assert record["calibration"]["n"] == len(data.calibration)
+        assert len(record["float_layers"]) == always_float, record["float_layers"]
+        assert record["quantized_parameter_share"] > (0.5 if always_float else 0.95)
+    else:
+        assert facts.precision == "fp32"
+        assert not any("BatchNormalization" in operator for operator in facts.operators)
+
+
+def test_the_gated_recurrence_ships_dense_logits_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1),
+        ScanBlock(16, 32, (8, 12), "cross", 4, 8),
+        nn.Conv2d(16, 3, 1),
+    ).eval()
+    image = torch.randn(2, 3, 8, 12)
+    model = onnx_file.to_onnx(export_program(net, image), 20, export_config().recurrence)
+    onnx.save(model, tmp_path / "model.onnx")
+    run = parity.onnx_forward(parity.open_session(tmp_path / "model.onnx", 1, fused=True))
+    with torch.no_grad():
+        np.testing.assert_allclose(run(image.numpy()), net(image).numpy(), atol=1e-4)
+    assert "LinearAttention" in {node.op_type for node in model.graph.node}
+
+
+def test_patches_for_calibration_are_seeded_by_case_and_fingerprinted(
+    small_volumes: Prepared,
+) -> None:
+    meta = {"patches": {**PATCHES, "size": [8, 8, 8]}}
+    read, chosen = reader(small_volumes, meta, 1), small_volumes.calibration
+    patches = read(chosen)
+    assert patches.shape == (len(chosen), 1, 8, 8, 8)
+    assert patches.dtype == np.float32
+    # A case's patch does not depend on what else is in the batch, but on the seed.
+    np.testing.assert_array_equal(read(chosen[3:4])[0], patches[3])
+    assert (reader(small_volumes, meta, 2)(chosen) != patches).any()
+    fingerprint = calibration.fingerprint(read, chosen)
+    assert fingerprint == calibration.fingerprint(read, chosen[::-1])
+    assert fingerprint != calibration.fingerprint(reader(small_volumes, meta, 2), chosen)
+
+
+def test_images_in_the_plane_are_read_whole(small_masks: Prepared) -> None:
+    read = reader(small_masks, {"patches": None}, 0)
+    expected = to_input(small_masks.images[small_masks.calibration])
+    np.testing.assert_array_equal(read(small_masks.calibration), expected)
+
+
+def test_every_pixel_is_a_decision_of_the_comparison() -> None:
+    reference = np.zeros((2, 3, 4, 5))
+    reference[:, 1] = 1.0
+    other = reference.copy()
+    other[0, 2, 0, 0] = 3.0
+    found = parity.compare(reference, other)
+    assert found["agreement"] == pytest.approx(39 / 40)
+    assert (found["flipped"], found["flipped_margin"]) == (1, 1.0)
+    assert found["max_abs"] == 3.0
+    assert parity.margin(reference).shape == (2, 4, 5)
+
+
+def test_a_model_of_another_task_is_refused(small_masks: Prepared) -> None:
+    meta = meta_of("u_lite", small_masks, [32, 32]) | {"task": "classification"}
+    recipe = dict.fromkeys(onnx_file.RECIPE_KEYS, "") | {"precision": "fp32", "meta": meta}
+    with pytest.raises(UserError, match=r"trained for classification.*data is for segmentation"):
+        onnx_file.metadata(recipe, small_masks.card, "0")
