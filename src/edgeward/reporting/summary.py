@@ -20,7 +20,7 @@ SHORT = {
     "ece": "ECE",
     "dice": "Dice",
     "hd95": "HD95",
-    "small_lesion_sensitivity": "small lesions",
+    "small_lesion_sensitivity": "small",
     "boundary_ece": "rim ECE",
 }
 LEAST = 8  # characters that a text column keeps, however narrow the rest
@@ -77,14 +77,17 @@ def _render(task: Task, candidates: list[Candidate]) -> str:
     header = [*(k for k in varying if k == "data"), "model", "recipe"]
     header += [k for k in varying if k != "data"]
     texts = len(header) + 1
-    body = [_cells(row, header, metrics) for row in comparison]
-    titles = [SHORT[metric.name] for metric in metrics]
-    lines = _align([[*header, "verdict", *NUMERIC, *titles], *body], texts)
+    titles = [*header, "verdict", *NUMERIC, *(SHORT[metric.name] for metric in metrics)]
+    for ends in (True, False):  # the interval of Dice only where there is room for it
+        body = [_cells(row, header, metrics, ends) for row in comparison]
+        lines = _align([titles, *body], texts)
+        if max(map(len, lines)) <= WIDTH:
+            break
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join([*lines, "", *_notes(candidates, comparison)]) + "\n"
 
 
-def _cells(row: Row, header: list[str], metrics: list[Metric]) -> list[str]:
+def _cells(row: Row, header: list[str], metrics: list[Metric], ends: bool) -> list[str]:
     invalid = "!" if row["timing"] not in (None, "VALID") else ""
     speed = fixed(row["speedup"], 2) + ("!" if row["speedup_timing"] == "INVALID" else " ")
     return [
@@ -93,17 +96,18 @@ def _cells(row: Row, header: list[str], metrics: list[Metric]) -> list[str]:
         f"{milliseconds(row['p50_ms'])} / {milliseconds(row['p90_ms'])}{invalid or ' '}",
         "1 " if row["verdict"] == "reference" else speed,
         fixed(row["file_mb"], 2),
-        *(_value(row, metric) for metric in metrics),
+        *(_value(row, metric, ends and metric.name == "dice") for metric in metrics),
     ]
 
 
-def _value(row: Row, metric: Metric) -> str:
-    """Return a metric, with its interval where it is the Dice: that is what a segmentation is read by."""
-    text = fixed(row[metric.name], metric.digits)
-    if metric.name != "dice":
+def _value(row: Row, metric: Metric, ends: bool) -> str:
+    """Return a metric, with its interval if asked for."""
+    name = metric.name
+    text = fixed(row[name], metric.digits)
+    if not ends:
         return text
-    ends = Interval(row["dice"], row["dice_low"], row["dice_high"])
-    return f"{text} {bracket(ends)}".rstrip()
+    found = Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    return f"{text} {bracket(found)}".rstrip()
 
 
 def _align(grid: list[list[str]], texts: int) -> list[str]:

@@ -149,8 +149,10 @@ SEGMENTATION = Task(
         Metric("false_alarms", "share of cases without the class in which it is predicted"),
     ),
     calibration=(
-        Metric("ece", "ECE, all pixels or voxels, bins of equal width", digits=4),
-        Metric("boundary_ece", "ECE near boundaries", digits=4),
+        Metric("ece", "ECE, root mean square, debiased, all pixels or voxels", digits=4),
+        Metric("ece_15bin", "ECE, mean absolute, 15 bins", digits=4),
+        Metric("boundary_ece", "ECE near boundaries, root mean square, debiased", digits=4),
+        Metric("boundary_ece_15bin", "ECE near boundaries, mean absolute, 15 bins", digits=4),
     ),
     per_class=(
         _DICE,

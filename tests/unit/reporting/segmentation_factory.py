@@ -93,7 +93,7 @@ def assessed(scene: Scene, worse: float) -> tuple[Tables, tuple[np.ndarray, ...]
         logits = _logits(mask, n_labels, worse, case)
         spacing = (2.0, 1.0, 1.0) if scene.volumes else (1.0, 1.0)
         said = measure(
-            tables, case, logits, mask, spacing, np.zeros(n_labels), cfg.ece_bins, cfg.segmentation
+            tables, case, logits, mask, spacing, np.zeros(n_labels), cfg.segmentation
         )
         maps.append(said)
     return tables, tuple(maps)
