@@ -49,7 +49,7 @@ wildcard_constraints:
 
 # The library modules that each stage imports: a rule that lists them is run again when they change.
 MODULES = {
-    "prepare": ["data"],
+    "prepare": ["data", "core/pictures.py"],
     "train": ["data/store.py", "core/windows.py", "models", "training"],
     "compress": [
         "data/store.py",
@@ -74,7 +74,12 @@ MODULES = {
     "assess": ["data/store.py", "safety"],
     "assess_segmentation": ["data/store.py", "core/windows.py", "safety"],
     "pool": ["data/store.py", "core/windows.py", "safety"],
-    "report": ["reporting"],
+    "report": [
+        "reporting",
+        "data/store.py",
+        "core/pictures.py",
+        "core/windows.py",
+    ],
     "scaling": [
         "data/store.py",
         "core/windows.py",
@@ -231,13 +236,29 @@ def scaling_outputs():
     return {"scaling": figure, "scaling_table": "results/report/{sweep}/scaling.csv"}
 
 
+def volumes_outputs():
+    """Return what the report of a sweep with volumes writes besides."""
+    if not any(sliced(PLAN.prepare, data)["data"]["volume"] for data in PLAN.sweep.data):
+        return {}
+    figure = report(
+        "results/report/{sweep}/figures/volumes.svg",
+        caption="../report/volumes.rst",
+        category="Figures",
+        labels={"sweep": "{sweep}", "what": "whole volumes"},
+    )
+    return {"volumes": figure}
+
+
 def report_inputs(wildcards):
     """List what the report reads, for every candidate of the sweep."""
     files = []
     for c in PLAN.candidates:
         paths = dict(evidence(c._asdict(), PLAN.sweep.device)["paths"])
-        for name in {*kept("classification"), *kept("segmentation")}:
+        shown = ("cases", "predictions") if TASKS[c.data] == "segmentation" else ()
+        for name in {*kept("classification"), *kept("segmentation")} - {*shown}:
             del paths[name]  # read by the siblings' assess only
+        if shown:
+            files.append(paths["card"].with_name("images.npy"))
         files += [*paths.pop("profile").values(), *paths.values()]
     return [
         *dict.fromkeys(map(str, files)),

@@ -77,7 +77,7 @@ class Plan:
             raise explain(error, SweepConfig, {}, f"config/sweeps/{name}.yaml") from None
         plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
         teachers = plan.teachers
-        for axis, more in (("model", teachers), ("recipe", [])):
+        for axis, more in (("data", []), ("model", teachers), ("recipe", [])):
             stray = set(getattr(sweep, f"per_{axis}")) - {*getattr(sweep, axis), *more}
             if stray:
                 raise UserError(
@@ -168,6 +168,7 @@ class Plan:
         """Compose one run with the sweep's and the command line's overrides."""
         overrides = (
             *self.sweep.overrides,
+            *self.sweep.per_data.get(data, ()),
             *self.sweep.per_model.get(model, ()),
             *self.sweep.per_recipe.get(recipe, ()),
             *self.overrides,

@@ -52,6 +52,9 @@ class SweepConfig(Closed):
     seed: list[int] = Field(min_length=1)
     device: list[str] = Field(min_length=1)
     overrides: list[str] = Field(description="Hydra overrides for every run of the sweep.")
+    per_data: dict[str, list[str]] = Field(
+        description="Hydra overrides for the runs on one data set, e.g. the train group that suits it."
+    )
     per_model: dict[str, list[str]] = Field(
         description="Hydra overrides for the runs of one model."
     )

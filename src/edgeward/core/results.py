@@ -42,6 +42,7 @@ def evidence(
             "lesions": at / "assess" / "lesions.csv",
             "reliability": at / "assess" / "reliability.csv",
             "predictions": at / "assess" / "predictions.npz",
+            "assess_config": at / "assess" / "config.yaml",
             "profile": {device: at / "profile" / f"{device}.json" for device in devices},
         },
     }

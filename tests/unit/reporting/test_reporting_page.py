@@ -188,7 +188,7 @@ def test_csv_and_json_hold_the_same_rows(made: Made) -> None:
 
 def test_figures_are_svg_with_text_and_without_date(made: Made) -> None:
     for name in (
-        "latency_vs_rare_recall",
+        "latency_vs_quality",
         "reliability",
         "forest",
         "roofline",
