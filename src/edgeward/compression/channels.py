@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import torch
-import torch_pruning as tp
+import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import nn
 from torch.fx import Node
 
@@ -237,9 +237,9 @@ def _prune(model: nn.Module, group: Any, images: torch.Tensor) -> None:
             raise Misread(f"without its channels the network does not run: {reason}") from error
     if found.shape != expected.shape:
         raise Misread("without its channels the logits have another shape")
-    error = float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
-    if not error <= TOLERANCE:
-        raise Misread(f"without its channels the rest computes something else ({error:.1g})")
+    off = float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
+    if not off <= TOLERANCE:
+        raise Misread(f"without its channels the rest computes something else ({off:.1g})")
 
 
 def reshaped(module: nn.Module, example: torch.Tensor) -> list[str]:
