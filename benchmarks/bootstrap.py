@@ -39,6 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     values = yaml.safe_load((root / "config/safety/default.yaml").read_text())
+    values = {key: values[key] for key in SafetyConfig.model_fields}
     cfg = SafetyConfig(**values | {"resamples": args.resamples})
 
     rng = np.random.default_rng(0)

@@ -75,7 +75,7 @@ def write_small_segmentation(
         mask = (away < rng.uniform(0.25, 0.35) * min(shape)).astype(np.uint8)
         if i % 3:
             mask[away < 0.1 * min(shape)] = 2
-        image = np.array([70, 170, 30])[mask] + rng.normal(0, 20, (channels, *shape))
+        image = np.array([90, 180, 10])[mask] + rng.normal(0, 10, (channels, *shape))
         images.append(np.clip(image, 0, 255))
         masks.append(mask)
         shapes.append((channels, *shape))

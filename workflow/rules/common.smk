@@ -13,11 +13,12 @@ sys.path.insert(0, str(BASE / "src"))
 
 from edgeward.config.compose import names
 from edgeward.config.environment import offer
-from edgeward.config.plan import Candidate, Plan, check_settings, tasks
+from edgeward.config.plan import Candidate, Plan, check_settings
+from edgeward.config.tasks import tasks
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.core.job import OUTBOX, STATE
-from edgeward.core.results import evidence, kept, scaled
+from edgeward.core.results import checkpoint, evidence, kept, scaled
 from edgeward.reporting.summary import table
 from edgeward.tracking.session import Session, deliver_command
 
@@ -46,9 +47,24 @@ wildcard_constraints:
     size=r"\d+",
 
 
+# What safety-constrained recipes share with the verdict: the paired test, and what it rests on.
+STATISTICS = [
+    f"safety/{name}.py"
+    for name in (
+        "bootstrap",
+        "calibration",
+        "clusters",
+        "intervals",
+        "paired",
+        "ranking",
+        "scores",
+        "verdict",
+    )
+]
+
 # The library modules that each stage imports: a rule that lists them is run again when they change.
 MODULES = {
-    "prepare": ["data"],
+    "prepare": ["data", "core/pictures.py"],
     "train": ["data/store.py", "core/windows.py", "models", "training"],
     "compress": [
         "data/store.py",
@@ -56,6 +72,7 @@ MODULES = {
         "models",
         "training",
         "compression",
+        *STATISTICS,
     ],
     "export": [
         "data/store.py",
@@ -72,7 +89,12 @@ MODULES = {
     "assess": ["data/store.py", "safety"],
     "assess_segmentation": ["data/store.py", "core/windows.py", "safety"],
     "pool": ["data/store.py", "core/windows.py", "safety"],
-    "report": ["reporting"],
+    "report": [
+        "reporting",
+        "data/store.py",
+        "core/pictures.py",
+        "core/windows.py",
+    ],
     "scaling": [
         "data/store.py",
         "core/windows.py",
@@ -121,6 +143,13 @@ def train_slice(wildcards):
 
 def compress_slice(wildcards):
     return sliced(PLAN.stage, "compress", candidate_of(wildcards))
+
+
+def teachers(wildcards):
+    """List the checkpoints of the models that a recipe distils from."""
+    c = candidate_of(wildcards)
+    named = sliced(PLAN.taught_by, c.data, c.model, c.recipe)
+    return [str(checkpoint(c.data, name, c.seed)) for name in named]
 
 
 def export_slice(wildcards):
@@ -222,13 +251,31 @@ def scaling_outputs():
     return {"scaling": figure, "scaling_table": "results/report/{sweep}/scaling.csv"}
 
 
+def volumes_outputs():
+    """Return what the report of a sweep with volumes writes besides."""
+    if not any(
+        sliced(PLAN.prepare, data)["data"]["volume"] for data in PLAN.sweep.data
+    ):
+        return {}
+    figure = report(
+        "results/report/{sweep}/figures/volumes.svg",
+        caption="../report/volumes.rst",
+        category="Figures",
+        labels={"sweep": "{sweep}", "what": "whole volumes"},
+    )
+    return {"volumes": figure}
+
+
 def report_inputs(wildcards):
     """List what the report reads, for every candidate of the sweep."""
     files = []
     for c in PLAN.candidates:
         paths = dict(evidence(c._asdict(), PLAN.sweep.device)["paths"])
-        for name in {*kept("classification"), *kept("segmentation")}:
+        shown = ("cases", "predictions") if TASKS[c.data] == "segmentation" else ()
+        for name in {*kept("classification"), *kept("segmentation")} - {*shown}:
             del paths[name]  # read by the siblings' assess only
+        if shown:
+            files.append(paths["card"].with_name("images.npy"))
         files += [*paths.pop("profile").values(), *paths.values()]
     return [
         *dict.fromkeys(map(str, files)),

@@ -5,6 +5,7 @@ rule compress:
     input:
         code=code("compress"),
         model="results/{data}/{model}/s{seed}/train/model.pt",
+        teachers=teachers,
         images="results/{data}/prepare/images.npy",
         calibration="results/{data}/prepare/calibration.csv",
         card="results/{data}/prepare/card.json",

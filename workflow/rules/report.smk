@@ -7,6 +7,7 @@ rule report:
         evidence=report_inputs,
     output:
         **scaling_outputs(),
+        **volumes_outputs(),
         page=report(
             "results/report/{sweep}/index.html",
             caption="../report/page.rst",
@@ -21,10 +22,10 @@ rule report:
         ),
         comparison_json="results/report/{sweep}/comparison.json",
         latency=report(
-            "results/report/{sweep}/figures/latency_vs_rare_recall.svg",
+            "results/report/{sweep}/figures/latency_vs_quality.svg",
             caption="../report/latency.rst",
             category="Figures",
-            labels={"sweep": "{sweep}", "what": "latency against rare-class recall"},
+            labels={"sweep": "{sweep}", "what": "latency against quality"},
         ),
         reliability=report(
             "results/report/{sweep}/figures/reliability.svg",

@@ -10,15 +10,18 @@ def main(job: Job) -> dict[str, float]:
     from edgeward.compression.stage import run
 
     job.loaded()
+    recipe = RecipeConfig.model_validate(job.cfg["compress"])
+    teachers = dict(zip(recipe.teachers, map(Path, job.input.teachers), strict=True))
     return run(
-        RecipeConfig.model_validate(job.cfg["compress"]),
+        recipe,
         seed=job.cfg["seed"],
         checkpoint=Path(job.input.model),
         prepared=Path(job.input.card).parent,
         out=Path(job.output.program).parent,
-        work=job.work(Path(job.input.card), Path(job.input.model)),
+        work=job.work(Path(job.input.card), Path(job.input.model), *teachers.values()),
         threads=job.threads,
         live=job.live(),
+        teachers=teachers,
     )
 
 

@@ -32,7 +32,7 @@ from edgeward.compression.quantizer import (
     module_names,
     tensor_at,
 )
-from edgeward.compression.schemes import Observer, ptq_specs, qat_specs
+from edgeward.compression.schemes import Granularity, Observer, ptq_specs, qat_specs
 from edgeward.core.errors import UserError
 
 HOOK = "update_quantizer_based_on_quant_config"
@@ -106,6 +106,7 @@ def prepare_ptq(
     *,
     observer: Observer,
     reduce_range: bool,
+    granularity: Granularity,
     keep_float: Sequence[str],
 ) -> GraphModule:
     """Insert observers by neural-compressor's `prepare`, placed by our quantizer.
@@ -120,7 +121,7 @@ def prepare_ptq(
         _, by_name = quant_config._get_op_name_op_type_config()
         excluded = [name for name, local in by_name.items() if local.w_dtype == "fp32"]
         chosen: dict[str, Observer] = {v: k for k, v in ALGORITHMS.items()}
-        specs = ptq_specs(chosen[quant_config.act_algo], reduce_range)
+        specs = ptq_specs(chosen[quant_config.act_algo], reduce_range, granularity)
         return OnnxRuntimeQuantizer(*specs, keep_float=excluded)
 
     with _choosing(choose):
@@ -128,10 +129,15 @@ def prepare_ptq(
 
 
 def prepare_qat(
-    graph: GraphModule, *, momentum: float, reduce_range: bool, keep_float: Sequence[str]
+    graph: GraphModule,
+    *,
+    momentum: float,
+    reduce_range: bool,
+    granularity: Granularity,
+    keep_float: Sequence[str],
 ) -> GraphModule:
     """Insert fake quantization at the same places, for training."""
-    specs = qat_specs(momentum, reduce_range)
+    specs = qat_specs(momentum, reduce_range, granularity)
     return prepare_qat_pt2e(graph, OnnxRuntimeQuantizer(*specs, keep_float=keep_float))
 
 

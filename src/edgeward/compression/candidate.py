@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,8 +26,12 @@ class Candidate:
     module : the model in eval mode, from images (b, c, *spatial), 0-255, to logits.
     meta : as in ``model.pt``.
     program : what ships, once a final step has made it.
+    teachers : name of a model -> its ``model.pt``, for the recipes that name one.
+    masks : name of a weight -> bool, where False marks a zero that later steps have to keep.
+    effect : what the step at work did, for the record; the stage takes it after every step.
     record : goes to ``recipe.json``.
     metrics : goes to ``metrics.json``.
+    original : a copy of the module as it came.
     """
 
     module: nn.Module
@@ -37,8 +42,22 @@ class Candidate:
     work: Path
     live: Callable[[int, dict[str, float]], None] | None
     program: ExportedProgram | None = None
+    teachers: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, torch.Tensor] = field(default_factory=dict)
+    effect: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    original: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.original = copy.deepcopy(self.module).eval().requires_grad_(False)
+
+    @cached_property
+    def uncompressed(self) -> nn.Module:
+        """The trained network as it came, in single-branch form, for comparison; never changed."""
+        from edgeward.models.deploy import reparameterize
+
+        return reparameterize(self.original).requires_grad_(False)
 
     @cached_property
     def data(self) -> Prepared:

@@ -27,12 +27,30 @@ class RecipeConfig(Closed):
     ]
     steps: Annotated[list[AnyStep], Field(min_length=1, description="applied in this order")]
 
+    @property
+    def teachers(self) -> list[str]:
+        """The models that the recipe distils from, each once."""
+        named = (getattr(step, "teacher", None) for step in self.steps)
+        return list(dict.fromkeys(name for name in named if name is not None))
+
     @model_validator(mode="after")
     def _final_step_is_last(self) -> RecipeConfig:
-        for position, step in enumerate(self.steps[:-1]):
-            if step.final:
+        for position, step in enumerate(self.steps):
+            if step.final and not all(later.follows_final for later in self.steps[position + 1 :]):
                 raise ValueError(
                     f"step {position + 1} ends in an integer program, so it must be the last of the "
-                    f"{len(self.steps)} steps"
+                    f"{len(self.steps)} steps; only temperature_scale can follow"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _zeros_are_kept(self) -> RecipeConfig:
+        sparse = None
+        for position, step in enumerate(self.steps):
+            if sparse is not None and not step.keeps_zeros:
+                raise ValueError(
+                    f"step {position + 1} would undo the zeros of step {sparse + 1}: put it before"
+                )
+            if step.makes_zeros:
+                sparse = position
         return self

@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from edgeward.compression import backend
-from edgeward.training.finetune import finetune
+from edgeward.compression.tuning import tune
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate
@@ -32,35 +32,23 @@ def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> Graph
         backend.capture(module, candidate.example),
         momentum=step.range_momentum,
         reduce_range=step.reduce_range,
+        granularity=step.weight_granularity,
         keep_float=step.keep_float,
     )
     take_ranges(model, calibrated)
     ranges = RangeSchedule(model, step.range_epochs)
-    history = finetune(
+    tune(
+        candidate,
         model,
-        candidate.data,
         step.finetune,
-        seed=candidate.seed,
-        work=candidate.work,
-        threads=candidate.threads,
-        meta=candidate.meta,
         set_train=lambda _: ranges.train(),
         set_eval=lambda _: ranges.eval(),
         on_epoch_start=ranges.start_epoch,
-        live=candidate.live,
     )
     ranges.eval()
     with torch.no_grad():
         # The weights moved after their range was last taken.
         model(candidate.example)
-    candidate.record["history"] = history
-    candidate.metrics.update(
-        {
-            key: value
-            for key, value in history[-1].items()
-            if key.startswith(("train_", "val_")) or key == "images_per_second"
-        }
-    )
     return model
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torchao.quantization.pt2e import (
+    FakeQuantize,
     FusedMovingAvgObsFakeQuantize,
     HistogramObserver,
     MinMaxObserver,
@@ -16,6 +17,7 @@ from torchao.quantization.pt2e import (
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
 Observer = Literal["minmax", "histogram"]
+Granularity = Literal["per_channel", "per_tensor"]
 
 # Smallest scale of an activation: keeps a constant channel from a scale of 1e-7, whose bias would
 # overflow int32.
@@ -32,16 +34,48 @@ def weight_range(reduce_range: bool) -> tuple[int, int]:
     return (-64, 64) if reduce_range else (-127, 127)
 
 
-def ptq_specs(observer: Observer, reduce_range: bool) -> tuple[QuantizationSpec, QuantizationSpec]:
+class _OneRange:
+    """Gives all channels of a weight the range of the whole: per tensor, in per-channel form.
+
+    So everything behind it (bias scales, kernels, counts) is the same for both granularities, and a
+    difference between them is one of rounding only.
+    """
+
+    min_val: torch.Tensor
+    max_val: torch.Tensor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        seen: torch.Tensor = super().forward(x)  # type: ignore[misc]
+        self.min_val.fill_(self.min_val.min())
+        self.max_val.fill_(self.max_val.max())
+        return seen
+
+
+class OneRangeMinMaxObserver(_OneRange, PerChannelMinMaxObserver):
+    """For PTQ."""
+
+
+class OneRangeMovingObserver(_OneRange, MovingAveragePerChannelMinMaxObserver):
+    """For QAT."""
+
+
+def ptq_specs(
+    observer: Observer, reduce_range: bool, granularity: Granularity = "per_channel"
+) -> tuple[QuantizationSpec, QuantizationSpec]:
     """Return the specs (activation, weight) that observe."""
     kind = {"minmax": MinMaxObserver, "histogram": HistogramObserver}[observer]
     return (
         _activation(kind.with_args(eps=ACTIVATION_EPS)),
-        _weight(PerChannelMinMaxObserver, reduce_range),
+        _weight(
+            PerChannelMinMaxObserver if granularity == "per_channel" else OneRangeMinMaxObserver,
+            reduce_range,
+        ),
     )
 
 
-def qat_specs(momentum: float, reduce_range: bool) -> tuple[QuantizationSpec, QuantizationSpec]:
+def qat_specs(
+    momentum: float, reduce_range: bool, granularity: Granularity = "per_channel"
+) -> tuple[QuantizationSpec, QuantizationSpec]:
     """Return the specs (activation, weight) that quantize in the forward pass and pass gradients.
 
     Parameters
@@ -52,9 +86,12 @@ def qat_specs(momentum: float, reduce_range: bool) -> tuple[QuantizationSpec, Qu
     activation = FusedMovingAvgObsFakeQuantize.with_args(
         observer=MovingAverageMinMaxObserver, averaging_constant=momentum, eps=ACTIVATION_EPS
     )
-    weight = FusedMovingAvgObsFakeQuantize.with_args(
-        observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0
-    )
+    if granularity == "per_channel":
+        weight = FusedMovingAvgObsFakeQuantize.with_args(
+            observer=MovingAveragePerChannelMinMaxObserver, averaging_constant=1.0
+        )
+    else:  # the fused kernel takes the range of each channel itself
+        weight = FakeQuantize.with_args(observer=OneRangeMovingObserver, averaging_constant=1.0)
     return _activation(activation), _weight(weight, reduce_range)
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from torch.export import ExportedProgram
 
 from edgeward.compression.candidate import Candidate
 from edgeward.compression.config import RecipeConfig
+from edgeward.compression.constraint.acceptance import accept_on_validation
+from edgeward.compression.cost import macs
 from edgeward.compression.program import export_program, save_program
+from edgeward.compression.steps.base import Step
 from edgeward.core.io import write_json
 from edgeward.models.checkpoint import load_checkpoint
 
@@ -29,6 +33,7 @@ def run(
     work: Path,
     threads: int,
     live: Callable[[int, dict[str, float]], None] | None = None,
+    teachers: Mapping[str, Path] | None = None,
 ) -> dict[str, float]:
     """Apply `recipe` to a trained model; write ``model.pt2`` and ``recipe.json`` to `out`.
 
@@ -38,17 +43,20 @@ def run(
     checkpoint : ``model.pt``. prepared : folder of the data; read by steps that need images.
     work : folder of resumable state: a killed run goes on from its last epoch; removed at the end.
     live : takes (step, metrics) during training.
+    teachers : ``model.pt`` of every model that the recipe distils from, by name.
 
     Returns
     -------
     ``parameters, program_bytes, compress_s`` and what the steps add: ``calibration_images,
-    quantized_parameter_share``, after training the metrics of its last epoch.
+    quantized_parameter_share``, ``accepted`` (0 or 1) where a step keeps a safety constraint, after training the metrics of its last epoch.
     """
     started = time.perf_counter()
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     module, meta = load_checkpoint(checkpoint)
-    candidate = Candidate(module, meta, prepared, seed, threads, work, live)
+    candidate = Candidate(
+        module, meta, prepared, seed, threads, work, live, teachers=dict(teachers or {})
+    )
     candidate.record |= {
         "recipe": recipe.name,
         "steps": [step.model_dump(mode="json") for step in recipe.steps],
@@ -59,12 +67,14 @@ def run(
         "calibration": {"n": 0, "sha256": None},
         "keep_float": [],
         "quantized_parameter_share": 0.0,
+        "effects": [],
     }
-    for step in recipe.steps:
+    for number, step in enumerate(recipe.steps):
         logger.info("%s: %s", recipe.name, type(step).__name__)
-        step.apply(candidate)
+        _apply(step, candidate, work / str(number))
     parameters = candidate.parameters
     program = candidate.program or export_program(candidate.module, candidate.example)
+    _accept(recipe, candidate, program)
     save_program(out / "model.pt2", program)
     size = (out / "model.pt2").stat().st_size
     write_json(
@@ -81,4 +91,46 @@ def run(
         "parameters": float(parameters),
         "program_bytes": float(size),
         "compress_s": time.perf_counter() - started,
+    }
+
+
+def _accept(recipe: RecipeConfig, candidate: Candidate, program: ExportedProgram) -> None:
+    """Test what ships against the last safety constraint in the recipe, and record the outcome."""
+    limits = [step.limits for step in recipe.steps if step.limits is not None]
+    if not limits:
+        return
+    found = accept_on_validation(
+        program.module(),
+        candidate.uncompressed,
+        candidate.data,
+        candidate.meta["logit_shift"],
+        limits[-1].acceptance,
+        candidate.seed,
+    )
+    candidate.record["acceptance"] = found
+    candidate.metrics["accepted"] = float(found["accepted"])
+
+
+def _apply(step: Step, candidate: Candidate, work: Path) -> None:
+    """Let `step` work on the candidate in a folder of its own; record what it changed."""
+    work.mkdir(parents=True, exist_ok=True)
+    candidate.work = work
+    before = _size(candidate)
+    candidate.effect = {}
+    step.apply(candidate)
+    after = _size(candidate)
+    candidate.record["effects"].append(
+        {
+            "step": step.model_dump()["step"],
+            **{key: [before[key], after[key]] for key in before},
+            **candidate.effect,
+        }
+    )
+    candidate.metrics["macs"] = float(after["macs"])
+
+
+def _size(candidate: Candidate) -> dict[str, int]:
+    return {
+        "parameters": candidate.parameters,
+        "macs": macs(candidate.module, candidate.example),
     }

@@ -27,9 +27,9 @@ TITLES = {
 }
 # The file of each group whose keys are listed in full; of the others only what they are.
 SHOWN = {
-    "data": ["phantom", "ham10000"],
+    "data": ["phantom", "ham10000", "phantom3d"],
     "model": ["mobileone_s0"],
-    "train": ["default"],
+    "train": ["default", "segmentation3d"],
     "compress": ["ptq_int8", "qat_int8"],
     "export": ["onnx"],
     "profile": ["host", "ssh_example"],

@@ -10,18 +10,13 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
+from edgeward.compression.config import RecipeConfig
 from edgeward.config.compose import compose, names
 from edgeward.config.schema import SweepConfig, explain
+from edgeward.config.tasks import OF_THE_OTHER_TASK, check_task
 from edgeward.core.errors import UserError, did_you_mean, unknown
 
 SETTINGS = ("sweep", "overrides", "data_root")
-
-
-# What the safety group says of one task only.
-_OF_THE_OTHER_TASK = {
-    "classification": ("segmentation",),
-    "segmentation": ("margins", "evidence"),
-}
 
 
 class Candidate(NamedTuple):
@@ -31,12 +26,6 @@ class Candidate(NamedTuple):
     model: str
     seed: int
     recipe: str
-
-
-def tasks(root: Path) -> dict[str, str]:
-    """Return what every data set of ``config/data/`` is for: name -> task."""
-    files = {name: root / "data" / f"{name}.yaml" for name in names(root, "data")}
-    return {name: yaml.safe_load(file.read_text())["task"] for name, file in files.items()}
 
 
 def check_settings(config: dict[str, Any]) -> None:
@@ -86,20 +75,21 @@ class Plan:
             sweep = SweepConfig.model_validate(content)
         except ValidationError as error:
             raise explain(error, SweepConfig, {}, f"config/sweeps/{name}.yaml") from None
-        for axis in ("model", "recipe"):
-            stray = set(getattr(sweep, f"per_{axis}")) - set(getattr(sweep, axis))
+        plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
+        teachers = plan.teachers
+        for axis, more in (("data", []), ("model", teachers), ("recipe", [])):
+            stray = set(getattr(sweep, f"per_{axis}")) - {*getattr(sweep, axis), *more}
             if stray:
                 raise UserError(
                     f"config/sweeps/{name}.yaml: per_{axis} names {sorted(stray)}, not on the axis "
                     f"{axis}: {getattr(sweep, axis)}."
                 )
-        plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
         for data in sweep.data:
             plan.prepare(data)
             for model in sweep.model:
                 # Seeds change no other value, so one composition stands for all of them.
                 plan.train(data, model, sweep.seed[0])
-                plan._check_task(data, model)
+                check_task(plan.compose(data, model, sweep.recipe[0]), f"config/sweeps/{name}.yaml")
                 for recipe in sweep.recipe:
                     reference = plan.compose(data, model, recipe)["safety"]["reference"]
                     if reference not in sweep.recipe:
@@ -107,6 +97,8 @@ class Plan:
                             f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference "
                             "that config/safety (key 'reference') compares with."
                         )
+            for teacher in teachers:
+                plan.train(data, teacher, sweep.seed[0])
         plan._check_sizes()
         if sweep.interleave.model is not None and sweep.interleave.model not in sweep.model:
             raise UserError(
@@ -128,17 +120,29 @@ class Plan:
         """Return what a data set is for, "classification" or "segmentation"."""
         return str(self.compose(data, self.sweep.model[0], self.sweep.recipe[0])["data"]["task"])
 
-    def _check_task(self, data: str, model: str) -> None:
-        """Refuse training settings for another task than the data's."""
-        config = self.compose(data, model, self.sweep.recipe[0])
-        task, loss = config["data"]["task"], config["train"]["loss"]["name"]
-        if (loss == "dice_cross_entropy") != (task == "segmentation"):
-            right = {"classification": "default", "segmentation": "segmentation2d, segmentation3d"}
-            raise UserError(
-                f"config/sweeps/{self.name}.yaml: '{data}' is data for {task}, but train.loss.name is "
-                f"'{loss}'. Add \"train=...\" to overrides: {right[task]} or another file of "
-                "config/train/ for it."
-            )
+    @property
+    def teachers(self) -> list[str]:
+        """The models that the sweep's recipes distil from, each once; they are trained, not judged."""
+        s = self.sweep
+        named = [t for m in s.model for r in s.recipe for t in self.taught_by(s.data[0], m, r)]
+        return list(dict.fromkeys(named))
+
+    def taught_by(self, data: str, model: str, recipe: str) -> list[str]:
+        """Return the models that a recipe distils from.
+
+        Raises
+        ------
+        UserError
+            If one of them has no YAML in ``config/model/``.
+        """
+        content = self.compose(data, model, recipe)["compress"]
+        teachers = RecipeConfig.model_validate(content).teachers
+        known = names(self.root, "model")
+        for teacher in teachers:
+            if teacher not in known:
+                where = f"config/compress/{recipe}.yaml (key 'teacher')"
+                raise unknown("teacher", teacher, known, where)
+        return teachers
 
     def _check_sizes(self) -> None:
         """Compose every network that is profiled at the sweep's sizes."""
@@ -164,6 +168,7 @@ class Plan:
         """Compose one run with the sweep's and the command line's overrides."""
         overrides = (
             *self.sweep.overrides,
+            *self.sweep.per_data.get(data, ()),
             *self.sweep.per_model.get(model, ()),
             *self.sweep.per_recipe.get(recipe, ()),
             *self.overrides,
@@ -199,7 +204,7 @@ class Plan:
         if stage == "compress":
             return {"compress": config["compress"], "seed": candidate.seed}
         if stage == "assess":
-            other = _OF_THE_OTHER_TASK[config["data"]["task"]]
+            other = OF_THE_OTHER_TASK[config["data"]["task"]]
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
         return {stage: config[stage]}
 

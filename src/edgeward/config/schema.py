@@ -52,6 +52,9 @@ class SweepConfig(Closed):
     seed: list[int] = Field(min_length=1)
     device: list[str] = Field(min_length=1)
     overrides: list[str] = Field(description="Hydra overrides for every run of the sweep.")
+    per_data: dict[str, list[str]] = Field(
+        description="Hydra overrides for the runs on one data set, e.g. the train group that suits it."
+    )
     per_model: dict[str, list[str]] = Field(
         description="Hydra overrides for the runs of one model."
     )
@@ -112,6 +115,10 @@ def explain(
             lines.append(f"{file}: key '{key}' is unknown.{hint}{known}")
         elif item["type"] == "missing":
             lines.append(f"{file}: key '{key}' is missing.")
+        elif isinstance(
+            item["input"], dict
+        ):  # keys that contradict each other: the message says which
+            lines.append(f"{file}: section '{key}': {item['msg'].removeprefix('Value error, ')}.")
         else:
             lines.append(f"{file}: key '{key}' has value {item['input']!r}: {item['msg']}.")
     return UserError("\n".join(lines))

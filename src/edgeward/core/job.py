@@ -134,7 +134,7 @@ class Job:
                     artifacts=[
                         Path(p).resolve()
                         for p in self.output
-                        if Path(p).suffix not in {".npy", ".pt", ".pt2"}
+                        if Path(p).suffix not in {".npy", ".npz", ".pt", ".pt2"}
                     ],
                     datasets=self._datasets(),
                     started_at=started,

@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Any
 
 
+def checkpoint(data: str, model: str, seed: int, root: Path = Path("results")) -> Path:
+    """Return where the trained weights of a model lie."""
+    return root / data / model / f"s{seed}" / "train" / "model.pt"
+
+
 def evidence(
     candidate: dict[str, Any], devices: Sequence[str], root: Path = Path("results")
 ) -> dict[str, Any]:
@@ -37,6 +42,7 @@ def evidence(
             "lesions": at / "assess" / "lesions.csv",
             "reliability": at / "assess" / "reliability.csv",
             "predictions": at / "assess" / "predictions.npz",
+            "assess_config": at / "assess" / "config.yaml",
             "profile": {device: at / "profile" / f"{device}.json" for device in devices},
         },
     }

@@ -11,6 +11,7 @@ from edgeward.data.volumes.config import (
     VOLUMETRIC,
     DecathlonSource,
     DicomSource,
+    Labels,
     NiftiSource,
     Phantom3dSource,
     Positive,
@@ -97,6 +98,26 @@ class FolderSource(Closed):
         return self
 
 
+class PairsSource(Closed):
+    """Image files and their masks of your own, for segmentation in the plane."""
+
+    kind: Literal["pairs"]
+    path: Relative = Field(description="folder below the data root")
+    images: Relative = Field(description="folder of the images, below `path`")
+    masks: Relative = Field(description="folder of the masks, below `path`")
+    mask_suffix: str = Field(description="what a mask's name has after its image's, e.g. _mask")
+    labels: Labels
+    group_pattern: str | None = Field(
+        description="regular expression on the image's name whose first bracket is the patient; "
+        "null: every image stands alone"
+    )
+    channels: Literal[1, 3] = Field(description="1: grey, 3: RGB")
+    fit: Fit = Field(description="how an oblong image becomes square")
+    min_side: Positive = Field(description="an image with a shorter side, in pixels, is invalid")
+    licence: str = Field(min_length=1, description="licence of the images, for the card")
+    citation: str = Field(description="how to cite the images, for the card")
+
+
 class PythonSource(Closed):
     """A reader of your own: a module with ``open_source(request) -> Listing``."""
 
@@ -112,6 +133,7 @@ Source = Annotated[
     | Ham10000Source
     | MedmnistSource
     | FolderSource
+    | PairsSource
     | PythonSource
     | Phantom3dSource
     | DecathlonSource
@@ -207,6 +229,8 @@ class DataConfig(Closed):
             what = "volumes: set volume and" if kind in VOLUMETRIC else "images: set image_size and"
             other = "image_size" if kind in VOLUMETRIC else "volume"
             raise ValueError(f"source.kind '{kind}' gives {what} {other}: null")
+        if kind == "pairs" and self.task != "segmentation":
+            raise ValueError("task: source.kind 'pairs' has masks and no classes: segmentation")
         if self.volume is not None and self.task != "segmentation":
             raise ValueError("task: volumes can be segmented, not classified")
         return self

@@ -19,7 +19,7 @@ class Request:
     Attributes
     ----------
     source : the config of the source (for kind ``python``, its `options`).
-    image_size : side of the square images, pixels; None for volumes.
+    image_size : side of the square images, pixels; 0 for volumes.
     seed : the data set's seed.
     data_root : folder of the user's data sets, or None if none was given.
     """
@@ -56,7 +56,7 @@ class Listing:
     ----------
     classes : class names in label order; for segmentation the strata that the split keeps equal.
     ids, groups : per image; one group is one lesion or patient.
-    labels : int64 (n,).
+    labels : int64 (n,); None: for segmentation, the strata follow from the masks.
     splits : str (n,), the sides that the source gives its images, or None.
     channels : 1 or 3.
     batches : streams all images once, in order, a bounded number at a time.
@@ -67,7 +67,7 @@ class Listing:
 
     classes: list[str]
     ids: list[str]
-    labels: np.ndarray
+    labels: np.ndarray | None
     groups: list[str]
     splits: np.ndarray | None
     channels: int

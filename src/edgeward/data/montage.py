@@ -7,26 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from edgeward.core.pictures import COLOURS, as_seen, outline, telling_slice
 from edgeward.data.store import SPLITS, Prepared
 
 PER_SPLIT = 8
 _TILE = 128
 _GAP = 4
-# Okabe and Ito's colours that stand out from grey and from skin, one per class in turn.
-COLOURS = ((0, 158, 115), (213, 94, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 114, 178))  # fmt: skip
-
-
-def outline(mask: np.ndarray) -> np.ndarray:
-    """Return the labels (h, w) of those pixels that have a neighbour of another label, else 0."""
-    inner = np.ones(mask.shape, bool)
-    for axis in (0, 1):
-        for step in (1, -1):
-            moved = np.roll(mask, step, axis)
-            edge = [slice(None), slice(None)]
-            edge[axis] = slice(0, 1) if step == 1 else slice(-1, None)
-            moved[tuple(edge)] = mask[tuple(edge)]  # the picture's rim is no outline
-            inner &= moved == mask
-    return np.where(inner, 0, mask)
 
 
 def plane(data: Prepared, index: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -41,11 +27,9 @@ def plane(data: Prepared, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         mask = None if data.masks is None or data.task == "classification" else data.masks[index]
         return np.broadcast_to(image, (*image.shape[:2], 3)), mask
     image, mask = data.view(index)
-    labels = [np.count_nonzero(mask == label, axis=(1, 2)) for label in range(1, data.n_labels)]
-    held = [counts for counts in labels if counts.any()]
-    at = int(np.argmax(min(held, key=lambda c: int(c.sum())))) if held else mask.shape[0] // 2
-    grey = np.rint(np.asarray(image[0, at], np.float32)).astype(np.uint8)[::-1, ::-1]
-    return np.broadcast_to(grey[..., None], (*grey.shape, 3)), mask[at, ::-1, ::-1]
+    at = telling_slice(mask, data.n_labels)
+    grey = as_seen(np.rint(np.asarray(image[0, at], np.float32)).astype(np.uint8))
+    return np.broadcast_to(grey[..., None], (*grey.shape, 3)), as_seen(mask[at])
 
 
 def _tile(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
@@ -80,4 +64,4 @@ def montage(data: Prepared, path: Path) -> None:
         rows += [np.concatenate([x for t in tiles for x in (t, gap)][:-1], axis=1)]
     gap = np.full((_GAP, rows[0].shape[1], 3), 255, np.uint8)
     picture = np.concatenate([x for r in rows for x in (r, gap)][:-1])
-    Image.fromarray(picture).save(path, format="PNG", optimize=True)
+    Image.fromarray(picture).save(path, format="PNG")

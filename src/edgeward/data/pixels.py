@@ -13,9 +13,13 @@ from PIL import Image, ImageOps
 from edgeward.core.errors import UserError
 from edgeward.data.config import Fit
 from edgeward.data.listing import Batch, chunk_length
+from edgeward.data.places import inside
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom", ".ima"}
+)
 MAX_FILE_BYTES = 256 << 20
+_UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
 
 
@@ -37,6 +41,34 @@ def square(image: Image.Image, size: int, fit: Fit, *, nearest: bool = False) ->
     return image.resize((size, size), method)
 
 
+def _decoded(content: bytes, min_side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """Return an image of 8 bits, upright, and its width and height as stored."""
+    if not content:
+        raise BadImage("empty file")
+    try:
+        with _opened(content) as opened:
+            if opened.mode not in _EIGHT_BIT:
+                raise BadImage(f"pixel mode {opened.mode}: only 8-bit images are read")
+            if min(opened.size) < min_side:
+                raise BadImage(
+                    f"{opened.width}x{opened.height} pixels: the shorter side must be at least "
+                    f"{min_side} (min_side)"
+                )
+            shape = opened.size
+            opened.load()
+            return ImageOps.exif_transpose(opened), shape
+    except _UNDECODABLE as error:
+        raise BadImage(f"cannot be decoded ({error})") from error
+
+
+def _opened(content: bytes) -> Image.Image:
+    if content[128:132] == b"DICM":
+        from edgeward.data.dicom_image import picture  # pydicom loads only where it is needed
+
+        return picture(content)
+    return Image.open(io.BytesIO(content))
+
+
 def decode(
     content: bytes, *, size: int, channels: int, fit: Fit, min_side: int
 ) -> tuple[np.ndarray, tuple[int, int]]:
@@ -50,55 +82,40 @@ def decode(
     Raises
     ------
     BadImage
-        If the file is empty, truncated, no image, not 8 bits deep, or smaller than `min_side`.
+        If the file is empty, truncated, no image, not 8 bits deep (DICOM: windowed to 8 bits), or
+        smaller than `min_side`.
     """
-    if not content:
-        raise BadImage("empty file")
-    try:
-        with Image.open(io.BytesIO(content)) as opened:
-            if opened.mode not in _EIGHT_BIT:
-                raise BadImage(f"pixel mode {opened.mode}: only 8-bit images are read")
-            if min(opened.size) < min_side:
-                raise BadImage(
-                    f"{opened.width}x{opened.height} pixels: the shorter side must be at least "
-                    f"{min_side} (min_side)"
-                )
-            shape = opened.size
-            opened.load()
-            image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        raise BadImage(f"cannot be decoded ({error})") from error
+    image, shape = _decoded(content, min_side)
+    image = image.convert("L" if channels == 1 else "RGB")
     pixels = np.asarray(square(image, size, fit), dtype=np.uint8)
     return pixels.reshape(size, size, channels), shape
 
 
 def decode_mask(content: bytes, *, size: int, fit: Fit, shape: tuple[int, int]) -> np.ndarray:
     """Decode a mask that belongs to an image of `shape` (width, height): uint8 0/1 (size, size)."""
+    return (decode_labels(content, size=size, fit=fit, shape=shape) >= 128).astype(np.uint8)
+
+
+def decode_labels(content: bytes, *, size: int, fit: Fit, shape: tuple[int, int]) -> np.ndarray:
+    """Decode a mask and keep its values, uint8 (size, size), by the nearest pixel.
+
+    Of a palette image the values are the indices; a 1-bit image has 0 and 255.
+    """
     try:
         with Image.open(io.BytesIO(content)) as opened:
             opened.load()
-            mask = opened.convert("L")
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            if opened.mode not in {"1", "L", "P"}:
+                raise BadImage(f"its mask has pixel mode {opened.mode}: 8-bit values are needed")
+            mask = Image.fromarray(
+                np.asarray(opened if opened.mode == "P" else opened.convert("L"))
+            )
+    except _UNDECODABLE as error:
         raise BadImage(f"its mask cannot be decoded ({error})") from error
     if mask.size != shape:
         raise BadImage(
             f"its mask is {mask.width}x{mask.height} and the image {shape[0]}x{shape[1]} pixels"
         )
-    return (np.asarray(square(mask, size, fit, nearest=True)) >= 128).astype(np.uint8)
-
-
-def inside(root: Path, relative: str) -> Path:
-    """Return the path of `relative` below `root`; links are followed.
-
-    Raises
-    ------
-    UserError
-        If it is absolute or leads out of `root`.
-    """
-    path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"'{relative}' leads out of {root}: only paths below it are read.")
-    return path
+    return np.asarray(square(mask, size, fit, nearest=True))
 
 
 class Store:

@@ -17,7 +17,7 @@ from edgeward.data.card import facts
 from edgeward.data.config import DataConfig, PythonSource
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
-from edgeward.data.sources import folder, ham10000, medmnist, phantom
+from edgeward.data.sources import folder, ham10000, medmnist, pairs, phantom
 from edgeward.data.split import calibration_set, strata, stratified_group_split
 from edgeward.data.store import SPLITS, open_prepared
 from edgeward.data.stream import Read, named, stream
@@ -33,6 +33,7 @@ SOURCES = {
     "ham10000": ham10000.open_source,
     "medmnist": medmnist.open_source,
     "folder": folder.open_source,
+    "pairs": pairs.open_source,
 }
 # Imported when they are asked for: their readers take a second to load.
 VOLUME_SOURCES = {
@@ -45,13 +46,13 @@ VOLUME_SOURCES = {
 
 def open_listing(cfg: DataConfig, data_root: Path | None) -> AnyListing:
     """Open the source that the config names."""
-    source = cfg.source
+    source, size = cfg.source, cfg.image_size or 0
     if source.kind in VOLUME_SOURCES:
         module, name = VOLUME_SOURCES[source.kind]
         opener = getattr(importlib.import_module(f"edgeward.data.sources.{module}"), name)
-        return opener(Request(source, cfg.image_size, cfg.seed, data_root))
+        return opener(Request(source, size, cfg.seed, data_root))
     if not isinstance(source, PythonSource):
-        request = Request(source, cfg.image_size, cfg.seed, data_root)
+        request = Request(source, size, cfg.seed, data_root)
         return SOURCES[source.kind](request)
     try:
         opener = importlib.import_module(source.module).open_source
@@ -60,7 +61,7 @@ def open_listing(cfg: DataConfig, data_root: Path | None) -> AnyListing:
             f"data.source.module '{source.module}' cannot be used ({error}): an importable module "
             "with a function open_source(request) is needed."
         ) from error
-    listing = opener(Request(source.options, cfg.image_size, cfg.seed, data_root))
+    listing = opener(Request(source.options, size, cfg.seed, data_root))
     wanted = Listing if cfg.volume is None else VolumeListing
     if not isinstance(listing, wanted):
         raise UserError(
@@ -103,9 +104,9 @@ class _Cases:
 
 
 def _cases(listing: AnyListing, read: Read) -> _Cases:
-    """Return the cases that were read; a volume's stratum follows from its mask."""
+    """Return the cases that were read; without labels the masks give the strata."""
     groups = [listing.groups[i] for i in read.rows]
-    if isinstance(listing, VolumeListing):
+    if isinstance(listing, VolumeListing) or listing.labels is None:
         labels, names = strata(read.pixels, groups, listing.foreground)
     else:
         labels, names = listing.labels[read.rows], listing.classes
@@ -114,27 +115,17 @@ def _cases(listing: AnyListing, read: Read) -> _Cases:
 
 
 def _sides(cfg: DataConfig, source: str, cases: _Cases) -> np.ndarray:
-    """Return the split of each image, str (n,); every class must be on every side."""
+    """Return the split of each case, str (n,)."""
     if cfg.split.kind == "given":
         if cases.given is None:
             raise UserError(
                 f"data.split.kind is 'given', but {source} gives its images no split. Set it "
                 "to 'stratified' with shares train, val and test (config/data/)."
             )
-        splits = cases.given
-    else:
-        shares = (cfg.split.train, cfg.split.val, cfg.split.test)
-        numbers = np.unique(cases.groups, return_inverse=True)[1]
-        splits = stratified_group_split(cases.labels, numbers, shares, cfg.seed, cases.names)
-    for split in SPLITS:
-        present = np.bincount(cases.labels[splits == split], minlength=len(cases.names))
-        absent = [c for c, n in zip(cases.names, present, strict=True) if n == 0]
-        if absent:
-            raise UserError(
-                f"split '{split}' has no image of {', '.join(absent)}; every class is needed on "
-                "every side. Add images, leave the class out, or set data.split.kind: stratified."
-            )
-    return splits
+        return cases.given
+    shares = (cfg.split.train, cfg.split.val, cfg.split.test)
+    numbers = np.unique(cases.groups, return_inverse=True)[1]
+    return stratified_group_split(cases.labels, numbers, shares, cfg.seed, cases.names)
 
 
 def _check_masks(cfg: DataConfig, listing: AnyListing) -> None:
@@ -146,15 +137,22 @@ def _check_masks(cfg: DataConfig, listing: AnyListing) -> None:
         )
 
 
-def _check_foreground(listing: AnyListing, splits: np.ndarray, counts: np.ndarray) -> None:
-    """Refuse a split on one side of which a class of the masks is not found."""
+def _check_classes(
+    cfg: DataConfig, listing: AnyListing, splits: np.ndarray, cases: _Cases, pixels: np.ndarray
+) -> None:
+    """Refuse a split on one side of which a class (of the images, or of the masks) is not found."""
+    if cfg.task == "segmentation":
+        what, names, held = "case with", listing.foreground, pixels[:, 1:] > 0
+    else:
+        what, names = "image of", cases.names
+        held = np.eye(len(names), dtype=bool)[cases.labels]
     for split in SPLITS:
-        found = counts[splits == split, 1:].sum(0)
-        absent = [c for c, n in zip(listing.foreground, found, strict=True) if not n]
+        found = held[splits == split].sum(0)
+        absent = [c for c, n in zip(names, found, strict=True) if not n]
         if absent:
             raise UserError(
-                f"split '{split}' has no case with {', '.join(absent)} in its mask; every class is "
-                "needed on every side. Add cases, or leave the class out."
+                f"split '{split}' has no {what} {', '.join(absent)}; every class is needed on "
+                "every side. Add images, leave the class out, or set data.split.kind: stratified."
             )
 
 
@@ -187,8 +185,7 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         _check_invalid(cfg, listing, read.invalid)
         cases = _cases(listing, read)
         splits = _sides(cfg, listing.source, cases)
-        if cfg.task == "segmentation":
-            _check_foreground(listing, splits, read.pixels)
+        _check_classes(cfg, listing, splits, cases, read.pixels)
         leaks = leakage(cfg.audit, cases.ids, cases.groups, splits, read.seen)
         train = np.flatnonzero(splits == "train")
         calibration = calibration_set(

@@ -17,11 +17,10 @@ from edgeward.core.io import sha256
 from edgeward.reporting.comparison import rare_cases, speedup
 from edgeward.reporting.load import Candidate, Timing, reference_of
 from edgeward.reporting.numbers import Interval, interval
+from edgeward.reporting.tasks import length_unit
 
 SCHEMA = "edgeward-checklist/1"
 PERCENTILES = ("p50", "p90", "p95", "p99")
-QUALITY = ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall")
-CALIBRATION = ("ece", "ece_15bin", "smooth_ece", "ece_temperature_scaled", "nll", "brier")
 
 BUILT = (
     "recipe",
@@ -149,41 +148,54 @@ def _setting(timing: Timing) -> dict[str, Any]:
 
 
 def _safety(candidate: Candidate, reference: Candidate | None) -> dict[str, Any]:
-    safety = candidate.safety
+    safety, task = candidate.safety, candidate.task
+    sizes = ("lesions", "small_lesions") if task.segments else ()
     return {
+        "task": task.name,
         "n": safety["n"],
         "confidence_level": safety.get("confidence_level"),
         "rare_classes": safety["rare_classes"],
-        "n_rare": rare_cases(candidate),
-        **{name: record(candidate.metric(name)) for name in QUALITY},
+        **(
+            {"length_unit": length_unit(candidate.card)}
+            if task.segments
+            else {"n_rare": rare_cases(candidate)}
+        ),
+        **{m.name: record(candidate.metric(m.name)) for m in task.quality},
         "per_class": [
             {
                 "class": entry["class"],
                 "n": entry["n"],
                 "rare": bool(entry.get("rare")),
-                "sensitivity": record(interval(entry["sensitivity"])),
-                "specificity": record(interval(entry.get("specificity"))),
+                **{name: entry.get(name) for name in sizes},
+                **{m.name: record(interval(entry.get(m.name))) for m in task.per_class},
             }
             for entry in safety["per_class"]
         ],
-        "calibration": {name: record(candidate.metric(name)) for name in CALIBRATION},
-        "ece_before_after": _before_after(candidate, reference),
+        "calibration": {m.name: record(candidate.metric(m.name)) for m in task.calibration},
+        "ece_before_after": _before_after(candidate, reference, "ece"),
+        **(
+            {"boundary_ece_before_after": _before_after(candidate, reference, "boundary_ece")}
+            if task.segments
+            else {}
+        ),
     }
 
 
-def _before_after(candidate: Candidate, reference: Candidate | None) -> dict[str, Any] | None:
-    """Return ECE of reference and candidate, or None for a reference (nothing was compressed)."""
+def _before_after(
+    candidate: Candidate, reference: Candidate | None, metric: str
+) -> dict[str, Any] | None:
+    """Return an ECE of reference and candidate, or None for a reference (nothing was compressed)."""
     if candidate.is_reference:
         return None
-    before = reference.metric("ece") if reference else Interval()
+    before = reference.metric(metric) if reference else Interval()
     if not before.known:
         for endpoint in candidate.verdict["endpoints"]:
-            if endpoint.get("metric") == "ece":
+            if endpoint.get("metric") == metric:
                 before = interval(endpoint.get("reference"))
     return {
         "before": record(before),
-        "after": record(candidate.metric("ece")),
-        "difference": record(candidate.difference("ece")),
+        "after": record(candidate.metric(metric)),
+        "difference": record(candidate.difference(metric)),
     }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edgeward.reporting.load import Candidate, reference_of
@@ -29,7 +29,7 @@ def rows(
 ) -> list[Row]:
     """Return the comparison, one row per candidate and device (one with device None if unprofiled).
 
-    Times are in ms, sizes in MB (10^6 bytes), memory in MB above the process's baseline.
+    Rows of different tasks have different metrics. Times are in ms, sizes in MB (10^6 bytes), memory in MB above the process's baseline.
     ``speedup`` is the reference's p50 over the candidate's on the same device and setting;
     ``paired_speedup`` the same from inferences taken in turns.
 
@@ -47,7 +47,6 @@ def rows(
 def _row(
     candidate: Candidate, device: str | None, candidates: list[Candidate], paired: Ratio | None
 ) -> Row:
-    safety = candidate.safety
     timing = candidate.timing(device) if device else None
     setting = timing.setting if timing else {}
     profile = candidate.profiles[device] if device else {}
@@ -55,9 +54,10 @@ def _row(
     p50 = timing.latency("p50") if timing else Interval()
     p90 = timing.latency("p90") if timing else Interval()
     size = interval(model.get("file_bytes")).estimate
-    sample = safety["n"] if isinstance(safety["n"], dict) else {}
+    columns = candidate.task.columns
     return {
         "data": candidate.data,
+        "task": candidate.task.name,
         "model": candidate.model,
         "recipe": candidate.recipe,
         "seed": candidate.seed,
@@ -86,18 +86,23 @@ def _row(
         "macs": model.get("macs"),
         "int8_mac_share": interval(profile.get("int8_mac_share")).estimate,
         **_explained(profile.get("explanation") or {}),
-        **_spread("auc_macro", candidate.metric("auc_macro")),
-        **_spread("balanced_accuracy", candidate.metric("balanced_accuracy")),
-        **_spread("rare_recall", candidate.metric("rare_recall")),
-        **_spread("ece", candidate.metric("ece")),
-        **_spread("delta_auc_macro", candidate.difference("auc_macro")),
-        **_spread("delta_balanced_accuracy", candidate.difference("balanced_accuracy")),
-        **_spread("delta_rare_recall", candidate.difference("rare_recall")),
-        **_spread("delta_ece", candidate.difference("ece")),
-        "n_test": sample.get("test"),
-        "n_groups": sample.get("groups"),
-        "n_rare": rare_cases(candidate),
+        **_merged(_spread(m.name, candidate.metric(m.name)) for m in columns),
+        **_merged(_spread(f"delta_{m.name}", candidate.difference(m.name)) for m in columns),
+        **_sample(candidate),
     }
+
+
+def _merged(parts: Iterable[Row]) -> Row:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def _sample(candidate: Candidate) -> Row:
+    """Return what the test set consists of."""
+    n = candidate.safety["n"] if isinstance(candidate.safety["n"], dict) else {}
+    common = {"n_test": n.get("test"), "n_groups": n.get("groups")}
+    if candidate.task.segments:
+        return {**common, "n_lesions": n.get("lesions"), "n_small_lesions": n.get("small_lesions")}
+    return {**common, "n_rare": rare_cases(candidate)}
 
 
 def _energy(profile: dict[str, Any], name: str) -> float | None:
@@ -150,9 +155,13 @@ def _speedup_timing(
 
 
 def to_csv(table: list[Row]) -> str:
-    """Return the rows as CSV text with a header; absent values are empty."""
+    """Return the rows as CSV text with a header; absent values are empty.
+
+    Columns are those that some row has: what only other tasks have is absent.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(table[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in table for name in row))
+    writer = csv.DictWriter(text, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return text.getvalue()

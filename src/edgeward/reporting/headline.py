@@ -103,7 +103,8 @@ def _undecided(endpoint: dict[str, Any]) -> str:
     needed = interval(endpoint.get("cases_needed")).estimate
     if needed is None:
         return str(endpoint["name"])
-    return f"{endpoint['name']} (takes about {count(needed)} cases, has {count(endpoint['n'])})"
+    what = "small lesions" if endpoint["metric"] == "small_lesion_sensitivity" else "cases"
+    return f"{endpoint['name']} (takes about {count(needed)} {what}, has {count(endpoint['n'])})"
 
 
 def _gain(candidate: Candidate, candidates: list[Candidate]) -> list[str]:
@@ -143,16 +144,24 @@ def _bytes(candidate: Candidate) -> float | None:
     return None
 
 
+def _listed_measures(candidates: list[Candidate]) -> str:
+    """Name what is to be read per class, for the tasks on the page."""
+    segments = dict.fromkeys(c.task.segments for c in candidates)
+    return listing(["Dice" if s else "sensitivity" for s in segments])
+
+
 def _caveats(candidates: list[Candidate]) -> list[str]:
     caveats = []
     if any(not c.is_reference for c in candidates):
         caveats.append(
             "A pass says that compression lost nothing beyond the margins. It does not say that the "
-            "reference is good enough: read its sensitivity per class."
+            f"reference is good enough: read its {_listed_measures(candidates)} per class."
         )
     for c in candidates:
         if c.is_reference:
-            rare = [str(name) for name in c.safety["rare_classes"]]
+            # A class that a segmentation misses altogether matters whether it is rare or not.
+            watched = c.safety["classes" if c.task.segments else "rare_classes"]
+            rare = [str(name) for name in watched]
             caveats += [
                 f"{c.model} {c.recipe} on {c.data}: {reason}"
                 for reason in c.verdict["reasons"]

@@ -15,21 +15,19 @@ from typing import Any
 
 from edgeward.core.errors import UserError
 from edgeward.reporting.numbers import Interval, interval
+from edgeward.reporting.tasks import TASKS, Task
 
 VERDICTS = ("reference", "pass", "fail", "inconclusive")
 PROFILE_SCHEMA = "edgeward-profile/2"
 
 # What each file must hold for a report to be honest; anything else may be absent and is shown so.
 REQUIRED: dict[str, tuple[str, ...]] = {
-    "card": ("name", "classes"),
+    "card": ("name", "task", "classes"),
     "recipe": ("recipe", "precision"),
     "parity": (),
-    "safety": (
-        "n", "classes", "rare_classes", "auc_macro", "accuracy", "balanced_accuracy",
-        "rare_recall", "ece", "per_class", "reliability", "confusion",
-    ),
+    "safety": (),  # by task: `edgeward.reporting.tasks`
     "verdict": ("reference", "verdict", "reasons", "endpoints", "differences", "per_class"),
-}  # fmt: skip
+}
 PROFILE_REQUIRED = ("device", "engine", "model", "settings")
 
 
@@ -48,7 +46,17 @@ class Candidate:
     safety: dict[str, Any]
     verdict: dict[str, Any]
     profiles: dict[str, dict[str, Any]]
-    onnx: Path
+    paths: Mapping[str, Any]
+
+    @property
+    def task(self) -> Task:
+        """How candidates for the data's task are reported."""
+        return TASKS[self.card["task"]]
+
+    @property
+    def onnx(self) -> Path:
+        """The file that ships."""
+        return Path(self.paths["onnx"])
 
     @property
     def key(self) -> str:
@@ -153,13 +161,18 @@ def read(path: Path, what: str, required: Iterable[str]) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict):
         raise UserError(f"{path} ({what}) must hold a JSON object. Run the stage again.")
+    require(content, path, what, required)
+    return content
+
+
+def require(content: Mapping[str, Any], path: Path, what: str, required: Iterable[str]) -> None:
+    """Refuse a record that lacks one of the `required` keys."""
     missing = [key for key in required if key not in content]
     if missing:
         raise UserError(
             f"{path} ({what}) lacks {', '.join(missing)}. It was written by another version of "
             "edgeward, or by hand: run the stage again."
         )
-    return content
 
 
 def _history(path: Path) -> list[dict[str, float]]:
@@ -195,6 +208,13 @@ def load(entry: Mapping[str, Any]) -> Candidate:
     if absent:
         raise UserError(f"Candidate {name}: no path for {', '.join(absent)}.")
     docs = {key: read(paths[key], key, keys) for key, keys in REQUIRED.items()}
+    task = TASKS.get(docs["card"]["task"])
+    if task is None:
+        raise UserError(
+            f"{paths['card']}: task is {docs['card']['task']!r}; allowed are {', '.join(TASKS)}. "
+            "Run prepare again."
+        )
+    require(docs["safety"], paths["safety"], "safety", task.required)
     profiles = {}
     for device, path in paths["profile"].items():
         profile = read(path, f"profile of {device}", PROFILE_REQUIRED)
@@ -226,7 +246,7 @@ def load(entry: Mapping[str, Any]) -> Candidate:
         safety=docs["safety"],
         verdict=docs["verdict"],
         profiles=profiles,
-        onnx=Path(paths["onnx"]),
+        paths=paths,
     )
 
 

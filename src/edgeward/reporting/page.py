@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -10,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import edgeward
-from edgeward.reporting import numbers, palette, ranks, signatures, svg
+from edgeward.core.pictures import COLOURS
+from edgeward.reporting import numbers, overlays, palette, ranks, signatures, svg, tasks
 from edgeward.reporting.comparison import Row, over_seeds, rare_cases
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
@@ -19,7 +21,6 @@ from edgeward.reporting.load import Candidate, Timing, by_data, reference_of
 from edgeward.reporting.numbers import Interval, interval
 
 PARITY_LEFT_OUT = ("tolerance", "sensitivity", "unfused_vs_torch", "fused_vs_unfused", "batches")
-SEED_METRICS = ("p50_ms", "auc_macro", "balanced_accuracy", "rare_recall", "ece")
 
 
 @cache
@@ -40,6 +41,9 @@ def _environment(escape: bool) -> Environment:
         symbol=palette.SYMBOLS,
         flat=flat,
         parity_figures=parity_figures,
+        noted=tasks.noted,
+        length_unit=tasks.length_unit,
+        sizes=lambda whole: [math.prod(shape) for shape in whole.shapes],
         MISSING=numbers.MISSING,
     )  # fmt: skip
     environment.filters["md"] = markdown_cell
@@ -95,7 +99,8 @@ def parity_figures(parity: Mapping[str, Any]) -> dict[str, Any]:
 
 def checklist_markdown(content: Mapping[str, Any]) -> str:
     """Return a checklist (see `edgeward.reporting.checklist`) as Markdown."""
-    return _environment(False).get_template("checklist.md.j2").render(c=content)
+    task = tasks.TASKS[content["safety"]["task"]]
+    return _environment(False).get_template("checklist.md.j2").render(c=content, task=task)
 
 
 def heat(confusion: list[list[int]]) -> list[list[tuple[int, float | None]]]:
@@ -123,9 +128,9 @@ def whisker(value: Interval, margin: float | None, reach: float) -> dict[str, fl
 
 
 def _margin(candidate: Candidate) -> float | None:
-    """Return the margin on rare-class recall: the endpoint's own, or the one all rare classes share."""
+    """Return the margin on the primary metric: its endpoint's, or the one all rare classes share."""
     endpoints = candidate.verdict["endpoints"]
-    own = {e["margin"] for e in endpoints if e["metric"] == "rare_recall"}
+    own = {e["margin"] for e in endpoints if e["metric"] == candidate.task.primary.name}
     rare = set(candidate.safety["rare_classes"])
     shared = own or {e["margin"] for e in endpoints if e.get("class") in rare}
     return float(shared.pop()) if len(shared) == 1 else None
@@ -137,23 +142,27 @@ def _entry(candidate: Candidate, row: Row, reach: float) -> dict[str, Any]:
     def part(name: str) -> Interval:
         return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
 
-    names = (
-        "p50_ms",
-        "p90_ms",
-        "speedup",
-        "paired_speedup",
-        "auc_macro",
-        "balanced_accuracy",
-        "rare_recall",
-        "ece",
-    )
-    delta = part("delta_rare_recall")
+    delta = part(f"delta_{candidate.task.primary.name}")
     return {
         "row": row,
         "anchor": candidate.key,
         "delta": delta,
         "whisker": whisker(delta, _margin(candidate), reach),
-        **{name: part(name) for name in names},
+        **{name: part(name) for name in ("p50_ms", "p90_ms", "speedup", "paired_speedup")},
+        "metrics": {metric.name: part(metric.name) for metric in candidate.task.columns},
+    }
+
+
+def _dense(found: dict[str, Any] | None, position: int) -> dict[str, Any] | None:
+    """Return what only segmentation shows, ready for the template."""
+    if found is None:
+        return None
+    figure = found["wholes_figure"]
+    return {
+        **found,
+        "colours": COLOURS,
+        "changed": overlays.CHANGED,
+        "wholes_figure": figure and Markup(svg.inline(figure, f"f{position}-volumes")),
     }
 
 
@@ -189,22 +198,31 @@ def _group(
 ) -> dict[str, Any]:
     rows = [row for row in table if row["data"] == data]
     by_key = {(c.model, c.seed, c.recipe): c for c in members}
-    ends = [abs(row[f"delta_rare_recall_{end}"] or 0) for row in rows for end in ("low", "high")]
+    task = members[0].task
+    primary = f"delta_{task.primary.name}"
+    ends = [abs(row[f"{primary}_{end}"] or 0) for row in rows for end in ("low", "high")]
     margins = [m for c in members if (m := _margin(c)) is not None]
     reach = 1.1 * max([*ends, *margins, 0.0])
     return {
         "data": data,
         "id": f"data-{position}",
         "card": members[0].card,
+        "task": task,
+        # Small lesions are asked for, or not; the others are always there.
+        "columns": [
+            m
+            for m in task.columns
+            if m.name != "small_lesion_sensitivity" or any(row[m.name] is not None for row in rows)
+        ],
         "n": members[0].safety["n"],
         "confidence": members[0].confidence,
-        "n_rare": rare_cases(members[0]),
+        "n_rare": None if task.segments else rare_cases(members[0]),
         "entries": [
             _entry(by_key[row["model"], row["seed"], row["recipe"]], row, reach) for row in rows
         ],
         "several_seeds": len({c.seed for c in members}) > 1,
         "several_devices": len({row["device"] for row in rows}) > 1,
-        "over_seeds": over_seeds(rows, SEED_METRICS),
+        "over_seeds": over_seeds(rows, ("p50_ms", *(m.name for m in task.columns))),
         "measured": _measured(members),
         "figures": {
             name: Markup(svg.inline(document, f"f{position}-{name}"))
@@ -260,6 +278,7 @@ def page(
     scaled: dict[str, Any] | None,
     ratios: list[Ratio],
     pools: Mapping[str, dict[str, Any]],
+    dense: Mapping[str, dict[str, Any]],
 ) -> str:
     """Return the page of a sweep as HTML that needs nothing else.
 
@@ -276,10 +295,12 @@ def page(
     scaled : of `edgeward.reporting.scaling.section`; None without sizes.
     ratios : of `edgeward.reporting.interleaved.load`.
     pools : data set -> content of its pooled assessment, in a sweep with several seeds.
+    dense : data set for segmentation -> ``galleries`` of `edgeward.reporting.overlays`, ``wholes`` of
+        `edgeward.reporting.volumes` and the figure of them (SVG document; empty in the plane).
     """
     groups = [
         _group(data, members, table, drawn[data], i, signs, studies, ratios)
-        | {"pooled": pools.get(data)}
+        | {"pooled": pools.get(data), "dense": _dense(dense.get(data), i)}
         for i, (data, members) in enumerate(by_data(candidates).items())
     ]
     return (

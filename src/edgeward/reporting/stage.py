@@ -10,14 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.io import atomic, read_json, write_json
-from edgeward.reporting import comparison, figures, interleaved, ranks, scaling, signatures
+from edgeward.reporting import (
+    comparison,
+    figures,
+    interleaved,
+    overlays,
+    ranks,
+    scaling,
+    signatures,
+    volumes,
+)
 from edgeward.reporting.checklist import checklist
 from edgeward.reporting.figures.scaling import scaling as draw_scaling
+from edgeward.reporting.figures.volumes import whole_volumes
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import by_data, load_all
 from edgeward.reporting.page import checklist_markdown, page
 
 log = logging.getLogger(__name__)
+
+
+def _without_pictures(pool: dict[str, Any]) -> dict[str, Any]:
+    plain = [
+        {key: value for key, value in entry.items() if key != "sheet"}
+        for entry in pool["exemplars"]
+    ]
+    return {**pool, "exemplars": plain}
 
 
 def _write(path: Path, text: str) -> None:
@@ -38,7 +56,8 @@ def run(
 
     The same input gives the same bytes. Written are ``index.html``, ``comparison.csv``,
     ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md`` and ``.json``; of a
-    sweep with sizes also ``scaling.csv`` and ``figures/scaling.svg``.
+    sweep with sizes also ``scaling.csv`` and ``figures/scaling.svg``, of one with volumes
+    ``figures/volumes.svg``.
 
     Parameters
     ----------
@@ -82,8 +101,19 @@ def run(
     drawn = draw_scaling(cells, crossings) if cells else ""
     section = scaling.section(cells, crossings, drawn) if cells else None
     pools = {path.stem: read_json(path) for path in pooled}
+    whole_parts = {data: volumes.of_members(members) for data, members in groups.items()}
+    every_whole = [one for part in whole_parts.values() for one in part]
+    dense = {
+        data: {
+            "galleries": overlays.galleries(members),
+            "wholes": whole_parts[data],
+            "wholes_figure": whole_volumes(whole_parts[data], key) if whole_parts[data] else "",
+        }
+        for data, members in groups.items()
+        if members[0].task.segments
+    }
     html = page(
-        sweep, loaded, checklists, table, parts, key, signs, studies, section, ratios, pools
+        sweep, loaded, checklists, table, parts, key, signs, studies, section, ratios, pools, dense
     )
 
     shutil.rmtree(out / "checklists", ignore_errors=True)  # of candidates that left the sweep
@@ -96,6 +126,8 @@ def run(
     if drawn:
         _write(out / "figures" / "scaling.svg", drawn)
         _write(out / "scaling.csv", comparison.to_csv([cell.row() for cell in cells]))
+    if every_whole:
+        _write(out / "figures" / "volumes.svg", whole_volumes(every_whole, key))
     write_json(
         out / "comparison.json",
         {
@@ -115,7 +147,7 @@ def run(
                 }
                 for ratio in interleaved.between_models(ratios)
             ],
-            "pooled": pools,
+            "pooled": {data: _without_pictures(pool) for data, pool in pools.items()},
             "crossovers": [asdict(crossing) for crossing in crossings],
         },
     )

@@ -8,11 +8,21 @@ from typing import Any
 
 from edgeward.reporting.comparison import Row, rows
 from edgeward.reporting.load import REQUIRED, Candidate, load_all
-from edgeward.reporting.numbers import fixed, interval, milliseconds, span
+from edgeward.reporting.numbers import Interval, bracket, fixed, interval, milliseconds, span
+from edgeward.reporting.tasks import Metric, Task
 
 WIDTH = 120
 SYMBOLS = {"pass": "+", "fail": "x", "inconclusive": "?", "reference": "="}
-NUMERIC = ("p50 / p90 ms", "x ref", "size MB", "AUC", "rare recall", "ECE")
+NUMERIC = ("p50 / p90 ms", "x ref", "size MB")
+SHORT = {
+    "auc_macro": "AUC",
+    "rare_recall": "rare recall",
+    "ece": "ECE",
+    "dice": "Dice",
+    "hd95": "HD95",
+    "small_lesion_sensitivity": "small",
+    "boundary_ece": "rim ECE",
+}
 LEAST = 8  # characters that a text column keeps, however narrow the rest
 
 
@@ -47,8 +57,18 @@ def _present(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def render(candidates: list[Candidate]) -> str:
-    """Return the table of candidates that are already read."""
+    """Return the tables, one for each task, of candidates that are already read."""
+    tasks = dict.fromkeys(c.task for c in candidates)
+    return "\n".join(_render(task, [c for c in candidates if c.task is task]) for task in tasks)
+
+
+def _render(task: Task, candidates: list[Candidate]) -> str:
     comparison = rows(candidates)
+    metrics = [
+        task.column(name)
+        for name in task.brief
+        if name != "small_lesion_sensitivity" or any(row[name] is not None for row in comparison)
+    ]
     varying = [
         key
         for key in ("data", "seed", "device")
@@ -57,13 +77,17 @@ def render(candidates: list[Candidate]) -> str:
     header = [*(k for k in varying if k == "data"), "model", "recipe"]
     header += [k for k in varying if k != "data"]
     texts = len(header) + 1
-    body = [_cells(row, header) for row in comparison]
-    lines = _align([[*header, "verdict", *NUMERIC], *body], texts)
+    titles = [*header, "verdict", *NUMERIC, *(SHORT[metric.name] for metric in metrics)]
+    for ends in (True, False):  # the interval of Dice only where there is room for it
+        body = [_cells(row, header, metrics, ends) for row in comparison]
+        lines = _align([titles, *body], texts)
+        if max(map(len, lines)) <= WIDTH:
+            break
     lines.insert(1, "-" * len(lines[0]))
     return "\n".join([*lines, "", *_notes(candidates, comparison)]) + "\n"
 
 
-def _cells(row: Row, header: list[str]) -> list[str]:
+def _cells(row: Row, header: list[str], metrics: list[Metric], ends: bool) -> list[str]:
     invalid = "!" if row["timing"] not in (None, "VALID") else ""
     speed = fixed(row["speedup"], 2) + ("!" if row["speedup_timing"] == "INVALID" else " ")
     return [
@@ -72,10 +96,18 @@ def _cells(row: Row, header: list[str]) -> list[str]:
         f"{milliseconds(row['p50_ms'])} / {milliseconds(row['p90_ms'])}{invalid or ' '}",
         "1 " if row["verdict"] == "reference" else speed,
         fixed(row["file_mb"], 2),
-        fixed(row["auc_macro"]),
-        fixed(row["rare_recall"]),
-        fixed(row["ece"]),
+        *(_value(row, metric, ends and metric.name == "dice") for metric in metrics),
     ]
+
+
+def _value(row: Row, metric: Metric, ends: bool) -> str:
+    """Return a metric, with its interval if asked for."""
+    name = metric.name
+    text = fixed(row[name], metric.digits)
+    if not ends:
+        return text
+    found = Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
+    return f"{text} {bracket(found)}".rstrip()
 
 
 def _align(grid: list[list[str]], texts: int) -> list[str]:
@@ -101,6 +133,13 @@ def _align(grid: list[list[str]], texts: int) -> list[str]:
     return [lines[0].ljust(longest), *lines[1:]]
 
 
+def _sample(row: Row) -> str:
+    if "n_rare" in row:
+        return f"{row['n_test']} test images, {row['n_rare']} of rare classes"
+    lesions = f"{row['n_lesions']} lesions, {row['n_small_lesions']} of them small"
+    return f"{row['n_test']} test cases of {row['n_groups']} groups, {lesions}"
+
+
 def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
     measured = [row for row in comparison if row["device"] is not None]
     notes = []
@@ -116,10 +155,7 @@ def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
         )
     for data in dict.fromkeys(c.data for c in candidates):
         row = next(r for r in comparison if r["data"] == data)
-        notes.append(
-            f"Safety on {data}: {row['n_test']} test images, {row['n_rare']} of rare classes; "
-            "intervals and reasons are in the report."
-        )
+        notes.append(f"Safety on {data}: {_sample(row)}; intervals and reasons are in the report.")
     if any(row["timing"] not in (None, "VALID") for row in measured):
         notes.append("! the timing is INVALID: do not use it; the report says why.")
     return notes

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from edgeward.safety.calibration import equal_width_bins
+from edgeward.safety.calibration import CLASSIC_BINS, equal_width_bins
 from edgeward.safety.config import SegmentationConfig
 from edgeward.safety.surfaces import near_boundary, surfaces
 from edgeward.safety.tables import Lesion, Overlap, Tables
@@ -55,17 +55,16 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return result
 
 
-def calibration_sums(confidence: np.ndarray, correct: np.ndarray, bins: int) -> np.ndarray:
-    """Return voxels, sum of confidences and number of right ones per bin, float64 (bins, 3).
+def calibration_sums(confidence: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """Return voxels, sum of confidences and number of right ones per bin of equal width, float64 (15, 3).
 
     Parameters
     ----------
     confidence, correct : float and bool, shape (n,): of the decision of each voxel.
-    bins : of equal width on [0, 1].
     """
-    bin_of = equal_width_bins(confidence, bins)
+    bin_of = equal_width_bins(confidence)
     return np.stack(
-        [np.bincount(bin_of, w, bins) for w in (None, confidence, correct)], axis=1
+        [np.bincount(bin_of, w, CLASSIC_BINS) for w in (None, confidence, correct)], axis=1
     ).astype(np.float64)
 
 
@@ -76,7 +75,6 @@ def measure(
     mask: np.ndarray,
     spacing: Sequence[float],
     shift: np.ndarray,
-    bins: int,
     cfg: SegmentationConfig,
 ) -> np.ndarray:
     """Add one case to the tables; return its predicted labels, uint8 (*spatial).
@@ -87,7 +85,6 @@ def measure(
     mask : uint8, shape (*spatial).
     spacing : mm.
     shift : float (n_labels,), added to the logits for probabilities (not for the decision).
-    bins : of confidence.
     """
     n_labels = len(logits)
     decision = logits.argmax(axis=0).astype(np.uint8)
@@ -98,7 +95,7 @@ def measure(
     tables.sums.append(
         np.stack(
             [
-                calibration_sums(confidence[where], correct[where], bins)
+                calibration_sums(confidence[where], correct[where])
                 for where in (np.ones(mask.shape, dtype=bool), band)
             ]
         )

@@ -53,7 +53,9 @@ def design_effect(values: np.ndarray, groups: np.ndarray, pooled: float) -> floa
 
 
 def pooled_correlation(values: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
-    """Return the intra-cluster correlation of `values` about their class means, over all classes."""
+    """Return the intra-cluster correlation of `values` about their class means, over all classes; NaN of none."""
+    if not len(values):
+        return float("nan")
     _, label = np.unique(labels, return_inverse=True)
     means = np.bincount(label, values) / np.bincount(label)
     return cluster_correlation(values - means[label], groups * (label.max() + 1) + label)

@@ -37,7 +37,6 @@ class StudyConfig(Closed):
     confidence_level: float = Field(ge=0.5, lt=1, description="Of all intervals, two-sided.")
     resamples: int = Field(ge=200, le=100_000, description="Bootstrap resamples.")
     seed: int = Field(ge=0, description="Of the resamples.")
-    ece_bins: int = Field(ge=2, le=100, description="Bins of ECE and reliability data.")
     power: float = Field(gt=0.5, lt=1, description="For the number of cases needed.")
     batch_size: int = Field(ge=1, description="Images per inference call.")
 
@@ -45,6 +44,7 @@ class StudyConfig(Closed):
 class SafetyConfig(StudyConfig):
     """What the stage ``assess`` reads for classification."""
 
+    ece_bins: int = Field(ge=2, le=100, description="Equal-mass bins of ECE and reliability data.")
     margins: Margins
     evidence: Evidence
 
@@ -55,8 +55,10 @@ class DenseMargins(Closed):
     dice: float = Field(gt=0, lt=1, description="Mean over the classes of Dice per image.")
     dice_per_class: float = Field(gt=0, lt=1, description="Dice per image of each class.")
     small_lesion_sensitivity: float = Field(gt=0, lt=1, description="Share of small lesions found.")
-    ece: float = Field(gt=0, lt=1, description="Calibration error of all pixels or voxels.")
-    boundary_ece: float = Field(gt=0, lt=1, description="Calibration error near boundaries.")
+    ece: float = Field(
+        gt=0, lt=1, description="Root mean square calibration error of all pixels, debiased."
+    )
+    boundary_ece: float = Field(gt=0, lt=1, description="The same near boundaries.")
 
 
 class DenseEvidence(Closed):

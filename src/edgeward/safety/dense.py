@@ -10,12 +10,20 @@ import numpy as np
 
 from edgeward.safety.bootstrap import resample_weights
 from edgeward.safety.config import DenseConfig
+from edgeward.safety.dense_calibration import GroupedECE
 from edgeward.safety.tables import REGIONS, Tables
 
 PER_IMAGE = ("dice", "iou", "hd95", "surface_dice")
 """Averaged over the cases whose mask has the class."""
 SENSITIVITIES = ("lesion_sensitivity", "small_lesion_sensitivity")
-ECES = {"ece": "all", "boundary_ece": "boundary"}
+ECES = {
+    "ece": "all",
+    "ece_15bin": "all",
+    "boundary_ece": "boundary",
+    "boundary_ece_15bin": "boundary",
+}
+"""Metric -> region. Root of the debiased square; with 15bin the mean absolute gap, as usual."""
+_SQUARED = ("ece", "boundary_ece")
 SCALARS = (*PER_IMAGE, "dice_pooled", "false_lesions", "false_alarms", *SENSITIVITIES, *ECES)
 LOWER_IS_BETTER = ("hd95", "false_lesions", "false_alarms", *ECES)
 Replicates = dict[str, np.ndarray]
@@ -67,7 +75,8 @@ class DenseArm:
     Attributes
     ----------
     present : bool (n, classes), whether the mask of a case has the class.
-    estimates : metric -> value; per class under ``<metric>_per_class``, float64 (classes,).
+    estimates : metric -> value; per class under ``<metric>_per_class``, float64 (classes,). The debiased
+        ECEs are signed squares here; `value` gives every metric on its reported scale.
     """
 
     def __init__(self, tables: Tables, cases: Cases, cfg: DenseConfig) -> None:
@@ -90,9 +99,15 @@ class DenseArm:
             "lesion_sensitivity": (column["found"], column["lesions"]),
             "small_lesion_sensitivity": small,
         }
-        self._sums = np.stack(tables.sums)  # (n, regions, bins, 3)
-        self.estimates = self._metrics(np.ones((len(cases.indices), 1)))
-        self.estimates = {name: value[..., 0] for name, value in self.estimates.items()}
+        self.sums = np.stack(tables.sums)  # (n, regions, bins, 3)
+        self._calibration = {
+            region: GroupedECE(self.sums[:, r], cases.groups) for r, region in enumerate(REGIONS)
+        }
+        once = self._metrics(np.ones((len(cases.indices), 1)))
+        self.estimates = {name: value[..., 0] for name, value in once.items()}
+        for name, region in ECES.items():
+            ece = self._calibration[region]
+            self.estimates[name] = np.asarray(ece.square if name in _SQUARED else ece.plain)
 
     @cached_property
     def findings(self) -> Findings:
@@ -133,12 +148,13 @@ class DenseArm:
                     out[name] = top.sum(axis=0) / bottom.sum(axis=0)
                 else:
                     out[name] = mean_there(top / bottom)
-            flat = self._sums.reshape(len(self._sums), -1)
-            sums = (flat.T @ weights).reshape(*self._sums.shape[1:], -1)
-            count, confidence, correct = np.moveaxis(sums, 2, 0)
-            gaps = np.abs(confidence - correct).sum(axis=1) / count.sum(axis=1)
-            out["accuracy_per_bin"] = correct / count
-        return out | {name: gaps[REGIONS.index(region)] for name, region in ECES.items()}
+            flat = self.sums.reshape(len(self.sums), -1)
+            sums = (flat.T @ weights).reshape(*self.sums.shape[1:], -1)
+            out["accuracy_per_bin"] = sums[:, :, 2] / sums[:, :, 0]
+        for name, region in ECES.items():
+            ece = self._calibration[region]
+            out[name] = ece.squares(weights) if name in _SQUARED else ece.plains(weights)
+        return out
 
     def replicates(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Return the metrics of `estimates` under weights (n, b), the resamples on the last axis."""
@@ -157,8 +173,14 @@ class DenseArm:
         if k is not None:
             return self.cases.n_groups(has[:, k])
         if metric in SENSITIVITIES:
-            return self.cases.n_groups(has.any(axis=1))
+            return self.cases.n_groups(np.asarray(has.any(axis=1)))
         return min((self.cases.n_groups(h) for h in has.T if h.any()), default=0)
+
+
+def value(arm: DenseArm, metric: str, k: int | None = None) -> float:
+    """Return an estimate on its reported scale, over the classes or of class k."""
+    found = arm.estimates[metric] if k is None else arm.estimates[f"{metric}_per_class"][k]
+    return float(np.sqrt(max(found, 0.0)) if metric in _SQUARED else found)
 
 
 def mean_there(values: np.ndarray) -> np.ndarray:
@@ -190,6 +212,6 @@ def resample(arms: Mapping[str, DenseArm]) -> dict[str, Replicates]:
         }
         for metric in ECES:
             values = out[name][metric]
-            shift = arm.estimates[metric] - np.nanmean(values)
-            out[name][metric] = np.maximum(values + shift, 0.0)
+            values = np.maximum(values + arm.estimates[metric] - np.nanmean(values), 0.0)
+            out[name][metric] = np.sqrt(values) if metric in _SQUARED else values
     return out

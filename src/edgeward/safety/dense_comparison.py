@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeward.safety import paired
 from edgeward.safety.comparison import more_images
-from edgeward.safety.dense import ECES, SCALARS, SENSITIVITIES, DenseArm, Replicates
+from edgeward.safety.dense import ECES, SCALARS, SENSITIVITIES, DenseArm, Replicates, value
 from edgeward.safety.dense_study import chosen, interval
 from edgeward.safety.intervals import percentile, record
 from edgeward.safety.verdict import endpoint, overall
@@ -36,7 +36,7 @@ def difference(
             return record(np.nan, np.nan, np.nan, n=0, method="none: no such lesion")
         return found.record()
     name, place = (metric, ...) if k is None else (f"{metric}_per_class", k)
-    change = float(after.estimates[name][place] - before.estimates[name][place])
+    change = value(after, metric, k) - value(before, metric, k)
     n = before.n_groups(metric, k)
     if np.isnan(change):
         return record(np.nan, np.nan, np.nan, n=0, method="none: no such case")
@@ -169,24 +169,6 @@ def _small_lesions(
         cases_needed=needed,
         unit="small lesions",
     )
-
-
-def churn(
-    labels: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, arm: DenseArm
-) -> dict[str, Any]:
-    """Return the share of voxels that the two models label differently, averaged over cases.
-
-    Parameters
-    ----------
-    labels : uint8, flat label maps of all cases, of both models.
-    sizes : int64 (n,), voxels of each case.
-    """
-    ends = np.cumsum(sizes)
-    counts = np.add.reduceat(labels[0] != labels[1], np.r_[0, ends[:-1]], dtype=np.int64)
-    share = counts / sizes
-    weights = [w.T @ share / w.sum(axis=0) for w in arm.resample_weights()]
-    low, high = percentile(np.concatenate(weights), arm.cfg.confidence_level, arm.cases.n_groups())
-    return record(float(share.mean()), low, high, n=len(sizes), method="clustered bootstrap")
 
 
 def compare(

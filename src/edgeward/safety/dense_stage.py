@@ -20,8 +20,8 @@ from edgeward.safety import inference
 from edgeward.safety.cases import measure
 from edgeward.safety.config import DenseConfig
 from edgeward.safety.dense import SCALARS, Cases, DenseArm, resample
-from edgeward.safety.dense_comparison import churn, compare, reference_verdict
-from edgeward.safety.dense_study import describe
+from edgeward.safety.dense_comparison import compare, reference_verdict
+from edgeward.safety.dense_study import churn, describe
 from edgeward.safety.stage import VERDICT_CODE, fingerprint
 from edgeward.safety.tables import Tables, read_tables, write_tables
 
@@ -92,7 +92,6 @@ def predict(
                 mask,
                 data.spacing(index),
                 shift,
-                cfg.ece_bins,
                 cfg.segmentation,
             )
         )
@@ -132,7 +131,7 @@ def load_tables(folder: Path, cases: Cases, test_sha256: str, cfg: DenseConfig) 
             raise UserError(
                 f"{folder}: {key} is {facts.get(key)} there and {value} here; assess {cfg.reference} again."
             )
-    return read_tables(folder, cases.indices.tolist(), cases.classes, cfg.ece_bins)
+    return read_tables(folder, cases.indices.tolist(), cases.classes)
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -151,7 +150,6 @@ def measured(cfg: DenseConfig) -> dict[str, Any]:
         "tolerance": s.tolerance,
         "boundary": s.boundary,
         "detected_share": s.detected_share,
-        "ece_bins": cfg.ece_bins,
     }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgeward.safety.clusters import pooled_correlation
-from edgeward.safety.dense import ECES, SCALARS, SENSITIVITIES, DenseArm, Replicates
+from edgeward.safety.dense import ECES, SCALARS, SENSITIVITIES, DenseArm, Replicates, value
 from edgeward.safety.intervals import percentile, record
 from edgeward.safety.study import proportion
 from edgeward.safety.tables import REGIONS
@@ -21,7 +21,7 @@ def interval(
     if metric in SENSITIVITIES:
         return _sensitivity(arm, metric, k, level)
     name, place = (metric, ...) if k is None else (f"{metric}_per_class", k)
-    estimate, n = float(arm.estimates[name][place]), arm.n_groups(metric, k)
+    estimate, n = value(arm, metric, k), arm.n_groups(metric, k)
     if np.isnan(estimate):
         return record(np.nan, np.nan, np.nan, n=0, method="none: no such case")
     low, high = percentile(replicates[name][place], level, n)
@@ -55,7 +55,7 @@ def _sensitivity(arm: DenseArm, metric: str, k: int | None, level: float) -> dic
 def describe(arm: DenseArm, replicates: Replicates) -> dict[str, Any]:
     """Return what ``safety.json`` holds of one model, less what only the stage knows."""
     cases, classes = arm.cases, arm.cases.classes
-    has = arm.present.any(axis=0)
+    has = np.asarray(arm.present.any(axis=0))
     return {
         "task": "segmentation",
         "classes": classes,
@@ -88,7 +88,7 @@ def describe(arm: DenseArm, replicates: Replicates) -> dict[str, Any]:
 def reliability(arm: DenseArm, replicates: Replicates, region: str) -> dict[str, list[float]]:
     """Return the reliability diagram of a region over the bins that hold voxels."""
     r = REGIONS.index(region)
-    sums = arm._sums[:, r].sum(axis=0)
+    sums = arm.sums[:, r].sum(axis=0)
     n = arm.cases.n_groups()
     out: dict[str, list[float]] = {
         "confidence": [], "accuracy": [], "low": [], "high": [], "count": [],
@@ -103,3 +103,21 @@ def reliability(arm: DenseArm, replicates: Replicates, region: str) -> dict[str,
         out["high"].append(high)
         out["count"].append(int(count))
     return out
+
+
+def churn(
+    labels: tuple[np.ndarray, np.ndarray], sizes: np.ndarray, arm: DenseArm
+) -> dict[str, Any]:
+    """Return the share of voxels that the two models label differently, averaged over cases.
+
+    Parameters
+    ----------
+    labels : uint8, flat label maps of all cases, of both models.
+    sizes : int64 (n,), voxels of each case.
+    """
+    ends = np.cumsum(sizes)
+    counts = np.add.reduceat(labels[0] != labels[1], np.r_[0, ends[:-1]], dtype=np.int64)
+    share = counts / sizes
+    weights = [w.T @ share / w.sum(axis=0) for w in arm.resample_weights()]
+    low, high = percentile(np.concatenate(weights), arm.cfg.confidence_level, arm.cases.n_groups())
+    return record(float(share.mean()), low, high, n=len(sizes), method="clustered bootstrap")

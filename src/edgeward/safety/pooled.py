@@ -1,91 +1,30 @@
-"""Several seeds of one model together: what the training does, apart from what these cases do.
-
-A network's metric varies for two reasons: its training (seed), and the cases that it is tested on.
-Seeds share the test cases, so neither a bootstrap of the cases nor the spread over seeds has it
-all. Here the mean over K seeds has the variance
-
-    s^2 / K  +  var_cases,
-
-s^2 the variance over seeds and var_cases the variance of the mean over clustered resamples of the
-cases, the same for all seeds and models; the interval is Student's t with the degrees of freedom of
-Satterthwaite (Biometrics Bulletin 2 (1946) 110-114). A difference of recipes is taken seed by seed,
-since both come from the same training; a difference of models is not, since their seeds have
-nothing in common.
-"""
+"""The seeds of a sweep pooled on one data set: see `edgeward.safety.seeds` for how."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.data.store import open_prepared
 from edgeward.safety import bootstrap
 from edgeward.safety.config import DenseConfig, SafetyConfig
+from edgeward.safety.contact import contact_sheet
 from edgeward.safety.dense import SCALARS as OF_SEGMENTATION
-from edgeward.safety.dense import DenseArm, resample
+from edgeward.safety.dense import DenseArm, resample, value
 from edgeward.safety.dense_stage import cases_of, load_tables
-from edgeward.safety.intervals import record
+from edgeward.safety.exemplars import forgotten
+from edgeward.safety.seeds import Key, Values, defined, differences_and_rows
 from edgeward.safety.stage import fingerprint, load_reference
 from edgeward.safety.study import Assessed, Sample, scalar
 
+PICTURES = 18  # on the contact sheet of each recipe
 SCALARS = ("auc_macro", "balanced_accuracy", "rare_recall", "ece")
 DENSE_SCALARS = tuple(name for name in OF_SEGMENTATION if name not in ("hd95", "false_lesions"))
-Key = tuple[str, str]
-"""Model and recipe."""
-Values = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Metric -> estimates (K,) and replicates (K, resamples) of the seeds."""
-
-
-def satterthwaite(variances: Sequence[float], freedoms: Sequence[float]) -> float:
-    """Return the degrees of freedom of a sum of variances, each with its own; inf if all are 0."""
-    below = sum(v * v / f for v, f in zip(variances, freedoms, strict=True))
-    return float(sum(variances) ** 2 / below) if below else float("inf")
-
-
-def combine(
-    arms: Sequence[tuple[float, np.ndarray, np.ndarray]],
-    cases: int,
-    level: float,
-    least: float = 0.0,
-) -> dict[str, Any]:
-    """Return the interval record of a signed sum of means over seeds.
-
-    Parameters
-    ----------
-    arms : (sign, estimates (K,), replicates (K, resamples)); resamples are the same for all.
-    cases : number of independent groups of test cases.
-    level : two-sided confidence level.
-    least : smallest possible value; the largest is 1.
-
-    Returns
-    -------
-    ``estimate, low, high, n`` (seeds of the first arm), ``sd_seeds`` (of the first arm),
-    ``se_seeds, se_cases, freedom, method``.
-    """
-    estimate = sum(sign * float(values.mean()) for sign, values, _ in arms)
-    case_variance = float(np.var(sum(sign * r.mean(axis=0) for sign, _, r in arms), ddof=1))
-    seed_variances = [float(np.var(v, ddof=1)) / len(v) for _, v, _ in arms]
-    variances = [*seed_variances, case_variance]
-    freedom = satterthwaite(variances, [*(len(v) - 1 for _, v, _ in arms), max(cases - 1, 1)])
-    error = float(np.sqrt(sum(variances)))
-    reach = error * (float(stdtrit(freedom, 0.5 + level / 2)) if np.isfinite(freedom) else 0.0)
-    return record(
-        estimate,
-        max(least, estimate - reach),
-        min(1.0, estimate + reach),
-        n=len(arms[0][1]),
-        method="t over seeds and clustered resamples",
-        sd_seeds=float(np.std(arms[0][1], ddof=1)),
-        se_seeds=float(np.sqrt(sum(seed_variances))),
-        se_cases=float(np.sqrt(case_variance)),
-        freedom=freedom if np.isfinite(freedom) else None,
-    )
 
 
 def _values(
@@ -103,7 +42,7 @@ def _values(
             np.array([float(model.arm.estimates["recall"][k]) for model in models]),
             np.stack([part["recall"][k] for part in replicates]),
         )
-    return _defined(found)
+    return defined(found)
 
 
 def pool(
@@ -155,7 +94,7 @@ def pool_dense(
         parts = [replicates[key, i] for i in range(len(models))]
         found = {
             name: (
-                np.array([m.estimates[name] for m in models]),
+                np.array([value(m, name) for m in models]),
                 np.stack([r[name] for r in parts]),
             )
             for name in DENSE_SCALARS
@@ -165,78 +104,8 @@ def pool_dense(
                 np.array([m.estimates["dice_per_class"][k] for m in models]),
                 np.stack([r["dice_per_class"][k] for r in parts]),
             )
-        values[key] = _defined(found)
+        values[key] = defined(found)
     return differences_and_rows(values, references, cases.n_groups(), cfg.confidence_level)
-
-
-def _defined(found: Values) -> Values:
-    """Leave out what some seed or resample does not have."""
-    return {
-        name: pair
-        for name, pair in found.items()
-        if np.isfinite(pair[0]).all() and np.isfinite(pair[1]).all()
-    }
-
-
-def differences_and_rows(
-    values: Mapping[Key, Values], references: Mapping[str, str], cases: int, level: float
-) -> dict[str, Any]:
-    """Combine the seeds of every model and recipe, and compare them.
-
-    Parameters
-    ----------
-    values : of each (model, recipe), seeds in the same order.
-    references : model -> the recipe that its others are compared with. The first model's is what
-        the other models' are compared with.
-    cases : independent groups of test cases. level : of the intervals.
-
-    Returns
-    -------
-    ``rows`` and ``differences``: ``model, recipe`` (and ``against {model, recipe}, paired``),
-    ``metrics {name: interval record}``.
-    """
-
-    def difference(key: Key, against: Key, paired: bool) -> dict[str, Any]:
-        metrics = {}
-        for name, (mine, mine_r) in values[key].items():
-            if name not in values[against]:
-                continue
-            other, other_r = values[against][name]
-            parts = (
-                [(1.0, mine - other, mine_r - other_r)]
-                if paired
-                else [(1.0, mine, mine_r), (-1.0, other, other_r)]
-            )
-            metrics[name] = combine(parts, cases, level, least=-1.0)
-        model, recipe = against
-        return {
-            "model": key[0], "recipe": key[1], "against": {"model": model, "recipe": recipe},
-            "paired": paired, "metrics": metrics,
-        }  # fmt: skip
-
-    differences = [
-        difference((model, recipe), (model, references[model]), True)
-        for model, recipe in values
-        if recipe != references[model]
-    ]
-    base = (next(iter(references)), next(iter(references.values())))
-    differences += [
-        difference((model, recipe), base, False)
-        for model, recipe in references.items()
-        if (model, recipe) != base
-    ]
-    rows = [
-        {
-            "model": model,
-            "recipe": recipe,
-            "metrics": {
-                name: combine([(1.0, *pair)], cases, level)
-                for name, pair in values[model, recipe].items()
-            },
-        }
-        for model, recipe in values
-    ]
-    return {"rows": rows, "differences": differences}
 
 
 def run(
@@ -276,7 +145,7 @@ def run(
             ]
             for key, by_seed in folders.items()
         }
-        found = pool_dense(dense, references, cfg)
+        found = {**pool_dense(dense, references, cfg), "exemplars": []}
     else:
         rows = data.indices("test")
         sample = Sample(
@@ -288,6 +157,10 @@ def run(
             for key, by_seed in folders.items()
         }
         found = pool(members, references, cfg)
+        found["exemplars"] = [
+            {**entry, "sheet": contact_sheet(entry, data.images, data.classes, PICTURES)}
+            for entry in forgotten(members, references, rows, cfg)
+        ]
     write_json(
         out,
         {

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
+from edgeward.safety.calibration import CLASSIC_BINS
 
 REGIONS = ("all", "boundary")
 
@@ -64,7 +65,7 @@ class Tables:
     ----------
     overlaps : case by case, the classes of each in order.
     lesions : case by case, in a fixed order.
-    sums : float64 (n, 2, bins, 3): per case, region and bin of confidence, the voxels, the sum of their
+    sums : float64 (n, 2, 15, 3): per case, region and bin of confidence, the voxels, the sum of their
         confidences, and the number of right ones.
     confusion : int64 (n_labels, n_labels), voxels by true and predicted label.
     """
@@ -96,16 +97,16 @@ def write_tables(folder: Path, tables: Tables, classes: Sequence[str]) -> None:
     _write(folder / "reliability.csv", names, sums)
 
 
-def read_tables(folder: Path, indices: Sequence[int], classes: Sequence[str], bins: int) -> Tables:
+def read_tables(folder: Path, indices: Sequence[int], classes: Sequence[str]) -> Tables:
     """Read what `write_tables` wrote, less the confusion, and check that it is of these cases.
 
     Raises
     ------
     UserError
-        If a table is missing, or of other cases, classes or bins.
+        If a table is missing, or of other cases or classes.
     """
     position = {int(index): n for n, index in enumerate(indices)}
-    sums = np.zeros((len(indices), len(REGIONS), bins, 3))
+    sums = np.zeros((len(indices), len(REGIONS), CLASSIC_BINS, 3))
     try:
         overlaps = [Overlap(**_parse(Overlap, r, classes)) for r in _rows(folder / "cases.csv")]
         lesions = [Lesion(**_parse(Lesion, r, classes)) for r in _rows(folder / "lesions.csv")]
@@ -114,7 +115,7 @@ def read_tables(folder: Path, indices: Sequence[int], classes: Sequence[str], bi
             sums[at] = float(row["count"]), float(row["confidence"]), float(row["correct"])
     except (KeyError, ValueError, IndexError) as error:
         raise UserError(
-            f"{folder}: the tables are of other cases, classes or bins ({error}); assess again."
+            f"{folder}: the tables are of other cases or classes ({error}); assess again."
         ) from error
     expected = [(index, k) for index in position for k in range(len(classes))]
     if [(row.index, row.class_number) for row in overlaps] != expected:

@@ -10,7 +10,10 @@ from typing import Any
 
 from edgeward.core.io import read_json, sha256
 
-SAFETY_ROW = ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "nll", "ece")
+SAFETY_ROW = (
+    "auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "nll", "ece",
+    "dice", "hd95", "surface_dice", "lesion_sensitivity", "small_lesion_sensitivity", "boundary_ece",
+)  # fmt: skip
 VERDICT_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
 HOST = "host"
 HEADLINE = "EDGEWARD_HEADLINE_DEVICE"  # environment variable: the first device of the sweep

@@ -91,8 +91,50 @@ class AugmentConfig(Closed):
     colour: Annotated[float, Field(ge=0, lt=1, description="gain of each channel, +- share")]
 
 
-class FinetuneConfig(Closed):
-    """A short training of an already trained network: AdamW, linear warm-up, cosine to zero."""
+class ConstraintMargins(Closed):
+    """By how much the compressed network may be worse than the uncompressed one."""
+
+    recall: Annotated[float, Field(ge=0, lt=1, description="of each rare class, as a share")]
+    ece: Annotated[float, Field(ge=0, lt=1, description="calibration error, as a share")]
+
+
+class AcceptanceConfig(Closed):
+    """The non-inferiority test on the validation split, after the last step; recorded only."""
+
+    margins: ConstraintMargins
+    confidence_level: Annotated[float, Field(ge=0.5, lt=1, description="two-sided")]
+    resamples: Annotated[int, Field(ge=200, le=100_000, description="of the paired bootstrap")]
+    ece_bins: Annotated[int, Field(ge=2, le=100, description="equal-mass bins of the ECE")]
+
+
+class SafetyLimits(Closed):
+    """What must hold: soft recall of every rare class, and kernel ECE, against the uncompressed model."""
+
+    margins: ConstraintMargins
+    recall_temperature: Annotated[
+        float, Field(gt=0, description="softness of the recall, in logits; towards 0 it is a count")
+    ]
+    ece_bandwidth: Annotated[
+        float, Field(gt=0, le=1, description="of the kernel, in units of confidence")
+    ]
+    acceptance: AcceptanceConfig
+
+
+class ConstraintConfig(SafetyLimits):
+    """Fine-tuning under `SafetyLimits`: multipliers by projected dual ascent."""
+
+    batch_size: Annotated[
+        int, Field(ge=2, description="of the constraint batch: training images, all classes equal")
+    ]
+    every: Annotated[int, Field(ge=1, description="steps from one constraint batch to the next")]
+    dual_rate: Annotated[
+        float, Field(gt=0, description="multiplier gained per constraint batch and unit violated")
+    ]
+    largest_multiplier: Annotated[float, Field(gt=0, description="limit of every multiplier")]
+
+
+class LearningConfig(Closed):
+    """What all training shares: AdamW, linear warm-up, cosine to zero."""
 
     epochs: Annotated[int, Field(ge=1)]
     batch_size: Annotated[int, Field(ge=2)]
@@ -104,7 +146,18 @@ class FinetuneConfig(Closed):
     augment: AugmentConfig
 
 
-class TrainConfig(FinetuneConfig):
+class FinetuneConfig(LearningConfig):
+    """A short training of an already trained network."""
+
+    constraint: Annotated[
+        ConstraintConfig | None,
+        Field(
+            description="what rare classes and calibration may lose; null: whatever the loss asks"
+        ),
+    ]
+
+
+class TrainConfig(LearningConfig):
     """Training from scratch."""
 
     patches: Annotated[

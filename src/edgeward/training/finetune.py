@@ -10,25 +10,22 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
-from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import read_tensors
 from edgeward.training.batches import stream
-from edgeward.training.classification import Classification
-from edgeward.training.config import DiceLossConfig, FinetuneConfig, LossConfig, PatchConfig
-from edgeward.training.dice import make_dense_loss
+from edgeward.training.choice import criterion_of, task_of
+from edgeward.training.config import FinetuneConfig
 from edgeward.training.history import Row, curve, log_epoch
-from edgeward.training.loss import Loss, logit_shift, make_loss, train_counts
+from edgeward.training.loss import Loss
 from edgeward.training.metrics import check_finite
 from edgeward.training.optim import adamw, cosine
-from edgeward.training.segmentation import Segmentation
 from edgeward.training.tasks import Batch, Item, Task
 
 logger = logging.getLogger(__name__)
@@ -36,6 +33,25 @@ logger = logging.getLogger(__name__)
 Mode = Callable[[nn.Module], None]
 Live = Callable[[int, dict[str, float]], None]
 STATE = "finetune.pt"
+
+
+class Constraint(Protocol):
+    """What has to hold besides a small loss; `edgeward.compression.constraint` makes one."""
+
+    every: int
+    """Steps from one constraint batch to the next."""
+
+    def backward(self, model: nn.Module, step: int) -> None:
+        """Add to the gradients of `model`, which is in eval mode; `step` counts from 0 over all epochs."""
+
+    def close_epoch(self) -> dict[str, float]:
+        """Return what the epoch's row should hold."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs: tensors and plain values."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
 
 
 def finetune(
@@ -50,8 +66,10 @@ def finetune(
     set_train: Mode,
     set_eval: Mode,
     on_epoch_start: Callable[[int], None] | None = None,
+    on_step_start: Callable[[int, int], None] | None = None,
     live: Live | None = None,
     loss: Loss | None = None,
+    constraint: Constraint | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> list[Row]:
     """Train `model` in place and leave it in eval mode with the weights of the last epoch.
@@ -70,8 +88,12 @@ def finetune(
         ``move_exported_model_to_train`` and ``_eval``.
     on_epoch_start : called with the epoch, from 0, after `set_train` and before its first batch. After a
         resume it sees only the epochs that are left, so it must act by the number, not by counting.
+    on_step_start : called with (step from 0, number of all steps) before every step; for it, too, only
+        the number counts.
     live : called with (epoch from 1, metrics) after every epoch.
     loss : replaces the loss of ``cfg.loss``, e.g. for distillation.
+    constraint : of ``cfg.constraint``, from `edgeward.compression.constraint.constrain`. Its gradients
+        are those of the network as it would ship (eval mode) and join those of the loss.
     memory_format : layout of the images. channels_last is faster, but an exported program may hold
         views that fit only the layout of the example that it was exported with.
 
@@ -84,12 +106,15 @@ def finetune(
     UserError
         If the loss disagrees with the trained model's ``logit_shift``, or training diverges.
     """
+    if (cfg.constraint is None) != (constraint is None):
+        raise ValueError("cfg.constraint and the argument constraint go together")
     torch.set_num_threads(threads)
-    task = task_of(data, cfg, meta, loss, memory_format)
+    loss = loss or criterion_of(data, cfg.loss, meta)
+    task = task_of(data, cfg.loss, meta, loss, memory_format)
     steps = len(task.train_items(cfg.batch_size, seed=seed, epoch=0))
     optimizer = adamw(model, cfg)
     schedule = cosine(optimizer, cfg.epochs * steps, cfg.warmup_fraction)
-    history = _restore(work / STATE, model, optimizer, schedule)
+    history = _restore(work / STATE, model, optimizer, schedule, constraint)
     for epoch in range(len(history), cfg.epochs):
         set_train(model)
         if on_epoch_start is not None:
@@ -98,12 +123,18 @@ def finetune(
         items = task.train_items(cfg.batch_size, seed=seed, epoch=epoch)
         losses = []
         for step, item in enumerate(items):
+            if on_step_start is not None:
+                on_step_start(epoch * steps + step, cfg.epochs * steps)
             images, labels = _load(task, item, cfg, stream(seed, epoch * steps + step, 1))
             torch.manual_seed(stream(seed, epoch * steps + step, 2))  # dropout
             value = task.loss(model, images, labels)
             losses.append(float(value.detach()))
             check_finite(losses[-1], epoch, step)
             value.backward()
+            if constraint is not None and (epoch * steps + step) % constraint.every == 0:
+                set_eval(model)
+                constraint.backward(model, epoch * steps + step)
+                set_train(model)
             torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)
             optimizer.step()
             optimizer.zero_grad()
@@ -114,48 +145,18 @@ def finetune(
             "epoch": epoch + 1,
             "train_loss": float(np.mean(losses)),
             **evaluate(model, task, cfg.batch_size),
+            **({} if constraint is None else constraint.close_epoch()),
             "lr": optimizer.param_groups[0]["lr"],
             "images_per_second": sum(len(item.indices) for item in items) / (trained - started),
             "seconds": time.perf_counter() - started,
         }
         history.append(row)
         log_epoch(row, cfg.epochs)
-        _save(work / STATE, model, optimizer, schedule, history)
+        _save(work / STATE, model, optimizer, schedule, constraint, history)
         if live is not None:
             live(epoch + 1, curve(row))
     set_eval(model)
     return history
-
-
-def task_of(
-    data: Prepared,
-    cfg: FinetuneConfig,
-    meta: dict[str, Any],
-    loss: Loss | None,
-    memory_format: torch.memory_format,
-) -> Task:
-    """Return the task that the model of `meta` was trained for; arguments as for `finetune`."""
-    dense = isinstance(cfg.loss, DiceLossConfig)
-    if dense != (data.task == "segmentation"):
-        raise UserError(
-            f"fine-tuning loss '{cfg.loss.name}' is not for {data.task} ('{data.card['name']}'): use "
-            "the loss of the train config (loss: ${train.loss} in config/compress/)."
-        )
-    if isinstance(cfg.loss, DiceLossConfig):
-        cut = meta["patches"]
-        return Segmentation(
-            data,
-            make_dense_loss(cfg.loss) if loss is None else loss,
-            cfg.loss.deep_supervision,
-            None if cut is None else PatchConfig.model_validate(cut),
-            memory_format,
-        )
-    shift = np.asarray(meta["logit_shift"], dtype=np.float64)
-    if loss is None:
-        counts = train_counts(data)
-        _same_shift(cfg.loss, counts, shift)
-        loss = make_loss(cfg.loss, counts)
-    return Classification(data, loss, shift, memory_format)
 
 
 @torch.no_grad()
@@ -174,28 +175,19 @@ def _load(task: Task, item: Item, cfg: FinetuneConfig, key: int) -> Batch:
     return task.augment((task.to_input(images), labels), cfg.augment, generator)
 
 
-def _same_shift(cfg: LossConfig, counts: np.ndarray, shift: np.ndarray) -> None:
-    """Refuse a loss that would move the logits away from the shift on record."""
-    wanted = logit_shift(cfg, counts)
-    if not np.allclose(wanted - wanted.mean(), shift - shift.mean(), atol=1e-6):
-        raise UserError(
-            f"fine-tuning loss '{cfg.name}' (tau {cfg.tau}, beta {cfg.beta}) does not fit "
-            "the trained model, whose logits have another shift: use the loss of the train config "
-            "(loss: ${train.loss} in config/compress/), and natural sampling."
-        )
-
-
 def _save(
     path: Path,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
+    constraint: Constraint | None,
     history: list[Row],
 ) -> None:
     state = {
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
+        "constraint": None if constraint is None else constraint.state_dict(),
         "history": history,
     }
     with atomic(path) as temporary:
@@ -207,6 +199,7 @@ def _restore(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
+    constraint: Constraint | None,
 ) -> list[Row]:
     """Load the state of the last whole epoch, if there is one; return the history so far."""
     if not path.is_file():
@@ -215,5 +208,7 @@ def _restore(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     schedule.load_state_dict(state["schedule"])
+    if constraint is not None:
+        constraint.load_state_dict(state["constraint"])
     logger.info("resuming fine-tuning after epoch %d", len(state["history"]))
     return list(state["history"])

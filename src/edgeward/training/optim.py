@@ -8,10 +8,10 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from edgeward.training.config import FinetuneConfig
+from edgeward.training.config import LearningConfig
 
 
-def adamw(model: nn.Module, cfg: FinetuneConfig) -> torch.optim.AdamW:
+def adamw(model: nn.Module, cfg: LearningConfig) -> torch.optim.AdamW:
     """Return AdamW over the trainable parameters; vectors and scalars are not decayed.
 
     The fused kernel: the same arithmetic in one pass over the weights, 2 to 8 times as fast on CPU.

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import timm  # noqa: F401 - loaded here so that it counts as start-up
 import torch
@@ -20,15 +19,12 @@ from edgeward.models.config import ModelConfig, check_task
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.training.batches import stream
-from edgeward.training.classification import Classification
-from edgeward.training.config import DiceLossConfig, TrainConfig
-from edgeward.training.dice import make_dense_loss
+from edgeward.training.choice import make_task
+from edgeward.training.config import TrainConfig
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import Batches, Learner, Progress
-from edgeward.training.loss import logit_shift, make_loss, train_counts
 from edgeward.training.precision import choose_precision
-from edgeward.training.segmentation import Segmentation
-from edgeward.training.tasks import Task, layout_of
+from edgeward.training.tasks import layout_of
 
 logger = logging.getLogger(__name__)
 
@@ -113,50 +109,6 @@ def _device(train: TrainConfig) -> torch.device:
             "train.accelerator is 'cuda' but torch finds no GPU; set it to 'auto' or 'cpu' in config/train/."
         )
     return torch.device("cuda" if available and train.accelerator != "cpu" else "cpu")
-
-
-def make_task(data: Prepared, train: TrainConfig) -> tuple[Task, np.ndarray]:
-    """Return the task of the data, and the logit shift of its loss, float64 (n_labels,).
-
-    Raises
-    ------
-    UserError
-        If the training settings are not for such data, or a class has no training image.
-    """
-    check_settings(data, train)
-    layout = layout_of(train.memory_format)
-    if isinstance(train.loss, DiceLossConfig):
-        task = Segmentation(
-            data,
-            make_dense_loss(train.loss),
-            train.loss.deep_supervision,
-            train.patches,
-            layout,
-            train.sampling,
-        )
-        return task, np.zeros(data.n_labels)
-    counts = train_counts(data)
-    shift = logit_shift(train.loss, counts, train.sampling)
-    return Classification(data, make_loss(train.loss, counts), shift, layout, train.sampling), shift
-
-
-def check_settings(data: Prepared, train: TrainConfig) -> None:
-    """Refuse a loss of the other task, and patches that the data do not need or do need."""
-    name, dense = data.card["name"], isinstance(train.loss, DiceLossConfig)
-    where = "choose another train config in the sweep's overrides, e.g. train="
-    if dense != (data.task == "segmentation"):
-        fits = "segmentation2d or train=segmentation3d" if not dense else "default"
-        raise UserError(
-            f"train.loss.name is '{train.loss.name}', but '{name}' is data for {data.task}; {where}{fits}."
-        )
-    if (train.patches is not None) != (data.spatial_dims == 3):
-        raise UserError(
-            f"train.patches is {'set' if train.patches else 'null'}, but '{name}' holds "
-            f"{'volumes' if data.spatial_dims == 3 else 'images in the plane'}; {where}"
-            f"segmentation{data.spatial_dims}d."
-        )
-    if data.spatial_dims == 3 and train.memory_format != "contiguous":
-        raise UserError("train.memory_format must be 'contiguous' for volumes (config/train/).")
 
 
 def _size(data: Prepared, train: TrainConfig) -> tuple[int, ...]:

@@ -40,7 +40,12 @@ def test_executed_operators(name: str, options: dict[str, int], tmp_path: Path) 
     single, _ = fuse(reparameterize(module.eval()), images[:2])
     graph = backend.capture(single, images[:2])
     prepared = backend.prepare_ptq(
-        graph, images[:2], observer="minmax", reduce_range=False, keep_float=[]
+        graph,
+        images[:2],
+        observer="minmax",
+        reduce_range=False,
+        granularity="per_channel",
+        keep_float=[],
     )
     with torch.no_grad():
         prepared(images)

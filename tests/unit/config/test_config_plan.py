@@ -12,7 +12,9 @@ import yaml
 from edgeward.config.compose import compose, names
 from edgeward.config.document import documents, keys
 from edgeward.config.plan import Candidate, Plan, check_settings
+from edgeward.config.tasks import tasks
 from edgeward.core.errors import UserError
+from edgeward.safety.config import DenseConfig, SafetyConfig
 
 PROJECT = Path(__file__).resolve().parents[3]
 ROOT = PROJECT / "config"
@@ -33,11 +35,7 @@ def test_every_shipped_choice_composes() -> None:
         "device": "profile",
     }.items():
         for name in names(ROOT, group):
-            choice = {**CHOICE, axis: name}
-            task = yaml.safe_load((ROOT / group / f"{name}.yaml").read_text()).get("task")
-            if task == "segmentation":  # wants a partner of its own task
-                choice |= {"data": {"model": "u_lite"}, "model": {"data": "phantom_masks"}}[axis]
-            assert compose(ROOT, choice)[group]["name"] == name
+            assert compose(ROOT, {**CHOICE, axis: name})[group]["name"] == name
     for group in ("train", "export", "safety"):
         for name in names(ROOT, group):
             compose(ROOT, CHOICE, [f"{group}={name}"])
@@ -189,6 +187,40 @@ def test_derived_files_are_up_to_date() -> None:
     assert stale == [], "run: python -m edgeward.config.document"
 
 
-def test_network_and_data_of_different_tasks_stop_the_plan() -> None:
-    with pytest.raises(UserError, match=r"'u_lite' is for segmentation.*'phantom'.*classification"):
-        compose(ROOT, {**CHOICE, "data": "phantom", "model": "u_lite"})
+def segmentation(tree: Path, **changes: object) -> Plan:
+    """Load the smoke sweep, made one of segmentation."""
+    file = tree / "sweeps" / "smoke.yaml"
+    values = yaml.safe_load(file.read_text()) | {
+        "data": ["phantom_masks"], "model": ["u_lite"], "recipe": ["fp32"], "sizes": [],
+        "size_models": [], "overrides": ["train=smoke_segmentation2d"],
+    }  # fmt: skip
+    file.write_text(yaml.safe_dump(values | changes))
+    return Plan.load(tree, "smoke")
+
+
+def test_each_task_has_its_own_slice_of_safety(tree: Path) -> None:
+    plan = segmentation(tree)
+    dense = plan.stage("assess", plan.candidates[0])["safety"]
+    DenseConfig.model_validate(dense)
+    assert set(dense) == set(DenseConfig.model_fields)
+    assert plan.task("phantom_masks") == plan.pool("phantom_masks")["task"] == "segmentation"
+    other = Plan.load(ROOT, "smoke")
+    flat = other.stage("assess", other.candidates[0])["safety"]
+    assert set(flat) == set(SafetyConfig.model_fields)
+    assert tasks(ROOT)["phantom"] == "classification"
+    assert tasks(ROOT)["phantom3d"] == "segmentation"
+
+
+def test_what_is_for_another_task_is_refused(tree: Path) -> None:
+    with pytest.raises(UserError, match="model 'dscnn' is for classification"):
+        segmentation(tree, model=["dscnn"])
+    with pytest.raises(
+        UserError, match=r"train\.loss\.name is 'logit_adjusted'.*train=segmentation2d"
+    ):
+        segmentation(tree, overrides=["train=smoke"])
+    with pytest.raises(
+        UserError, match=r"holds volumes, but train\.patches is null.*segmentation3d"
+    ):
+        segmentation(tree, data=["phantom3d"])
+    with pytest.raises(UserError, match=r"images in the plane, but train\.patches is set"):
+        segmentation(tree, overrides=["train=smoke_segmentation3d"])

@@ -130,8 +130,6 @@ def write_dataset(root: Path, labels: dict[str, Any], **changes: Any) -> None:
 
 def test_a_decathlon_task_is_read_as_published(tmp_path: Path) -> None:
     root = pairs(tmp_path / "Task99", "imagesTr", "labelsTr")
-    shutil.copy(root / "imagesTr/p0_0.nii.gz", root / "imagesTr/._p0_0.nii.gz")  # as tar on a Mac
-    (root / "imagesTr/._p0_0.nii.gz").unlink()
     write_dataset(root, {"0": "background", "1": "Box", "2": "Corner"})
     stage.run(decathlon(root), out=tmp_path / "a", data_root=tmp_path)
     data = open_prepared(tmp_path / "a")
@@ -150,6 +148,7 @@ def test_a_decathlon_task_is_read_as_published(tmp_path: Path) -> None:
     assert "no dataset.json of the Decathlon" in refusal(decathlon(root), root, tmp_path / "b")
     (root / "dataset.json").unlink()
     assert "name the labels" in refusal(decathlon(root), root, tmp_path / "b")
+    (root / "imagesTr" / "._p0_0.nii.gz").write_bytes(b"what a Mac leaves behind")
     named = decathlon(root, labels={1: "found", 2: "found"})
     stage.run(named, out=tmp_path / "c", data_root=tmp_path)
     merged = open_prepared(tmp_path / "c")
@@ -166,6 +165,27 @@ def test_paths_in_dataset_json_stay_below_the_task(tmp_path: Path) -> None:
     assert "leads out of" in refusal(decathlon(root), root, tmp_path / "b")
 
 
+def test_a_fourth_axis_is_the_channel(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "mine")
+    for path in (root / "images").iterdir():
+        image = np.asarray(nib.load(path).dataobj)
+        write_nifti(path, np.stack([image, 300 - 2 * image], -1).astype(np.int16), AFFINE)
+    stage.run(nifti(root), out=tmp_path / "out", data_root=tmp_path)
+    data = open_prepared(tmp_path / "out")
+    assert data.card["image_shape"] == [*data.case(0)[1].shape, 2]
+    assert len(data.card["channel_mean"]) == 2
+    image, mask = data.case(3)
+    assert image.shape == (2, *mask.shape)
+    np.testing.assert_allclose(image[0] + image[1], 255, atol=0.3)  # each channel is scaled alone
+
+
+def test_files_stay_below_their_folder(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "mine")
+    (root / "images/p0_0.nii.gz").rename(tmp_path / "elsewhere.nii.gz")
+    (root / "images/p0_0.nii.gz").symlink_to(tmp_path / "elsewhere.nii.gz")
+    assert "leads out of" in refusal(nifti(root), root, tmp_path / "out")
+
+
 def test_hippocampus_is_prepared_from_the_published_files(
     tmp_path: Path, shared_data: Path
 ) -> None:
@@ -174,7 +194,7 @@ def test_hippocampus_is_prepared_from_the_published_files(
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
         for path in found:
-            (root / folder / path.name).symlink_to(path.parents[1] / folder / path.name)
+            shutil.copy(path.parents[1] / folder / path.name, root / folder)
     cfg = config("hippocampus", calibration={"n": 8, "min_per_class": 1})
     stage.run(cfg, out=tmp_path / "out", data_root=tmp_path)
     data = open_prepared(tmp_path / "out")

@@ -498,7 +498,7 @@ def test_split_folders(tmp_path: Path) -> None:
     [
         ({"group_pattern": "(p"}, "group_pattern"),
         ({"group_pattern": r"p\d"}, "no bracket"),
-        ({"path": "elsewhere"}, "is missing: put the images there"),
+        ({"path": "elsewhere"}, "is missing: put the data there"),
         ({"layout": "csv", "csv": "none.csv"}, r"none\.csv is missing"),
     ],
 )

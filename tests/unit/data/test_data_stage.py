@@ -154,7 +154,8 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path, planted: Any) -> N
 def test_stage_imports_no_torch_nor_anything_slow() -> None:
     code = (
         "import sys, edgeward.data.stage; "
-        "print([m for m in ('torch', 'scipy', 'medmnist', 'matplotlib', 'mlflow') if m in sys.modules])"
+        "slow = {'torch', 'scipy', 'medmnist', 'matplotlib', 'mlflow', 'nibabel', 'pydicom', 'monai'}; "
+        "print(sorted(slow & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -10,7 +10,12 @@ import numpy as np
 import pydicom
 import yaml
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, SegmentationStorage
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    SegmentationStorage,
+)
 
 from edgeward.data.config import DataConfig
 
@@ -124,6 +129,33 @@ def write_segmentation(path: Path, stack: np.ndarray, series: list[Path]) -> Pat
     data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 1, 1, 0, 0
     content = np.packbits(np.concatenate(frames), bitorder="little").tobytes()
     data.PixelData = content + b"\0" * (len(content) % 2)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+def write_enhanced(path: Path, series: list[Path]) -> Path:
+    """Write a series as one enhanced multi-frame object; rescaling is stated per frame."""
+    slices = [pydicom.dcmread(p) for p in series]
+    data, groups = _file(path, EnhancedCTImageStorage, "p"), []
+    for single in slices:
+        frame, position, values = Dataset(), Dataset(), Dataset()
+        position.ImagePositionPatient = single.ImagePositionPatient
+        values.RescaleSlope, values.RescaleIntercept = single.RescaleSlope, single.RescaleIntercept
+        frame.PlanePositionSequence = [position]
+        frame.PixelValueTransformationSequence = [values]
+        groups.append(frame)
+    shared, orientation, measures = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = slices[0].ImageOrientationPatient
+    measures.PixelSpacing = slices[0].PixelSpacing
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    data.SharedFunctionalGroupsSequence = [shared]
+    data.PerFrameFunctionalGroupsSequence = groups
+    data.NumberOfFrames, data.SamplesPerPixel = len(slices), 1
+    data.Rows, data.Columns = slices[0].Rows, slices[0].Columns
+    data.PhotometricInterpretation = "MONOCHROME2"
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 1
+    data.PixelData = b"".join(s.PixelData for s in slices)
     path.parent.mkdir(parents=True, exist_ok=True)
     data.save_as(path, enforce_file_format=True)
     return path

@@ -43,7 +43,7 @@ def test_a_case_equals_monai(shape, spacing, seed):
     logits = np.where(np.arange(3).reshape(-1, *[1] * len(shape)) == said, 3.0, 0.0)
     tables, cfg = Tables(), dense_config(tolerance=1.5)
     found = measure(
-        tables, 7, logits.astype(np.float32), truth, spacing, np.zeros(3), 15, cfg.segmentation
+        tables, 7, logits.astype(np.float32), truth, spacing, np.zeros(3), cfg.segmentation
     )
     np.testing.assert_array_equal(found, said)
     pair = hot(said), hot(truth)
@@ -90,7 +90,7 @@ def test_empty_masks_and_predictions_follow_the_convention():
     for truth, said in ((mask, mask), (mask, filled), (filled, mask)):
         tables = Tables()
         logits = np.stack([1.0 - said, said]).astype(np.float32)
-        measure(tables, 0, logits, truth, spacing, np.zeros(2), 15, cfg)
+        measure(tables, 0, logits, truth, spacing, np.zeros(2), cfg)
         rows.append(tables.overlaps[0])
     neither, false_alarm, missed = rows
     for row in (neither, false_alarm):
@@ -128,7 +128,7 @@ def test_calibration_sums_give_the_ece_of_all_voxels():
     logits = rng.normal(0, 1.5, (3, 30, 30)).astype(np.float32)
     shift = np.array([0.3, -0.2, 0.0])
     tables, cfg = Tables(), dense_config(boundary=1.0)
-    measure(tables, 0, logits, truth, (1.0, 1.0), shift, 15, cfg.segmentation)
+    measure(tables, 0, logits, truth, (1.0, 1.0), shift, cfg.segmentation)
     z = logits + shift[:, None, None]
     p = np.exp(z) / np.exp(z).sum(0)
     decision = logits.argmax(0)
@@ -150,25 +150,24 @@ def test_tables_are_read_back_exactly(tmp_path: Path):
         truth[truth == 2] = 0 if index == 9 else 2
         logits = np.random.default_rng(index).normal(0, 1, (3, 20, 20)) + 4 * np.eye(3)[said].T
         measure(
-            tables, index, logits.astype(np.float32), truth, (1.0, 1.0), np.zeros(3), 15,
+            tables, index, logits.astype(np.float32), truth, (1.0, 1.0), np.zeros(3),
             cfg.segmentation,
         )  # fmt: skip
     write_tables(tmp_path, tables, classes)
-    again = read_tables(tmp_path, [4, 9], classes, 15)
+    again = read_tables(tmp_path, [4, 9], classes)
     np.testing.assert_equal(
         [dataclasses.astuple(row) for row in again.overlaps],
         [dataclasses.astuple(row) for row in tables.overlaps],
     )
     assert again.lesions == tables.lesions
     np.testing.assert_array_equal(again.sums, tables.sums)
-    for indices, names, bins, said in (
-        ([4, 8], classes, 15, "of other cases"),
-        ([4, 9, 11], classes, 15, "another test set"),
-        ([4, 9], ["left", "right"], 15, "of other cases"),
-        ([4, 9], classes, 5, "of other cases"),
+    for indices, names, said in (
+        ([4, 8], classes, "of other cases"),
+        ([4, 9, 11], classes, "another test set"),
+        ([4, 9], ["left", "right"], "of other cases"),
     ):
         with pytest.raises(UserError, match=said):
-            read_tables(tmp_path, indices, names, bins)
+            read_tables(tmp_path, indices, names)
     (tmp_path / "lesions.csv").unlink()
     with pytest.raises(UserError, match=r"lesions\.csv is missing"):
-        read_tables(tmp_path, [4, 9], classes, 15)
+        read_tables(tmp_path, [4, 9], classes)

@@ -121,7 +121,7 @@ def test_a_turned_ball_is_a_ball_in_a_volume_of_unequal_sides():
     )
     moved, masks = moved[:, near], masks[:, near]
     dice = 2 * (moved & masks).sum(1) / (moved.sum(1) + masks.sum(1))
-    assert dice.min() > 0.95
+    assert dice.min() > 0.93
 
 
 @settings(max_examples=60)

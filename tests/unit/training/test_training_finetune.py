@@ -16,7 +16,7 @@ from torch import nn
 from edgeward.core.errors import UserError
 from edgeward.models import Deployable, build
 from edgeward.models.config import ModelConfig
-from edgeward.training.config import FinetuneConfig, TrainConfig
+from edgeward.training.config import FinetuneConfig, LearningConfig, TrainConfig
 from edgeward.training.finetune import finetune
 
 CONFIG = Path(__file__).parents[3] / "config"
@@ -24,8 +24,10 @@ CONFIG = Path(__file__).parents[3] / "config"
 
 def config(**changes: Any) -> FinetuneConfig:
     values = yaml.safe_load((CONFIG / "train" / "default.yaml").read_text())
-    values = {key: values[key] for key in FinetuneConfig.model_fields}
-    return FinetuneConfig(**{**values, "epochs": 4, "batch_size": 16, "lr": 0.01, **changes})
+    values = {key: values[key] for key in LearningConfig.model_fields}
+    return FinetuneConfig(
+        **{**values, "constraint": None, "epochs": 4, "batch_size": 16, "lr": 0.01, **changes}
+    )
 
 
 def network() -> nn.Module:
@@ -163,5 +165,16 @@ def test_configs_are_read_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_train_config_is_a_finetune_config_with_more():
-    assert set(FinetuneConfig.model_fields) < set(TrainConfig.model_fields)
+def test_fine_tuning_shares_all_keys_of_training_but_the_constraint():
+    shared = set(FinetuneConfig.model_fields) & set(TrainConfig.model_fields)
+    assert shared == set(FinetuneConfig.model_fields) - {"constraint"}
+    assert shared == set(LearningConfig.model_fields)
+
+
+def test_a_constraint_is_not_silently_left_out(tune):
+    """A step that forgets to hand it over must not train without it."""
+    limits = yaml.safe_load((CONFIG / "compress" / "safe_qat_int8.yaml").read_text())
+    asked = limits["steps"][-1]["finetune"]["constraint"]
+    asked["acceptance"]["margins"] = {"recall": 0.05, "ece": 0.02}
+    with pytest.raises(ValueError, match="go together"):
+        tune(network(), cfg=config(constraint=asked))

@@ -144,6 +144,18 @@ def test_settings_for_other_data_are_refused(small_prepared, small_masks, small_
         train(small_masks, tmp_path, lr=1e18, grad_clip=1e18, warmup_fraction=0.0)
 
 
+SHIPPED = sorted((CONFIG / "train").glob("*segmentation*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_shipped_config_is_valid_and_runs(path, small_masks, small_volumes, tmp_path):
+    values = yaml.safe_load(path.read_text())
+    TrainConfig(**values)
+    data = small_masks if values["patches"] is None else small_volumes
+    metrics = train(data, tmp_path, **{**values, "epochs": 1, "precision": "fp32"})
+    assert np.isfinite(metrics["val_loss"])
+
+
 def test_volumes_are_judged_whole(small_volumes):
     """Validation sees every voxel of a volume, in windows, and its prediction is that of the windows."""
     cfg = settings(3)
@@ -153,7 +165,7 @@ def test_volumes_are_judged_whole(small_volumes):
 
     class Threshold(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return -torch.cat([(x - level) ** 2 for level in (70, 170, 30)], dim=1)
+            return -torch.cat([(x - level) ** 2 for level in (90, 180, 10)], dim=1)
 
     items = task.val_items(8)
     assert [len(item.indices) for item in items] == [1] * len(small_volumes.indices("val"))

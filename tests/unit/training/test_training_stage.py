@@ -220,7 +220,10 @@ def test_gpu_that_is_not_there_is_named(small_prepared, tmp_path):
         train(small_prepared, tmp_path, accelerator="cuda")
 
 
-@pytest.mark.parametrize("path", sorted((CONFIG / "train").glob("*.yaml")), ids=lambda p: p.stem)
+SHIPPED = [p for p in sorted((CONFIG / "train").glob("*.yaml")) if "segmentation" not in p.stem]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_every_shipped_config_is_valid_and_runs(path, small_prepared, tmp_path):
     values = yaml.safe_load(path.read_text())
     TrainConfig(**values)
@@ -253,6 +256,7 @@ def write_prepared(root: Path, source: Any) -> Prepared:
     pixels = images[: parts[0][1]] / 255
     card = {
         "name": "pneumoniamnist",
+        "task": "classification",
         "classes": ["normal", "pneumonia"],
         "rare_classes": ["normal"],
         "channel_mean": [float(pixels.mean())],

@@ -29,6 +29,7 @@ class Int8(Step):
     """Settings of an integer model for onnxruntime."""
 
     final: ClassVar[bool] = True
+    keeps_zeros: ClassVar[bool] = True
 
     calibration: CalibrationConfig
     observer: Annotated[
@@ -36,6 +37,10 @@ class Int8(Step):
         Field(description="how a range is chosen from what was seen"),
     ]
     reduce_range: Annotated[bool, Field(description="7-bit weights, for x86 without VNNI")]
+    weight_granularity: Annotated[
+        Literal["per_channel", "per_tensor"],
+        Field(description="what shares a scale: the weights of an output channel, or of a layer"),
+    ]
     keep_float: Annotated[
         list[str], Field(description="modules that stay float, by their exact name")
     ]
@@ -50,6 +55,7 @@ class Int8(Step):
             candidate.example,
             observer=self.observer,
             reduce_range=self.reduce_range,
+            granularity=self.weight_granularity,
             keep_float=self.keep_float,
         )
         chosen = calibration.choose(candidate.data, self.calibration.images, candidate.seed)
@@ -87,9 +93,10 @@ class Int8(Step):
         from edgeward.compression.schemes import weight_range
 
         low, high = weight_range(self.reduce_range)
+        share = {"per_channel": "per output channel", "per_tensor": "per tensor"}
         return {
             "activation": "uint8, per tensor, affine, 0..255",
-            "weight": f"int8, per output channel, symmetric, {low}..{high}",
+            "weight": f"int8, {share[self.weight_granularity]}, symmetric, {low}..{high}",
             "bias": "int32, input scale x weight scale",
             "observer": self.observer,
             "placement": "onnxruntime CPU",

@@ -8,6 +8,7 @@ from edgeward.core.config import Closed
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate
+    from edgeward.training.config import SafetyLimits
 
 
 class Step(Closed):
@@ -18,7 +19,19 @@ class Step(Closed):
     """
 
     final: ClassVar[bool] = False
-    """Whether the step ends in an exported program, so that no other can follow."""
+    """Whether the step ends in an exported program, so that only `follows_final` steps can follow."""
+    follows_final: ClassVar[bool] = False
+    """Whether the step can work on an exported program, too."""
+    makes_zeros: ClassVar[bool] = False
+    """Whether the step leaves zeros in the weights, marked in ``Candidate.masks``."""
+    keeps_zeros: ClassVar[bool] = False
+    """Whether the step leaves such zeros where they are; others cannot follow them."""
+
+    @property
+    def limits(self) -> SafetyLimits | None:
+        """The safety constraint that the step keeps: that of its fine-tuning, if it has one."""
+        limits: SafetyLimits | None = getattr(getattr(self, "finetune", None), "constraint", None)
+        return limits
 
     def apply(self, candidate: Candidate) -> None:
         """Change `candidate`: its module, or (final steps) its program; add to record and metrics."""

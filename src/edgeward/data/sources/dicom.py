@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeward.core.errors import UserError
+from edgeward.data.labels import classes_of, label_indices
 from edgeward.data.listing import Request
-from edgeward.data.sources.nifti import classes_of, folder_of, root_of
+from edgeward.data.places import folder_of, inside, root_of
 from edgeward.data.volumes import dicom
 from edgeward.data.volumes.config import DicomSource
+from edgeward.data.volumes.dicom_seg import read_segmentation
 from edgeward.data.volumes.listing import RawCase, VolumeListing
-from edgeward.data.volumes.nifti import label_indices, read_mask, stem
+from edgeward.data.volumes.nifti import read_mask, stem
 
 _LABELS = "data.source.labels"
 
@@ -21,6 +23,7 @@ def _masks(folder: Path) -> dict[str, Path]:
         name = stem(path) or (path.stem if path.suffix.lower() == ".dcm" else None)
         if name is None:
             continue
+        inside(folder, path.name)
         if name in found:
             raise UserError(f"{folder}: {found[name].name} and {path.name} are one case; keep one.")
         found[name] = path
@@ -35,6 +38,9 @@ def open_source(request: Request) -> VolumeListing:
     images = {
         p.name: p for p in sorted(images_at.iterdir()) if p.is_dir() and not p.name.startswith(".")
     }
+    for case in images.values():
+        for path in dicom.files_of(case):
+            inside(images_at, path.relative_to(images_at).as_posix())
     masks = _masks(folder_of(root, source.masks, "masks"))
     if not images:
         raise UserError(
@@ -59,7 +65,7 @@ def open_source(request: Request) -> VolumeListing:
         values, affine = dicom.read_series(images[ids[row]])
         shape, mask = values.shape[1:], masks[ids[row]]
         if mask.suffix.lower() == ".dcm":
-            numbers = dicom.read_segmentation(mask, shape, affine)
+            numbers = read_segmentation(mask, shape, affine)
             return RawCase(values, label_indices(numbers, index, _LABELS), affine)
         return RawCase(values, read_mask(mask, shape, affine, index, _LABELS), affine)
 

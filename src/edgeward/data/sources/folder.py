@@ -12,7 +12,8 @@ import numpy as np
 from edgeward.core.errors import UserError, nearest
 from edgeward.data.config import FolderSource
 from edgeward.data.listing import Batch, Listing, Request
-from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, inside, read_file
+from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, read_file
+from edgeward.data.places import inside, root_of
 from edgeward.data.store import SPLITS
 from edgeward.data.tables import read_table
 
@@ -122,17 +123,7 @@ def open_source(request: Request) -> Listing:
         If the folder or CSV is missing or empty, or a path leads out of the folder.
     """
     source: FolderSource = request.source
-    if request.data_root is None:
-        raise UserError(
-            f"folder '{source.path}' needs a data root: name it with EDGEWARD_DATA_ROOT or "
-            "--config data_root=..."
-        )
-    root = request.data_root / source.path
-    if not root.is_dir():
-        raise UserError(
-            f"{root} is missing: put the images there, or change data.source.path (config/data/) or "
-            "the data root."
-        )
+    root = root_of(request)
     found = _folders(root, source) if source.csv is None else _table(root, source.csv)
     if source.group_pattern is not None:
         _grouped(found, source.group_pattern)

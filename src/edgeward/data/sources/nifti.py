@@ -6,71 +6,18 @@ Decathlon: Antonelli et al., Nat. Commun. 13:4128 (2022), http://medicaldecathlo
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from edgeward.core.errors import UserError
+from edgeward.data.labels import classes_of, grouped
 from edgeward.data.listing import Request
-from edgeward.data.pixels import inside
-from edgeward.data.volumes.config import DecathlonSource, DicomSource, NiftiSource
+from edgeward.data.places import folder_of, inside, root_of
+from edgeward.data.volumes.config import DecathlonSource, NiftiSource
 from edgeward.data.volumes.listing import RawCase, VolumeListing
 from edgeward.data.volumes.nifti import read_pair, stem
 
 _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
-
-
-def root_of(request: Request) -> Path:
-    """Return the source's folder below the data root; UserError if there is none."""
-    source: DecathlonSource | NiftiSource | DicomSource = request.source
-    if request.data_root is None:
-        raise UserError(
-            f"data.source.path '{source.path}' needs a data root: name it with EDGEWARD_DATA_ROOT or "
-            "--config data_root=..."
-        )
-    root = request.data_root / source.path
-    if not root.is_dir():
-        raise UserError(
-            f"{root} is missing: put the data there, or change data.source.path (config/data/) or "
-            "the data root."
-        )
-    return root
-
-
-def folder_of(root: Path, name: str, key: str) -> Path:
-    """Return a folder below `root`; UserError, with the key that names it, if there is none."""
-    folder = inside(root, name)
-    if not folder.is_dir():
-        raise UserError(f"{folder} is missing (data.source.{key}, config/data/).")
-    return folder
-
-
-def classes_of(labels: Mapping[int, str]) -> tuple[list[str], dict[int, int]]:
-    """Return the classes in order of their lowest value, and value -> label index.
-
-    Several values may stand for one class.
-    """
-    names = list(dict.fromkeys(labels[value] for value in sorted(labels)))
-    return names, {value: names.index(name) + 1 for value, name in labels.items()}
-
-
-def grouped(ids: list[str], pattern: str | None) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the group of each id, "" where the name does not say, and a reason for those."""
-    if pattern is None:
-        return list(ids), []
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"data.source.group_pattern '{pattern}': {error}.") from error
-    if expression.groups < 1:
-        raise UserError(f"data.source.group_pattern '{pattern}' has no bracket to take as group.")
-    groups, invalid = [], []
-    for name in ids:
-        hit = expression.search(name)
-        groups.append(hit.group(1) if hit and hit.group(1) else "")
-        if not groups[-1]:
-            invalid.append((name, f"its name does not match group_pattern '{pattern}'"))
-    return groups, invalid
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -79,6 +26,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         name = stem(path)
         if name is None or path.name.startswith("."):
             continue
+        inside(folder, path.name)
         if name in found:
             raise UserError(f"{folder}: {found[name].name} and {path.name} are one case; keep one.")
         found[name] = path

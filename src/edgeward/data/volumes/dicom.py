@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pydicom
@@ -114,7 +113,7 @@ def _vector(data: Dataset | None, key: str, n: int, name: str) -> np.ndarray:
     return np.array([float(v) for v in value])
 
 
-def _functional(group: Dataset | None, key: str) -> Dataset | None:
+def functional(group: Dataset | None, key: str) -> Dataset | None:
     sequence = None if group is None else group.get(key)
     return sequence[0] if sequence else None
 
@@ -130,7 +129,7 @@ def planes(path: Path, data: Dataset) -> Iterator[Plane]:
             raise BadImage(f"{name}: {len(values)} frames without positions, no volume")
         yield _plane(name, _rescaled(values, data), data, data, data)
         return
-    shared = _functional(data, "SharedFunctionalGroupsSequence")
+    shared = functional(data, "SharedFunctionalGroupsSequence")
     frames = data.PerFrameFunctionalGroupsSequence
     values = values[None] if values.ndim == 2 else values
     if len(frames) != len(values):
@@ -138,7 +137,7 @@ def planes(path: Path, data: Dataset) -> Iterator[Plane]:
     for number, (frame, pixels) in enumerate(zip(frames, values, strict=True), start=1):
 
         def of(key: str, frame: Dataset = frame) -> Dataset | None:
-            return _functional(frame, key) or _functional(shared, key)
+            return functional(frame, key) or functional(shared, key)
 
         yield _plane(
             f"{name} frame {number}",
@@ -252,56 +251,3 @@ def _stacked(slices: list[Plane]) -> tuple[np.ndarray, np.ndarray]:
     check_affine(affine)
     stack = np.stack([s.pixels for s in slices])  # (k, row, column)
     return np.swapaxes(stack, 0, 2)[None], affine
-
-
-def read_segmentation(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """Read a DICOM-SEG whose frames lie on the slices of an image.
-
-    Parameters
-    ----------
-    shape, affine : (i, j, k) and geometry of the image, as `read_series` gives them.
-
-    Returns
-    -------
-    int64 (i, j, k): the segment number of each voxel, 0 where there is none.
-
-    Raises
-    ------
-    BadImage
-        If it is no binary DICOM-SEG, lies on another grid, or segments overlap.
-    """
-    data = load(path)
-    if kind_of(data) != "Segmentation Storage":
-        raise BadImage(f"its mask {path.name} is a {kind_of(data)}, no DICOM-SEG")
-    if data.get("SegmentationType") != "BINARY":
-        raise BadImage(f"its mask {path.name} is {data.get('SegmentationType')}, BINARY is read")
-    frames = list(planes(path, data))
-    numbers = [_segment(frame, path) for frame in data.PerFrameFunctionalGroupsSequence]
-    to_index = np.linalg.inv(affine) @ np.diag([-1.0, -1.0, 1.0, 1.0])
-    out = np.zeros(shape, np.int64)
-    for number, frame in zip(numbers, frames, strict=True):
-        step = np.linalg.inv(affine[:3, :3]) @ np.diag([-1.0, -1.0, 1.0])
-        axes = step @ np.stack([frame.rows * frame.spacing[1], frame.columns * frame.spacing[0]], 1)
-        at = to_index @ np.array([*frame.position, 1.0])
-        k = round(float(at[2]))
-        same = (
-            np.abs(axes - np.eye(3)[:, :2]).max() < 0.01
-            and np.abs(at[:3] - [0, 0, k]).max() < 0.05
-            and 0 <= k < shape[2]
-            and frame.pixels.shape == (shape[1], shape[0])
-        )
-        if not same:
-            raise BadImage(f"its mask {frame.file} lies on another grid than the image")
-        inside = frame.pixels.T > 0
-        taken = out[:, :, k]
-        if (taken[inside] > 0).any():
-            raise BadImage(f"its mask {frame.file} overlaps another segment")
-        taken[inside] = number
-    return out
-
-
-def _segment(frame: Any, path: Path) -> int:
-    identity = _functional(frame, "SegmentIdentificationSequence")
-    if identity is None or "ReferencedSegmentNumber" not in identity:
-        raise BadImage(f"its mask {path.name} has a frame without segment number")
-    return int(identity.ReferencedSegmentNumber)

@@ -11,6 +11,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from edgeward.data.labels import label_indices
 from edgeward.data.pixels import BadImage
 from edgeward.data.volumes.grid import check_affine, check_same_grid
 from edgeward.data.volumes.listing import RawCase
@@ -74,29 +75,6 @@ def _check_zooms(image: nib.Nifti1Image) -> None:
             f"states two spacings: {zooms.round(4).tolist()} mm in pixdim and "
             f"{axes.round(4).tolist()} mm in its affine"
         )
-
-
-def label_indices(values: np.ndarray, index: Mapping[int, int], where: str) -> np.ndarray:
-    """Turn the values of a mask into label indices, uint8.
-
-    Parameters
-    ----------
-    index : value in the file -> label index; 0 stands for itself.
-    where : what names the labels, for the reason.
-
-    Raises
-    ------
-    BadImage
-        If a value has no name.
-    """
-    found = np.unique(values)
-    names = {0: 0, **index}
-    unknown = [f"{v:g}" for v in found.tolist() if v not in names]
-    if unknown:
-        known = ", ".join(str(v) for v in sorted(names))
-        raise BadImage(f"its mask holds {', '.join(unknown[:5])}; {where} knows {known}")
-    table = np.array([names[int(v)] for v in found], np.uint8)
-    return table[np.searchsorted(found, values)]
 
 
 def read_mask(

@@ -73,7 +73,9 @@ def brought(raw: RawCase, cfg: VolumeConfig) -> Case:
 def stream_volumes(listing: VolumeListing, cfg: DataConfig, work: Path) -> Read:
     """Write all readable volumes, masks and ``volumes.csv``, and take their sums and fingerprints."""
     assert cfg.volume is not None
-    rows, sums, squares, pixels, table = [], [], [], [], []
+    rows: list[int] = []
+    table: list[list[object]] = []
+    sums, squares, pixels = [], [], []
     seen, invalid = Signatures(), list(listing.invalid)
     shapes, spacings, codes = [], [], []
     channels = 0

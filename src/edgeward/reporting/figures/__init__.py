@@ -15,7 +15,7 @@ from edgeward.reporting.figures.training import training
 from edgeward.reporting.scaling import Cell
 
 FIGURES: dict[str, Callable[[Groups, Key], str]] = {
-    "latency_vs_rare_recall": trade_off,
+    "latency_vs_quality": trade_off,
     "reliability": reliability,
     "forest": forest,
     "roofline": roofline,

@@ -1,7 +1,8 @@
-"""Differences in sensitivity per class."""
+"""Differences between compressed and reference model, class by class."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,85 +15,124 @@ from edgeward.reporting.numbers import Interval, fixed, interval
 from edgeward.reporting.palette import LIGHT, SYMBOLS
 
 
+@dataclass(frozen=True)
+class Line:
+    """One difference: what it is of, its interval and, where it is one, its endpoint."""
+
+    label: str
+    value: Interval
+    endpoint: dict[str, Any] | None
+
+
 def class_difference(candidate: Candidate, name: str) -> Interval:
-    """Return compressed minus reference sensitivity of a class with its interval."""
-    return candidate.difference(f"recall_{name}")
+    """Return compressed minus reference of a class's sensitivity or Dice, with its interval."""
+    return candidate.difference(candidate.task.class_difference.format(name))
 
 
 def class_endpoint(candidate: Candidate, name: str) -> dict[str, Any] | None:
-    """Return the non-inferiority endpoint on the sensitivity of a class, if there is one."""
+    """Return the non-inferiority endpoint on a class, if there is one."""
+    return _endpoint(candidate, "class", name)
+
+
+def _endpoint(candidate: Candidate, key: str, value: str) -> dict[str, Any] | None:
     for endpoint in candidate.verdict["endpoints"]:
-        if endpoint.get("class") == name:
+        if endpoint.get(key) == value:
             return dict(endpoint)
     return None
 
 
+def lines_of(candidate: Candidate) -> list[Line]:
+    """Return the differences of a candidate that its panel shows, all on the scale 0 to 1.
+
+    The classes; for segmentation also their mean, and what surfaces and lesions say.
+    """
+    entries = candidate.safety["per_class"]
+    of = "Dice, " if candidate.task.segments else ""
+    lines = [
+        Line(
+            f"{of}{'★ ' if e.get('rare') else ''}{e['class']} (n={e['n']})",
+            *_shown(class_endpoint(candidate, e["class"]), class_difference(candidate, e["class"])),
+        )
+        for e in entries
+    ]
+    if not candidate.task.segments:
+        return lines
+    n = candidate.safety["n"]
+    further = [
+        *([("dice", "Dice, mean")] if len(entries) > 1 else []),
+        ("surface_dice", "surface Dice"),
+        ("lesion_sensitivity", f"lesions found (n={n['lesions']})"),
+        ("small_lesion_sensitivity", f"small ones (n={n['small_lesions']})"),
+    ]
+    for metric, label in further:
+        value, endpoint = _shown(
+            _endpoint(candidate, "metric", metric), candidate.difference(metric)
+        )
+        if value.known or endpoint:
+            lines.append(Line(label, value, endpoint))
+    return lines
+
+
+def _shown(
+    endpoint: dict[str, Any] | None, difference: Interval
+) -> tuple[Interval, dict[str, Any] | None]:
+    """Return the difference (the endpoint's where it has one) and the endpoint."""
+    own = interval(endpoint["difference"]) if endpoint else Interval()
+    return (own if own.known else difference), endpoint
+
+
 def forest(groups: Groups, key: Key) -> str:
-    """Draw per-class sensitivity differences, a panel per compressed candidate."""
+    """Draw the differences per class, a panel per compressed candidate."""
     compressed = [c for members in groups.values() for c in members if not c.is_reference]
-    most = max((len(c.safety["per_class"]) for c in compressed), default=3)
+    shown = [lines_of(c) for c in compressed]
+    most = max(map(len, shown), default=3)
     figure, grid = panels(len(compressed), columns=4, height=1.15 + 0.27 * most)
     if not compressed:
         note(grid[0], "No compressed candidate in this sweep.")
         return svg.standalone(figure, "No compressed candidate: no differences to show.")
-    reach = _reach(compressed)
-    for axes, candidate in zip(grid, compressed, strict=False):
-        _forest_panel(axes, candidate, reach)
+    reach = _reach([line for lines in shown for line in lines])
+    for axes, candidate, lines in zip(grid, compressed, shown, strict=False):
+        _forest_panel(axes, lines, reach)
+        measure = "" if candidate.task.segments else " in sensitivity"
         where = "" if len(groups) == 1 else f"{candidate.data}: "
         seed = f" · seed {candidate.seed}" if key.several_seeds else ""
+        axes.set_xlabel(f"Difference{measure}")
         axes.set_title(f"{where}{candidate.model}\n{candidate.recipe}{seed}\n", fontsize=8.5)
         axes.text(0, 1.02, f"{SYMBOLS[candidate.outcome]} {candidate.outcome}", va="bottom",
                   transform=axes.transAxes, color=LIGHT[candidate.outcome], weight="bold")  # fmt: skip
     alt = ". ".join(
         f"{key.label(c)}: "
-        + ", ".join(
-            f"{e['class']} {fixed(class_difference(c, e['class']).estimate, signed=True)}"
-            for e in c.safety["per_class"]
-        )
-        for c in compressed
+        + ", ".join(f"{line.label} {fixed(line.value.estimate, signed=True)}" for line in lines)
+        for c, lines in zip(compressed, shown, strict=True)
     )
-    return svg.standalone(figure, f"Sensitivity per class, compressed minus reference. {alt}.")
+    return svg.standalone(figure, f"Compressed minus reference, per class. {alt}.")
 
 
-def _reach(compressed: list[Candidate]) -> float:
+def _reach(lines: list[Line]) -> float:
     """Return the largest distance from zero that any panel must show."""
-    shown = [_shown(c, e["class"])[0] for c in compressed for e in c.safety["per_class"]]
-    ends = [abs(x) for v in shown for x in (v.estimate, v.low, v.high) if x is not None]
-    margins = [abs(e["margin"]) for c in compressed for e in c.verdict["endpoints"] if e["class"]]
+    values = [line.value for line in lines]
+    ends = [abs(x) for v in values for x in (v.estimate, v.low, v.high) if x is not None]
+    margins = [abs(line.endpoint["margin"]) for line in lines if line.endpoint]
     return 1.08 * max([*ends, *margins, 0.05])
 
 
-def _shown(candidate: Candidate, name: str) -> tuple[Interval, dict[str, Any] | None]:
-    """Return the difference of a class (the endpoint's where it is one) and its endpoint."""
-    endpoint = class_endpoint(candidate, name)
-    if endpoint and interval(endpoint["difference"]).known:
-        return interval(endpoint["difference"]), endpoint
-    return class_difference(candidate, name), endpoint
-
-
-def _forest_panel(axes: Axes, candidate: Candidate, reach: float) -> None:
-    entries = candidate.safety["per_class"]
+def _forest_panel(axes: Axes, lines: list[Line], reach: float) -> None:
     markers = {"pass": "o", "fail": "X", "inconclusive": "D", None: "o"}
     axes.axvline(0, color=LIGHT["muted"], lw=0.9, zorder=1)
-    for row, entry in enumerate(entries):
-        value, endpoint = _shown(candidate, entry["class"])
-        outcome = endpoint["outcome"] if endpoint else None
+    for row, line in enumerate(lines):
+        outcome = line.endpoint["outcome"] if line.endpoint else None
         colour = LIGHT[outcome] if outcome in SYMBOLS else LIGHT["muted"]
-        if endpoint:
-            axes.plot([-abs(endpoint["margin"])] * 2, [row - 0.42, row + 0.42],
+        if line.endpoint:
+            axes.plot([-abs(line.endpoint["margin"])] * 2, [row - 0.42, row + 0.42],
                       color=LIGHT["fail"], lw=1.3, ls=(0, (2, 1.2)), zorder=2)  # fmt: skip
-        if not value.known:
+        if not line.value.known:
             axes.text(0.012, row, "not available", va="center", color=LIGHT["muted"], fontsize=7.5)
             continue
-        axes.errorbar([number(value.estimate)], [row], xerr=errors(value), fmt=markers.get(outcome, "o"),
-                      color=colour, ms=5 if endpoint else 3.6, elinewidth=1.4, capsize=2, zorder=3)  # fmt: skip
-    axes.set_yticks(
-        range(len(entries)),
-        [f"{'★ ' if e.get('rare') else ''}{e['class']} (n={e['n']})" for e in entries],
-    )
-    axes.set(
-        xlim=(-reach, reach), ylim=(len(entries) - 0.4, -0.6), xlabel="Difference in sensitivity"
-    )
+        axes.errorbar([number(line.value.estimate)], [row], xerr=errors(line.value),
+                      fmt=markers.get(outcome, "o"), color=colour, ms=5 if line.endpoint else 3.6,
+                      elinewidth=1.4, capsize=2, zorder=3)  # fmt: skip
+    axes.set_yticks(range(len(lines)), [line.label for line in lines])
+    axes.set(xlim=(-reach, reach), ylim=(len(lines) - 0.4, -0.6))
     axes.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: fixed(v, 2, signed=True)))
     axes.grid(False, axis="y")

@@ -12,6 +12,12 @@ from edgeward.reporting.load import Candidate
 from edgeward.reporting.numbers import Interval, fixed
 from edgeward.reporting.palette import LIGHT
 
+# Field of safety.json -> its ECE, marker, line, and addition to the label.
+REGIONS = {
+    "reliability": ("ece", "o", "-", ""),
+    "boundary_reliability": ("boundary_ece", "s", ":", ", boundaries"),
+}
+
 
 def reliability(groups: Groups, key: Key) -> str:
     """Draw reliability diagrams, a panel per data set, model and compressed recipe.
@@ -33,33 +39,46 @@ def reliability(groups: Groups, key: Key) -> str:
         _reliability_panel(axes, members, key)
     alt = ", ".join(
         f"{c.model} {c.recipe} seed {c.seed} on {c.data} ECE {fixed(c.metric('ece').estimate, 4)}"
+        + (
+            f", at boundaries {fixed(c.metric('boundary_ece').estimate, 4)}"
+            if c.task.segments
+            else ""
+        )
         for members in groups.values()
         for c in members
     )
     return svg.standalone(figure, f"Reliability diagrams. {alt}.")
 
 
+def _curve(axes: Axes, candidate: Candidate, region: str, form: str, colour: str) -> None:
+    data = candidate.safety[region]
+    kept = [i for i, n in enumerate(data["count"]) if n]
+    part = {
+        name: np.array([data[name][i] for i in kept], dtype=float)
+        for name in ("confidence", "accuracy", "low", "high")
+    }
+    errors = np.clip([part["accuracy"] - part["low"], part["high"] - part["accuracy"]], 0, None)
+    axes.errorbar(part["confidence"], part["accuracy"], errors, fmt=form, color=colour, ms=3.2,
+                  lw=1.2, elinewidth=0.9, alpha=0.9, zorder=2 + (not candidate.is_reference))  # fmt: skip
+
+
 def _reliability_panel(axes: Axes, members: list[Candidate], key: Key) -> None:
     axes.plot([0, 1], [0, 1], color=LIGHT["muted"], lw=0.8, ls=(0, (4, 3)), zorder=1)
-    shown: dict[str, list[Interval]] = {}
+    shown: dict[tuple[str, str], list[Interval]] = {}
     for candidate in members:
-        data = candidate.safety["reliability"]
-        kept = [i for i, n in enumerate(data["count"]) if n]
-        part = {
-            name: np.array([data[name][i] for i in kept], dtype=float)
-            for name in ("confidence", "accuracy", "low", "high")
-        }
         colour = key.colours[candidate.recipe]
-        errors = np.clip([part["accuracy"] - part["low"], part["high"] - part["accuracy"]], 0, None)
-        axes.errorbar(part["confidence"], part["accuracy"], errors, fmt="o-", color=colour, ms=3.2,
-                      lw=1.2, elinewidth=0.9, alpha=0.9, zorder=2 + (not candidate.is_reference))  # fmt: skip
-        shown.setdefault(candidate.recipe, []).append(candidate.metric("ece"))
+        for region, (metric, marker, dash, _) in REGIONS.items():
+            if region in candidate.safety:
+                _curve(axes, candidate, region, f"{marker}{dash}", colour)
+                shown.setdefault((candidate.recipe, region), []).append(candidate.metric(metric))
     handles = [
-        Line2D([], [], marker="o", ms=4, color=key.colours[recipe],
-               label=f"{recipe}: ECE {' / '.join(fixed(v.estimate) for v in values)}")
-        for recipe, values in shown.items()
+        Line2D([], [], marker=REGIONS[region][1], ls=REGIONS[region][2], ms=4, lw=1.2,
+               color=key.colours[recipe],
+               label=f"{recipe}{REGIONS[region][3]}: ECE {' / '.join(fixed(v.estimate) for v in values)}")
+        for (recipe, region), values in shown.items()
     ]  # fmt: skip
-    axes.legend(handles=handles, loc="lower right", handlelength=1.4, borderaxespad=0.2)
+    axes.legend(handles=handles, loc="lower right", handlelength=1.6, borderaxespad=0.2,
+                fontsize=8 if len(handles) < 3 else 7)  # fmt: skip
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", xlabel="Confidence", ylabel="Accuracy")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_yticks(np.linspace(0, 1, 6))

@@ -1,4 +1,4 @@
-"""Latency against rare-class recall."""
+"""Latency against the metric that a task is judged by first: rare-class recall, or Dice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgeward.reporting import svg
 from edgeward.reporting.comparison import rare_cases
 from edgeward.reporting.figures.common import WIDTH, Groups, Key, errors, note, number
 from edgeward.reporting.load import Candidate, Timing
-from edgeward.reporting.numbers import fixed, milliseconds, plural
+from edgeward.reporting.numbers import Interval, fixed, listing, milliseconds, plural
 from edgeward.reporting.palette import LIGHT
 
 
@@ -33,8 +33,13 @@ def pareto(points: list[tuple[float, float]]) -> list[int]:
     return front
 
 
+def quality(candidate: Candidate) -> Interval:
+    """Return the metric that its task is judged by first."""
+    return candidate.metric(candidate.task.primary.name)
+
+
 def trade_off(groups: Groups, key: Key) -> str:
-    """Draw p50 latency (ms) against rare-class recall, a panel per data set and device."""
+    """Draw p50 latency (ms) against the task's primary metric, a panel per data set and device."""
     panels = [
         (data, device, members)
         for data, members in groups.items()
@@ -45,7 +50,8 @@ def trade_off(groups: Groups, key: Key) -> str:
     for axes, (data, device, members) in zip(grid, panels, strict=True):
         _trade_off_panel(axes, data, device, members, key)
     alt = "; ".join(_describe_trade_off(*panel) for panel in panels)
-    return svg.standalone(figure, f"Median latency against rare-class recall. {alt}.")
+    names = listing(list(dict.fromkeys(m[0].task.primary.label for m in groups.values())))
+    return svg.standalone(figure, f"Median latency against {names}. {alt}.")
 
 
 def _measured(device: str | None, members: list[Candidate]) -> list[tuple[Candidate, Timing]]:
@@ -53,14 +59,14 @@ def _measured(device: str | None, members: list[Candidate]) -> list[tuple[Candid
         (c, timing)
         for c in members
         if device and (timing := c.timing(device)) and timing.latency("p50").known
-        if c.metric("rare_recall").known
+        if quality(c).known
     ]
 
 
 def _describe_trade_off(data: str, device: str | None, members: list[Candidate]) -> str:
     points = ", ".join(
-        f"{c.model} {c.recipe} seed {c.seed} {milliseconds(t.latency('p50').estimate)} ms at recall "
-        f"{fixed(c.metric('rare_recall').estimate)}"
+        f"{c.model} {c.recipe} seed {c.seed} {milliseconds(t.latency('p50').estimate)} ms at "
+        f"{fixed(quality(c).estimate)}"
         for c, t in _measured(device, members)
     )
     return f"{data} on {device}: {points}" if points else f"{data}: nothing measured"
@@ -72,12 +78,12 @@ def _trade_off_panel(
     points = _measured(device, members)
     threads = {t.threads for _, t in points}
     setting = f", {plural(next(iter(threads)) or 0, 'thread')}" if len(threads) == 1 else ""
-    n = rare_cases(members[0])
-    axes.set_title(
-        f"{data} on {device}{setting}; {n} test images of rare classes" if device else data
-    )
+    task = members[0].task
+    n = members[0].safety["n"]["test"] if task.segments else rare_cases(members[0])
+    sample = f"{n} test cases" if task.segments else f"{n} test images of rare classes"
+    axes.set_title(f"{data} on {device}{setting}; {sample}" if device else data)
     if not points:
-        note(axes, "No candidate has both a latency and a rare-class recall.")
+        note(axes, f"No candidate has both a latency and a value of {task.primary.label}.")
         return
     for candidate, timing in points:
         _point(axes, candidate, timing, key)
@@ -87,14 +93,15 @@ def _trade_off_panel(
         axes.plot(*zip(*front, strict=True), ls=(0, (2, 2)), color=LIGHT["muted"], lw=1, zorder=1)
     _latency_axis(axes, [_position(c, t)[0] for c, t in points])
     axes.margins(x=0.1, y=0.14)
-    axes.set(xlabel="Latency per image, ms (marker: median with interval; tick: p90)",
-             ylabel="Rare-class recall")  # fmt: skip
+    what = "patch" if members[0].card.get("spatial_dims") == 3 else "image"
+    label = task.primary.label
+    axes.set(xlabel=f"Latency per {what}, ms (marker: median with interval; tick: p90)",
+             ylabel=label[0].upper() + label[1:])  # fmt: skip
     _trade_off_legend(axes, [c for c, _ in points], [t.valid for _, t in points], key)
 
 
 def _position(candidate: Candidate, timing: Timing) -> tuple[float, float]:
-    recall = candidate.metric("rare_recall")
-    return number(timing.latency("p50").estimate), number(recall.estimate)
+    return number(timing.latency("p50").estimate), number(quality(candidate).estimate)
 
 
 def _point(axes: Axes, candidate: Candidate, timing: Timing, key: Key) -> None:
@@ -104,7 +111,7 @@ def _point(axes: Axes, candidate: Candidate, timing: Timing, key: Key) -> None:
     axes.plot([x, tail], [y, y], color=colour, lw=0.9, alpha=0.55, zorder=2)
     axes.plot([tail], [y], "|", color=colour, ms=6, alpha=0.7, zorder=2)
     axes.errorbar(
-        [x], [y], errors(candidate.metric("rare_recall")), errors(timing.latency("p50")),
+        [x], [y], errors(quality(candidate)), errors(timing.latency("p50")),
         fmt=key.markers[candidate.model], color=colour, ms=7.5, elinewidth=1.2, capsize=2.5,
         mfc=colour if timing.valid else LIGHT["surface"], mec=colour, mew=1.3, zorder=3,
     )  # fmt: skip

@@ -14,21 +14,40 @@ from edgeward.reporting.figures.common import WIDTH, Groups, Key, note
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.palette import LIGHT
 
-CURVES = (
-    ("Loss", (("val_loss", "-"), ("train_loss", ":"))),
+Curves = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+LOSS = ("Loss", (("val_loss", "-"), ("train_loss", ":")))
+CLASSIFICATION: Curves = (
+    LOSS,
     ("Validation AUC", (("val_auc", "-"),)),
     ("Validation balanced accuracy", (("val_balanced_accuracy", "-"),)),
     ("Validation rare-class recall", (("val_rare_recall", "-"),)),
 )
+COLUMNS = len(CLASSIFICATION)
+
+
+def curves(candidate: Candidate) -> Curves:
+    """Return what is drawn of a data set's trainings: titles and columns of ``history.csv``."""
+    if not candidate.task.segments:
+        return CLASSIFICATION
+    classes = candidate.card["classes"]
+    own = classes if 1 < len(classes) <= COLUMNS - 2 else []
+    return (
+        LOSS,
+        ("Validation Dice", (("val_dice", "-"),)),
+        *((f"Validation Dice, {name}", ((f"val_dice_{name}", "-"),)) for name in own),
+    )
 
 
 def training(groups: Groups, key: Key) -> str:
     """Draw the training curves, a row per data set, a line per model and seed."""
     figure = Figure(figsize=(WIDTH, 2.75 * len(groups) + 0.25), layout="constrained")
-    grid = figure.subplots(len(groups), len(CURVES), squeeze=False)
+    grid = figure.subplots(len(groups), COLUMNS, squeeze=False)
     for line, (data, members) in zip(grid, groups.items(), strict=True):
         runs = {c.family: c for c in members}.values()
-        for axes, (title, columns) in zip(line, CURVES, strict=True):
+        shown = curves(members[0])
+        for axes in line[len(shown) :]:
+            axes.remove()
+        for axes, (title, columns) in zip(line, shown, strict=False):
             axes.set_title(title if len(groups) == 1 else f"{data}: {title}")
             for candidate in runs:
                 _curve(axes, candidate, columns, key)

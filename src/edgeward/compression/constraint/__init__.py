@@ -1,0 +1,1 @@
+"""Compression that must not cost rare classes or calibration: losses, multipliers, acceptance, search."""

@@ -1,0 +1,106 @@
+"""Which tensors an integer graph quantizes when some modules stay float, and what that would cost.
+
+Nothing is prepared or converted for it: the quantizer's annotations say it, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.fx import GraphModule, Node
+
+from edgeward.compression.quantizer import (
+    ANNOTATION,
+    WEIGHTED,
+    OnnxRuntimeQuantizer,
+    module_names,
+    tensor_at,
+)
+from edgeward.compression.schemes import ptq_specs
+from edgeward.compression.steps.safe_mixed_int8 import CostConfig
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the quantizer puts its pairs.
+
+    Attributes
+    ----------
+    tensors : names of the nodes whose result (or value) is quantized.
+    integer : names of the nodes that run in integers.
+    """
+
+    tensors: frozenset[str]
+    integer: frozenset[str]
+
+
+def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
+    """Annotate `graph` with some modules kept float; the graph itself is left without annotations."""
+    quantizer = OnnxRuntimeQuantizer(*ptq_specs("minmax", False), keep_float=keep_float)
+    quantizer.annotate(graph)
+    tensors: set[str] = set()
+    integer: set[str] = set()
+    for node in graph.graph.nodes:
+        annotation = node.meta.pop(ANNOTATION, None)
+        if annotation is None:
+            continue
+        integer.add(node.name)
+        tensors.update(source.name for source in annotation.input_qspec_map)
+        if annotation.output_qspec is not None:
+            tensors.add(node.name)
+    return Placement(frozenset(tensors), frozenset(integer))
+
+
+def units(graph: GraphModule, keep_float: Sequence[str]) -> list[str]:
+    """Return the modules that can be put back to float one by one.
+
+    Every module in which an integer operator was traced: layers, and blocks that add or multiply
+    activations themselves (of which everything goes back). Not those that hold all layers.
+    """
+    integer = place(graph, keep_float).integer
+    nodes = [node for node in graph.graph.nodes if node.name in integer]
+    layers = [set(module_names(node)) for node in nodes if node.target in WEIGHTED]
+    everything = set.intersection(*layers) if len(layers) > 1 else set()
+    found: dict[str, None] = {}
+    for node in nodes:
+        names = [name for name in module_names(node) if name]
+        if names and names[-1] not in everything:
+            found.setdefault(names[-1])
+    return list(found)
+
+
+def cost(graph: GraphModule, placement: Placement, cfg: CostConfig) -> float:
+    """Estimate the latency of one image, in units of one million float multiply-accumulates.
+
+    A layer takes its multiply-accumulates, divided by `int8_speedup` if it runs in integers; every
+    element that is converted between float and integer takes `conversion` of them. A tensor is
+    converted to integers if its producer runs in float, and back if one of its readers does. What is
+    neither a convolution nor a linear layer counts nothing.
+    """
+    total = 0.0
+    for node in graph.graph.nodes:
+        if node.target in WEIGHTED:
+            integer = node.name in placement.integer
+            total += macs(graph, node) / (cfg.int8_speedup if integer else 1.0)
+        if node.op == "get_attr" or node.name not in placement.tensors:
+            continue
+        to_integer = node.name not in placement.integer
+        to_float = any(user.name not in placement.integer for user in node.users)
+        total += cfg.conversion * (to_integer + to_float) * _elements(node)
+    return total / 1e6
+
+
+def macs(graph: GraphModule, node: Node) -> float:
+    """Return the multiply-accumulates of a convolution or linear layer for one image."""
+    weight = tensor_at(graph, node.args[1])
+    return _elements(node) * weight[0].numel()
+
+
+def _elements(node: Node) -> float:
+    """Return the elements of a node's result for one image; the batch is the first dimension."""
+    return float(math.prod(int(size) for size in node.meta["val"].shape[1:]))

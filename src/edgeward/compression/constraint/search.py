@@ -1,0 +1,267 @@
+"""Which layers go back to float: greedy by harm per added latency, then whatever proves needless.
+
+Harm is measured, not guessed: every module alone in float, all others in integers, on the
+fake-quantized graph. neural-compressor's `autotune` walks a given list of whole configurations and
+stops at the first that passes; it can neither drop what a later layer made needless nor say that none
+passed, and calibrates anew for each, so it does not drive this (docs/safe-compression.md).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.fx import GraphModule
+from torchao.quantization.pt2e import FakeQuantizeBase
+
+from edgeward.compression import backend
+from edgeward.compression.constraint.acceptance import logits_of
+from edgeward.compression.constraint.limits import Limits
+from edgeward.compression.constraint.placement import Placement, cost, macs, place, units
+from edgeward.compression.qat import RangeSchedule, take_ranges
+from edgeward.compression.quantizer import WEIGHTED
+from edgeward.data.store import Prepared
+
+if TYPE_CHECKING:
+    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.steps.safe_mixed_int8 import SafeMixedInt8
+
+logger = logging.getLogger(__name__)
+Measure = Callable[[Sequence[str]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of `greedy`: modules in float, and their violations."""
+
+    floating: list[str]
+    violations: torch.Tensor
+
+    @property
+    def holds(self) -> bool:
+        """Whether the constraint holds."""
+        return _holds(self.violations)
+
+
+def run(candidate: Candidate, step: SafeMixedInt8) -> None:
+    """Search, convert with the modules found in float, and record what was found.
+
+    Only what is converted counts: all in integers first, which may do. The search itself runs on the
+    fake-quantized graph, which differs a little from what is converted; so while its result does not
+    hold, the next module in order of harm goes back to float, too.
+    """
+    data, kept = candidate.data, list(step.keep_float)
+    limits = Limits.of(step.constraint, data, candidate.meta["logit_shift"])
+    images = search_images(data, limits.rare, "all", candidate.seed)
+    ranking = search_images(data, limits.rare, step.search.ranking_images, candidate.seed)
+    judge = Judge(limits, data, images, candidate.uncompressed)
+    graph = backend.capture(candidate.module, candidate.example)
+
+    def price(floating: Sequence[str]) -> float:
+        return cost(graph, place(graph, [*kept, *floating]), step.search.cost)
+
+    calibrated = step.calibrate(candidate)
+    start = final = _convert(candidate, step, calibrated, judge)
+    floating: list[str] = []
+    harm: dict[str, float] = {}
+    order: list[str] = []
+    if not _holds(start):
+        simulated = Simulated(candidate, step, step.calibrate(candidate), graph)
+        harm = _harm(simulated, Judge(limits, data, ranking, candidate.uncompressed), start > 0)
+        order = by_harm_per_cost(harm, {name: price((name,)) - price(()) for name in harm})
+        found = greedy(order, lambda names: judge.violations(simulated.with_float(names)), price)
+        floating = list(found.floating)
+        rest = [name for name in order if name not in floating]
+        while True:
+            chosen = step.model_copy(update={"keep_float": [*kept, *floating]})
+            final = _convert(candidate, chosen, chosen.calibrate(candidate), judge)
+            if _holds(final) or not found.holds or not rest:
+                break
+            floating.append(rest.pop(0))
+    candidate.effect = {
+        "constraints": limits.names,
+        "images": {"all": len(images), "ranking": len(ranking)},
+        "violations_int8": start.tolist(),
+        "violations": final.tolist(),
+        "holds": _holds(final),
+        "float": floating,
+        "order": order,
+        "harm": harm,
+        "cost": {
+            "unit": "million float multiply-accumulates",
+            "int8": price(()),
+            "chosen": price(floating),
+            "fp32": sum_macs(graph),
+        },
+    }
+    candidate.metrics["float_modules"] = float(len(floating))
+    candidate.metrics["constraint_holds"] = float(_holds(final))
+    logger.info(
+        "%d modules in float, constraint %s: %s",
+        len(floating),
+        "holds" if _holds(final) else "does not hold",
+        ", ".join(f"{n} {v:+.4f}" for n, v in zip(limits.names, final.tolist(), strict=True)),
+    )
+
+
+def _convert(
+    candidate: Candidate, step: SafeMixedInt8, calibrated: GraphModule, judge: Judge
+) -> torch.Tensor:
+    """Make the candidate's program, and return its violations."""
+    step.finish(candidate, calibrated)
+    assert candidate.program is not None
+    return judge.violations(candidate.program.module())
+
+
+def _holds(violations: torch.Tensor) -> bool:
+    return bool((violations <= 0).all())
+
+
+def _harm(simulated: Simulated, judge: Judge, violated: torch.Tensor) -> dict[str, float]:
+    """Return by how much the violated constraints improve with each module alone in float."""
+    before = judge.violations(simulated.with_float(()))
+    harm = {}
+    for name in units(simulated.graph, simulated.kept):
+        after = judge.violations(simulated.with_float((name,)))
+        harm[name] = float((before - after)[violated].sum())
+    return harm
+
+
+def sum_macs(graph: GraphModule) -> float:
+    """Return the cost with nothing quantized."""
+    return sum(macs(graph, node) for node in graph.graph.nodes if node.target in WEIGHTED) / 1e6
+
+
+def by_harm_per_cost(harm: dict[str, float], added: dict[str, float]) -> list[str]:
+    """Order modules by harm per added cost, those without harm last.
+
+    A module that costs nothing more in float (it saves conversions) and does harm comes first.
+    """
+
+    def key(name: str) -> tuple[int, float]:
+        if harm[name] <= 0:
+            return 2, -harm[name]
+        if added[name] <= 0:
+            return 0, -harm[name]
+        return 1, -harm[name] / added[name]
+
+    return sorted(harm, key=key)
+
+
+def greedy(
+    order: Sequence[str], measure: Measure, price: Callable[[Sequence[str]], float]
+) -> Found:
+    """Put modules back to float in the given order until the constraint holds; then take back in vain ones.
+
+    Parameters
+    ----------
+    order : modules, most harmful per cost first.
+    measure : violations with these modules in float; the constraint holds if none is positive.
+    price : estimated latency with these modules in float.
+
+    Returns
+    -------
+    If it holds: a set from which no single module can be taken back, the dearest tried first. If it
+    does not even with all of `order`: the first modules with which the violations sum to least.
+    """
+    best = Found([], measure([]))
+    for count in range(1, len(order) + 1):
+        if best.holds:
+            break
+        now = measure(order[:count])
+        if _holds(now) or _excess(now) < _excess(best.violations):
+            best = Found(list(order[:count]), now)
+    if not best.holds:
+        return best
+    kept = best.floating
+    saved = {name: price(kept) - price([n for n in kept if n != name]) for name in kept}
+    for name in sorted(kept, key=lambda n: -saved[n]):
+        without = [other for other in best.floating if other != name]
+        if without and price(without) < price(best.floating):
+            now = measure(without)
+            if _holds(now):
+                best = Found(without, now)
+    return best
+
+
+def _excess(violations: torch.Tensor) -> float:
+    return float(violations.clamp(min=0).sum())
+
+
+def search_images(data: Prepared, rare: Sequence[int], count: int | str, seed: int) -> np.ndarray:
+    """Return validation and calibration images, ascending: all, or `count`, rare classes first."""
+    pool = np.union1d(data.indices("val"), data.calibration)
+    if count == "all" or int(count) >= len(pool):
+        return pool
+    shuffled = np.random.default_rng(seed).permutation(pool)
+    is_rare = np.isin(data.labels[shuffled], list(rare))
+    chosen = np.concatenate([shuffled[is_rare], shuffled[~is_rare]])[: int(count)]
+    return np.sort(chosen)
+
+
+class Judge:
+    """Violations of a network on some images, against the uncompressed one on the same."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        data: Prepared,
+        indices: np.ndarray,
+        uncompressed: Callable[[torch.Tensor], torch.Tensor],
+    ) -> None:
+        self.limits, self.data, self.indices = limits, data, indices
+        self.labels = torch.from_numpy(data.labels[indices])
+        self.reference = torch.from_numpy(logits_of(uncompressed, data, indices))
+
+    def violations(self, model: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Return `Limits.violations` of `model`, float64."""
+        logits = torch.from_numpy(logits_of(model, self.data, self.indices))
+        return self.limits.violations(logits, self.reference, self.labels)
+
+
+class Simulated:
+    """The fake-quantized network, in which any set of modules can be switched to float at no cost."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        step: SafeMixedInt8,
+        calibrated: GraphModule,
+        graph: GraphModule,
+    ) -> None:
+        self.graph, self.kept = graph, list(step.keep_float)
+        self.model = backend.prepare_qat(
+            backend.capture(candidate.module, candidate.example),
+            momentum=0.0,
+            reduce_range=step.reduce_range,
+            granularity=step.weight_granularity,
+            keep_float=step.keep_float,
+        )
+        take_ranges(self.model, calibrated)
+        RangeSchedule(self.model, 0).eval()
+        self.observed: dict[FakeQuantizeBase, set[str]] = {}
+        for node in self.model.graph.nodes:
+            if node.op != "call_module":
+                continue
+            fake = self.model.get_submodule(node.target)
+            if isinstance(fake, FakeQuantizeBase):
+                self.observed.setdefault(fake, set()).add(node.args[0].name)
+        with torch.no_grad():
+            self.model(candidate.example)
+        self._check(place(graph, self.kept))
+
+    def with_float(self, names: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the network with these modules in float, besides `keep_float`."""
+        wanted = place(self.graph, [*self.kept, *names]).tensors
+        for fake, tensors in self.observed.items():
+            fake.enable_fake_quant(not tensors.isdisjoint(wanted))
+        return self.model
+
+    def _check(self, placement: Placement) -> None:
+        observed = set().union(*self.observed.values())
+        if observed != placement.tensors:
+            raise AssertionError(f"placement differs in {sorted(observed ^ placement.tensors)}")

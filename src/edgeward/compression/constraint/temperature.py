@@ -1,0 +1,106 @@
+"""Temperature scaling of a compressed network, inside the exported graph."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeward.compression.constraint.acceptance import logits_of
+from edgeward.compression.program import export_program
+from edgeward.core.errors import UserError
+from edgeward.safety.scores import log_softmax
+
+if TYPE_CHECKING:
+    from edgeward.compression.candidate import Candidate
+
+logger = logging.getLogger(__name__)
+
+
+class Scaled(nn.Module):
+    """A network whose logits are divided by a constant."""
+
+    def __init__(self, inner: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.inner = inner
+        self.temperature = temperature
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(image) / self.temperature
+        return logits
+
+
+def fit_temperature(
+    logits: np.ndarray, labels: np.ndarray, shift: np.ndarray, largest: float
+) -> float:
+    """Return the T that minimises the NLL of ``softmax(logits / T + shift)``.
+
+    Guo et al., ICML 2017 (arXiv 1706.04599, section 4.2), for logits that carry a ``logit_shift``: the
+    division is of the raw logits, so the decision ``argmax(logits)`` stays what it was for every T, while
+    dividing the sum, ``(logits + shift) / T``, would need another shift on record. The NLL is convex in
+    1/T, so its slope is bisected, within [1 / largest, largest].
+
+    Parameters
+    ----------
+    logits : float, shape (n, n_classes). labels : int, shape (n,). shift : float, shape (n_classes,).
+    """
+    z = logits.astype(np.float64)
+    rows = np.arange(len(labels))
+
+    def slope(beta: float) -> float:
+        p = np.exp(log_softmax(beta * z + shift))
+        return float(np.mean((p * z).sum(axis=1) - z[rows, labels]))
+
+    low, high = -np.log(largest), np.log(largest)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if slope(float(np.exp(middle))) < 0 else (low, middle)
+    return float(np.exp(-(low + high) / 2))
+
+
+def scale(candidate: Candidate, largest: float) -> None:
+    """Fit on the validation split, of the program if there is one, and change it; record both NLLs.
+
+    Raises
+    ------
+    UserError
+        If there is no validation image, or the data is for segmentation.
+    """
+    data = candidate.data
+    if data.task != "classification":
+        raise UserError(
+            f"temperature_scale is fitted on one decision per image, and the task of {data.root} is "
+            f"{data.task}; leave the step out of the recipe."
+        )
+    indices = data.indices("val")
+    if not len(indices):
+        raise UserError(
+            f"{data.root}: temperature_scale is fitted on the validation split, which is empty; change "
+            "data.split, or leave the step out."
+        )
+    shift = np.asarray(candidate.meta["logit_shift"], dtype=np.float64)
+    model = candidate.module if candidate.program is None else candidate.program.module()
+    logits, labels = logits_of(model, data, indices), data.labels[indices]
+    temperature = fit_temperature(logits, labels, shift, largest)
+    if candidate.program is None:
+        candidate.module = Scaled(candidate.module, temperature).eval()
+    else:
+        candidate.program = export_program(Scaled(model, temperature), candidate.example)
+
+    def nll(t: float) -> float:
+        return float(-log_softmax(logits / t + shift)[np.arange(len(labels)), labels].mean())
+
+    candidate.effect = {
+        "temperature": temperature,
+        "split": "val",
+        "n": len(labels),
+        "nll_before": nll(1.0),
+        "nll": nll(temperature),
+    }
+    candidate.metrics["temperature"] = temperature
+    logger.info(
+        "temperature %.3f: validation NLL %.4f -> %.4f", temperature, nll(1.0), nll(temperature)
+    )

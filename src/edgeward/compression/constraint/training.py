@@ -1,0 +1,155 @@
+"""Fine-tuning under the constraint: a Lagrangian whose multipliers follow what is violated.
+
+Minimised over the weights and maximised over the multipliers m >= 0 is ``loss + sum_k m_k g_k``, with
+gradient descent on the one and projected gradient ascent on the other (Arrow, Hurwicz & Uzawa 1958).
+Balancing Act (Hashemizadeh et al., ICLR 2024, arXiv 2310.20673) prunes under such constraints on
+group accuracy; here they are recalls of rare classes and calibration.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgeward.compression.constraint.limits import Limits
+from edgeward.core.errors import UserError
+from edgeward.data.store import Prepared
+from edgeward.training.augment import augment
+from edgeward.training.batches import read, stream, to_float
+from edgeward.training.config import AugmentConfig, ConstraintConfig, FinetuneConfig
+
+if TYPE_CHECKING:
+    from edgeward.compression.candidate import Candidate
+
+logger = logging.getLogger(__name__)
+
+
+def constrain(candidate: Candidate, cfg: FinetuneConfig) -> SafetyConstraint | None:
+    """Return what `finetune` takes as its constraint; None if the config asks for none."""
+    if cfg.constraint is None:
+        return None
+    limits = Limits.of(cfg.constraint, candidate.data, candidate.meta["logit_shift"])
+    return SafetyConstraint(
+        limits, cfg.constraint, cfg.augment, candidate.data, candidate.uncompressed, candidate.seed
+    )
+
+
+class Multipliers:
+    """One multiplier per constraint, kept in [0, `largest`].
+
+    Parameters
+    ----------
+    count : number of constraints.
+    rate : step of the ascent, per unit of violation.
+    """
+
+    def __init__(self, count: int, rate: float, largest: float) -> None:
+        self.values = torch.zeros(count, dtype=torch.float64)
+        self.rate = rate
+        self.largest = largest
+
+    def ascend(self, violations: torch.Tensor) -> None:
+        """Move along the gradient of the Lagrangian, which is the violations, and project."""
+        self.values = (self.values + self.rate * violations).clamp(0.0, self.largest)
+
+
+def balanced_batch(data: Prepared, size: int, seed: int, step: int) -> np.ndarray:
+    """Return the training images of a constraint batch: equally many of every class.
+
+    A function of seed and step alone. Without replacement, unless a class has too few images.
+
+    Raises
+    ------
+    UserError
+        If `size` leaves fewer than two images for a class.
+    """
+    classes = len(data.classes)
+    each = size // classes
+    if each < 2:
+        raise UserError(
+            f"finetune.constraint.batch_size is {size}, which is fewer than two images for each of "
+            f"{classes} classes; set it to {2 * classes} or more in config/compress/."
+        )
+    rng = np.random.default_rng(stream(seed, step, 3))
+    train = data.indices("train")
+    labels = data.labels[train]
+    chosen = []
+    for k in range(classes):
+        mine = train[labels == k]
+        chosen.append(rng.choice(mine, size=each, replace=len(mine) < each))
+    return np.concatenate(chosen)
+
+
+class SafetyConstraint:
+    """The constraint as `finetune` uses it.
+
+    The constraint batch is of training images, changed by the same augmentation as the others, since
+    the network has never seen these very pixels and errs on them; the images are held out from nothing.
+    The uncompressed network sees the same batch, so its values are of the same images.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        cfg: ConstraintConfig,
+        changes: AugmentConfig,
+        data: Prepared,
+        uncompressed: nn.Module,
+        seed: int,
+    ) -> None:
+        self.limits = limits
+        self.cfg = cfg
+        self.every = cfg.every
+        self.augment = changes
+        self.data = data
+        self.uncompressed = uncompressed
+        self.seed = seed
+        self.multipliers = Multipliers(len(limits.names), cfg.dual_rate, cfg.largest_multiplier)
+        self._seen: list[torch.Tensor] = []
+
+    def backward(self, model: nn.Module, step: int) -> None:
+        """Add the gradients of ``sum_k m_k g_k``, then let the multipliers ascend.
+
+        The sum is scaled by `every`, so that the weights feel as much of it as if it came every step.
+        """
+        indices = balanced_batch(self.data, self.cfg.batch_size, self.seed, step)
+        images, labels = read(self.data, indices)
+        generator = torch.Generator().manual_seed(stream(self.seed, step, 4))
+        inputs = augment(to_float(images, torch.contiguous_format), self.augment, generator)
+        with torch.no_grad():
+            reference = self.uncompressed(inputs)
+        violations = self.limits.violations(model(inputs), reference, labels)
+        values = self.multipliers.values
+        if values.any():
+            (self.every * (values @ violations)).backward()
+        self.multipliers.ascend(violations.detach())
+        self._seen.append(violations.detach())
+
+    def close_epoch(self) -> dict[str, float]:
+        """Return the epoch's mean violation and last multiplier of every constraint."""
+        mean = torch.stack(self._seen).mean(dim=0) if self._seen else None
+        self._seen = []
+        row = {}
+        for k, name in enumerate(self.limits.names):
+            row[f"violation_{name}"] = float("nan") if mean is None else float(mean[k])
+            row[f"multiplier_{name}"] = float(self.multipliers.values[k])
+        logger.info(
+            "constraint: %s",
+            ", ".join(
+                f"{name} {row[f'violation_{name}']:+.3f} (multiplier {row[f'multiplier_{name}']:.2f})"
+                for name in self.limits.names
+            ),
+        )
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the multipliers; violations are of the epoch, and state is saved between epochs."""
+        return {"multipliers": self.multipliers.values}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        self.multipliers.values = state["multipliers"]

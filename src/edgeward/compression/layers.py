@@ -1,0 +1,36 @@
+"""The layers that hold nearly all weights: convolutions and linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from edgeward.core.errors import unknown
+
+
+def weighted_layers(
+    module: nn.Module, keep: Sequence[str], key: str
+) -> dict[str, nn.Conv2d | nn.Linear]:
+    """Return the convolutions and linear layers of `module` by name, in its order.
+
+    Parameters
+    ----------
+    keep : names of modules that are left out, with all that is in them.
+    key : the setting that `keep` comes from, for the message.
+
+    Raises
+    ------
+    UserError
+        If a name in `keep` is no module.
+    """
+    known = [name for name, _ in module.named_modules() if name]
+    for name in keep:
+        if name not in known:
+            raise unknown("module", name, known, f"compress.steps[..].{key}")
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+        and not any(name == kept or name.startswith(f"{kept}.") for kept in keep)
+    }

@@ -1,0 +1,75 @@
+"""Knowledge distillation from a larger model that the pipeline has trained on the same data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from edgeward.compression.steps.base import Step
+from edgeward.core.errors import UserError
+from edgeward.training.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from edgeward.compression.candidate import Candidate
+
+
+class Distill(Step):
+    """Fine-tuning with a teacher: labels and the teacher's softened probabilities."""
+
+    keeps_zeros: ClassVar[bool] = True
+
+    step: Literal["distill"]
+    teacher: Annotated[
+        str,
+        Field(
+            pattern=r"^[a-z0-9][a-z0-9_]*$",
+            description="a model of config/model/, trained with the same data, seed and settings",
+        ),
+    ]
+    temperature: Annotated[float, Field(gt=0, description="softens both sides' probabilities")]
+    weight: Annotated[
+        float,
+        Field(gt=0, le=1, description="of the teacher's probabilities; 1 - this: the labels'"),
+    ]
+    similarity_weight: Annotated[
+        float, Field(ge=0, description="of the likeness of features within a batch; 0: not used")
+    ]
+    finetune: FinetuneConfig
+
+    def apply(self, candidate: Candidate) -> None:
+        """Fine-tune the module on what the teacher says."""
+        import torch
+
+        from edgeward.compression.distillation import Lesson, check_teacher
+        from edgeward.compression.tuning import tune
+        from edgeward.models.checkpoint import load_checkpoint
+        from edgeward.training.choice import criterion_of
+
+        if self.teacher not in candidate.teachers:
+            raise UserError(
+                f"no checkpoint of teacher '{self.teacher}' was given to the compress stage; given: "
+                f"{', '.join(candidate.teachers) or 'none'}."
+            )
+        with torch.no_grad():
+            if candidate.module(candidate.example).dim() != 2:
+                raise UserError(
+                    f"distill: '{candidate.meta['model']['name']}' gives no logits (b, n_classes), and "
+                    "other outputs have no teacher here; take the step out of the recipe."
+                )
+        teacher, meta = load_checkpoint(candidate.teachers[self.teacher])
+        check_teacher(self.teacher, meta, candidate.meta)
+        lesson = Lesson(
+            candidate.module,
+            teacher,
+            task=criterion_of(candidate.data, self.finetune.loss, candidate.meta),
+            temperature=self.temperature,
+            weight=self.weight,
+            similarity_weight=self.similarity_weight,
+        )
+        tune(candidate, lesson, self.finetune, masked=candidate.module, loss=lesson.loss)
+        lesson.close()
+        candidate.effect = {
+            "teacher": self.teacher,
+            "teacher_parameters": sum(p.numel() for p in teacher.parameters()),
+        }

@@ -1,0 +1,68 @@
+"""Low-rank factorisation of convolutions and linear layers; then fine-tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from edgeward.compression.steps.base import Step
+from edgeward.core.errors import UserError
+from edgeward.training.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from edgeward.compression.candidate import Candidate
+
+
+class LowRank(Step):
+    """Each layer becomes two thinner ones where that saves multiplications."""
+
+    step: Literal["low_rank"]
+    rank_by: Annotated[
+        Literal["energy", "macs"],
+        Field(
+            description="what `level` is: the share of each weight's energy, or of the MACs, left"
+        ),
+    ]
+    level: Annotated[float, Field(gt=0, lt=1)]
+    round_to: Annotated[int, Field(ge=1, description="ranks are a multiple of this")]
+    keep_whole: Annotated[list[str], Field(description="modules that are left alone, by name")]
+    finetune: Annotated[
+        FinetuneConfig | None, Field(description="null: factorise and do not train")
+    ]
+
+    def apply(self, candidate: Candidate) -> None:
+        """Replace layers of the module by pairs of layers."""
+        import copy
+
+        from edgeward.compression import lowrank
+        from edgeward.compression.cost import macs
+        from edgeward.compression.layers import weighted_layers
+        from edgeward.compression.tuning import tune
+
+        module = copy.deepcopy(candidate.module)
+        layers = weighted_layers(module, self.keep_whole, "keep_whole")
+        found, refused = lowrank.decompose(module, layers, candidate.example)
+        if self.rank_by == "energy":
+            energy = self.level
+            ranks = lowrank.ranks_for_energy(found, energy, self.round_to)
+        else:
+            total = macs(module, candidate.example)
+            ranks, energy = lowrank.ranks_for_macs(found, total, self.level, self.round_to)
+        if not ranks:
+            raise UserError(
+                f"low_rank: with {self.rank_by} {self.level} (round_to {self.round_to}) no layer of this "
+                "network gets cheaper; lower compress.steps[..].level."
+            )
+        errors = {name: found[name].error(rank) for name, rank in ranks.items()}
+        dense = dict.fromkeys(found.keys() - ranks.keys(), "no saving at this energy")
+        lowrank.replace(module, found, ranks)
+        candidate.module = module
+        candidate.effect = {
+            "energy": energy,
+            "ranks": {name: [len(found[name].values), rank] for name, rank in ranks.items()},
+            "relative_errors": errors,
+            "layers_kept": refused | dict(sorted(dense.items())),
+        }
+        if self.finetune is not None:
+            tune(candidate, module, self.finetune)

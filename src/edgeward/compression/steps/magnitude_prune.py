@@ -1,0 +1,71 @@
+"""Unstructured pruning: the smallest weights become zero while the network is fine-tuned."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from edgeward.compression.steps.base import Step
+from edgeward.training.config import FinetuneConfig
+
+if TYPE_CHECKING:
+    from edgeward.compression.candidate import Candidate
+
+logger = logging.getLogger(__name__)
+
+
+class MagnitudePrune(Step):
+    """Global magnitude pruning; later steps keep the zeros.
+
+    The graph stays as it is: zeros make the file smaller when packed, not the model faster.
+    """
+
+    makes_zeros: ClassVar[bool] = True
+
+    step: Literal["magnitude_prune"]
+    sparsity: Annotated[
+        float, Field(gt=0, lt=1, description="share of the weights that end up zero")
+    ]
+    ramp: Annotated[
+        float,
+        Field(ge=0, lt=1, description="share of fine-tuning over which sparsity rises; 0: at once"),
+    ]
+    interval: Annotated[int, Field(ge=1, description="steps between two rises of the sparsity")]
+    keep_dense: Annotated[list[str], Field(description="modules that are not pruned, by name")]
+    finetune: Annotated[FinetuneConfig | None, Field(description="null: prune and do not train")]
+
+    def apply(self, candidate: Candidate) -> None:
+        """Prune along the schedule, leave the zeros in the weights and their masks in `candidate`."""
+        from edgeward.compression import pruning
+        from edgeward.compression.layers import weighted_layers
+        from edgeward.compression.tuning import tune
+
+        layers = weighted_layers(candidate.module, self.keep_dense, "keep_dense")
+        pruner = pruning.MagnitudePruner(
+            layers, self.sparsity, ramp=self.ramp, interval=self.interval
+        )
+        if self.finetune is None:
+            pruner.prune_to(self.sparsity)
+        else:
+            tune(
+                candidate,
+                candidate.module,
+                self.finetune,
+                on_step_start=pruner.on_step_start,
+            )
+        candidate.masks = pruner.finish()
+        by_layer = pruning.sparsity_by_layer(candidate.masks)
+        empty = [name for name, share in by_layer.items() if share == 1]
+        if empty:
+            logger.warning(
+                "pruning to %.0f %% left nothing of %s: name such layers in keep_dense, or lower the "
+                "sparsity, if the network does not recover",
+                100 * self.sparsity,
+                ", ".join(empty),
+            )
+        total = sum(mask.numel() for mask in candidate.masks.values())
+        zeros = total - sum(int(mask.sum()) for mask in candidate.masks.values())
+        candidate.effect = {"weights": total, "zeros": zeros, "sparsity_by_layer": by_layer}
+        candidate.metrics["sparsity"] = zeros / total

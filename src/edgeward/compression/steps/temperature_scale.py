@@ -1,0 +1,30 @@
+"""Temperature scaling as the last operator of what ships: says less or more, decides the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from edgeward.compression.steps.base import Step
+
+if TYPE_CHECKING:
+    from edgeward.compression.candidate import Candidate
+
+
+class TemperatureScale(Step):
+    """Divide the logits by the temperature that fits the validation split best."""
+
+    follows_final: ClassVar[bool] = True
+    keeps_zeros: ClassVar[bool] = True
+
+    step: Literal["temperature_scale"]
+    largest: Annotated[
+        float, Field(gt=1, le=100, description="the temperature is kept in [1 / largest, largest]")
+    ]
+
+    def apply(self, candidate: Candidate) -> None:
+        """Fit on validation, and put the division behind the logits."""
+        from edgeward.compression.constraint.temperature import scale
+
+        scale(candidate, self.largest)

@@ -1,0 +1,103 @@
+"""Fine-tuning inside a recipe: what every step that trains does alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from edgeward.compression.constraint.training import constrain
+from edgeward.training.config import FinetuneConfig
+from edgeward.training.finetune import Mode, finetune
+from edgeward.training.loss import Loss
+
+if TYPE_CHECKING:
+    from edgeward.compression.candidate import Candidate
+
+
+def _train(model: nn.Module) -> None:
+    model.train()
+
+
+def _eval(model: nn.Module) -> None:
+    model.eval()
+
+
+def tune(
+    candidate: Candidate,
+    model: nn.Module,
+    cfg: FinetuneConfig,
+    *,
+    masked: nn.Module | None = None,
+    set_train: Mode = _train,
+    set_eval: Mode = _eval,
+    on_epoch_start: Callable[[int], None] | None = None,
+    on_step_start: Callable[[int, int], None] | None = None,
+    loss: Loss | None = None,
+) -> None:
+    """Fine-tune `model` in place by `finetune`, keep the candidate's zeros, and record the epochs.
+
+    Parameters
+    ----------
+    model : a form of the candidate's module that can be trained.
+    masked : the part of `model` whose weights have the names of the candidate's masks, if not all of it.
+    """
+    record = candidate.record.setdefault("history", [])
+    before, live = len(record), candidate.live
+
+    def number_on(epoch: int, metrics: dict[str, float]) -> None:
+        assert live is not None
+        live(before + epoch, metrics)
+
+    with kept_zeros(masked or model, candidate.masks):
+        rows = finetune(
+            model,
+            candidate.data,
+            cfg,
+            seed=candidate.seed,
+            work=candidate.work,
+            threads=candidate.threads,
+            meta=candidate.meta,
+            set_train=set_train,
+            set_eval=set_eval,
+            on_epoch_start=on_epoch_start,
+            on_step_start=on_step_start,
+            live=None if live is None else number_on,
+            loss=loss,
+            constraint=constrain(candidate, cfg),
+        )
+    record += [{**row, "epoch": before + row["epoch"]} for row in rows]
+    candidate.metrics.update(
+        {
+            key: value
+            for key, value in rows[-1].items()
+            if key.startswith(("train_", "val_", "violation_", "multiplier_"))
+            or key == "images_per_second"
+        }
+    )
+
+
+@contextmanager
+def kept_zeros(model: nn.Module, masks: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Let no gradient reach the zeros of pruned weights.
+
+    A weight that is zero when AdamW starts, and whose gradient always is, stays zero: its moments
+    are zero, and decay multiplies.
+    """
+    weights = dict(model.named_parameters())
+    lost = sorted(masks.keys() - weights.keys())
+    if lost:
+        raise AssertionError(f"pruned weights are gone: {lost}")
+
+    def stop(mask: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        return lambda gradient: gradient * mask
+
+    handles = [weights[name].register_hook(stop(mask)) for name, mask in masks.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,62 @@
+"""Names of masks' values and of patients, as a user states them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgeward.core.errors import UserError
+from edgeward.data.pixels import BadImage
+
+
+def classes_of(labels: Mapping[int, str]) -> tuple[list[str], dict[int, int]]:
+    """Return the classes in order of their lowest value, and value -> label index.
+
+    Several values may stand for one class.
+    """
+    names = list(dict.fromkeys(labels[value] for value in sorted(labels)))
+    return names, {value: names.index(name) + 1 for value, name in labels.items()}
+
+
+def grouped(ids: Sequence[str], pattern: str | None) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the group of each id, "" where the name does not say, and a reason for those."""
+    if pattern is None:
+        return list(ids), []
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"data.source.group_pattern '{pattern}': {error}.") from error
+    if expression.groups < 1:
+        raise UserError(f"data.source.group_pattern '{pattern}' has no bracket to take as group.")
+    groups, invalid = [], []
+    for name in ids:
+        hit = expression.search(name)
+        groups.append(hit.group(1) if hit and hit.group(1) else "")
+        if not groups[-1]:
+            invalid.append((name, f"its name does not match group_pattern '{pattern}'"))
+    return groups, invalid
+
+
+def label_indices(values: np.ndarray, index: Mapping[int, int], where: str) -> np.ndarray:
+    """Turn the values of a mask into label indices, uint8.
+
+    Parameters
+    ----------
+    index : value in the file -> label index; 0 stands for itself.
+    where : what names the labels, for the reason.
+
+    Raises
+    ------
+    BadImage
+        If a value has no name.
+    """
+    found = np.unique(values)
+    names = {0: 0, **index}
+    unknown = [f"{v:g}" for v in found.tolist() if v not in names]
+    if unknown:
+        known = ", ".join(str(v) for v in sorted(names))
+        raise BadImage(f"its mask holds {', '.join(unknown[:5])}; {where} knows {known}")
+    table = np.array([names[int(v)] for v in found], np.uint8)
+    return table[np.searchsorted(found, values)]
