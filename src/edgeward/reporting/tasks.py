@@ -81,7 +81,9 @@ _RARE_RECALL = Metric("rare_recall", "Rare recall", long="rare-class recall")
 _DICE = Metric("dice", "Dice", "per image", "Dice per image")
 _HD95 = Metric("hd95", "HD95", "mm", "HD95", digits=2)
 _SURFACE_DICE = Metric("surface_dice", "Surface Dice")
-_SMALL = Metric("small_lesion_sensitivity", "Small lesions", "found", "sensitivity to small lesions")
+_SMALL = Metric(
+    "small_lesion_sensitivity", "Small lesions", "found", "sensitivity to small lesions"
+)
 
 CLASSIFICATION = Task(
     name="classification",

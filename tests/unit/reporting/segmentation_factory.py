@@ -92,9 +92,7 @@ def assessed(scene: Scene, worse: float) -> tuple[Tables, tuple[np.ndarray, ...]
     for case, mask in enumerate(masks(scene)[:N_TEST]):
         logits = _logits(mask, n_labels, worse, case)
         spacing = (2.0, 1.0, 1.0) if scene.volumes else (1.0, 1.0)
-        said = measure(
-            tables, case, logits, mask, spacing, np.zeros(n_labels), cfg.segmentation
-        )
+        said = measure(tables, case, logits, mask, spacing, np.zeros(n_labels), cfg.segmentation)
         maps.append(said)
     return tables, tuple(maps)
 
@@ -216,4 +214,7 @@ def candidates(root: Path, scene: Scene, specs: list[tuple[Spec, float]]) -> lis
 def family(scene: Scene, model: str, off: float, **more: Any) -> list[tuple[Spec, float]]:
     """A reference and a compressed candidate whose outlines are off by so many voxels."""
     common = {"data": scene.name, "model": model, "n": 200, **more}
-    return [(Spec(**common), 0.0), (Spec(recipe="ptq_int8", verdict="pass", p50=1.4, **common), off)]
+    return [
+        (Spec(**common), 0.0),
+        (Spec(recipe="ptq_int8", verdict="pass", p50=1.4, **common), off),
+    ]

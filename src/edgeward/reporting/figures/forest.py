@@ -51,9 +51,7 @@ def lines_of(candidate: Candidate) -> list[Line]:
     lines = [
         Line(
             f"{of}{'★ ' if e.get('rare') else ''}{e['class']} (n={e['n']})",
-            *_shown(
-                class_endpoint(candidate, e["class"]), class_difference(candidate, e["class"])
-            ),
+            *_shown(class_endpoint(candidate, e["class"]), class_difference(candidate, e["class"])),
         )
         for e in entries
     ]

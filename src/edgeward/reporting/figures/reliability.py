@@ -39,7 +39,11 @@ def reliability(groups: Groups, key: Key) -> str:
         _reliability_panel(axes, members, key)
     alt = ", ".join(
         f"{c.model} {c.recipe} seed {c.seed} on {c.data} ECE {fixed(c.metric('ece').estimate, 4)}"
-        + (f", at boundaries {fixed(c.metric('boundary_ece').estimate, 4)}" if c.task.segments else "")
+        + (
+            f", at boundaries {fixed(c.metric('boundary_ece').estimate, 4)}"
+            if c.task.segments
+            else ""
+        )
         for members in groups.values()
         for c in members
     )

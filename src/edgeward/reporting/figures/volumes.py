@@ -23,7 +23,9 @@ def whole_volumes(wholes: Sequence[Whole], key: Key) -> str:
     A marker at the median test volume, hollow where the timing is INVALID. Of several seeds the
     first, of several devices all.
     """
-    lines = list({(w.candidate.model, w.candidate.recipe, w.timing.device): w for w in wholes[::-1]}.values())[::-1]
+    lines = list(
+        {(w.candidate.model, w.candidate.recipe, w.timing.device): w for w in wholes[::-1]}.values()
+    )[::-1]
     with svg.style():
         figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -33,7 +35,9 @@ def whole_volumes(wholes: Sequence[Whole], key: Key) -> str:
         ):
             for whole in lines:
                 _line(axes, whole, key, memory=axes is right)
-            axes.set(xscale="log", yscale="log", title=title, xlabel="Voxels of the volume", ylabel=unit)
+            axes.set(
+                xscale="log", yscale="log", title=title, xlabel="Voxels of the volume", ylabel=unit
+            )
             axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: short(v)))
             axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -66,6 +70,8 @@ def _legend(lines: Sequence[Whole], key: Key) -> list[Line2D]:
     handles += [Line2D([], [], lw=2.4, color=key.colours[r], label=r) for r in recipes]
     if not all(w.timing.valid for w in lines):
         handles.append(
-            Line2D([], [], ls="", marker="o", color=ink, mfc=LIGHT["surface"], label="timing INVALID")
+            Line2D(
+                [], [], ls="", marker="o", color=ink, mfc=LIGHT["surface"], label="timing INVALID"
+            )
         )
     return handles
