@@ -238,7 +238,9 @@ def scaling_outputs():
 
 def volumes_outputs():
     """Return what the report of a sweep with volumes writes besides."""
-    if not any(sliced(PLAN.prepare, data)["data"]["volume"] for data in PLAN.sweep.data):
+    if not any(
+        sliced(PLAN.prepare, data)["data"]["volume"] for data in PLAN.sweep.data
+    ):
         return {}
     figure = report(
         "results/report/{sweep}/figures/volumes.svg",
