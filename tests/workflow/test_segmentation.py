@@ -28,7 +28,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def test_label_maps_are_those_that_are_judged(done: Workspace) -> None:
     for data, dims in DATA.items():
         prepared = done.root / "results" / data / "prepare"
-        n_test = sum("test" == row["split"] for row in _table(prepared / "split.csv"))
+        n_test = sum(row["split"] == "test" for row in _table(prepared / "split.csv"))
         for recipe in ("fp32", "ptq_int8"):
             at = done.root / "results" / data / "u_lite/s0" / recipe / "assess"
             with np.load(at / "predictions.npz") as content:
