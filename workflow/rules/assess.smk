@@ -17,12 +17,12 @@ rule assess:
         verdict="results/{data}/{model}/s{seed}/{recipe}/assess/verdict.json",
         config="results/{data}/{model}/s{seed}/{recipe}/assess/config.yaml",
         metrics="results/{data}/{model}/s{seed}/{recipe}/assess/metrics.json",
-    wildcard_constraints:
-        data=data_for("classification"),
     log:
         "logs/{data}/{model}/s{seed}/{recipe}/assess.log",
     benchmark:
         "logs/{data}/{model}/s{seed}/{recipe}/assess.benchmark.tsv"
+    wildcard_constraints:
+        data=data_for("classification"),
     conda:
         "../../envs/runtime.yaml"
     threads: 1
@@ -55,12 +55,12 @@ rule assess_segmentation:
         verdict="results/{data}/{model}/s{seed}/{recipe}/assess/verdict.json",
         config="results/{data}/{model}/s{seed}/{recipe}/assess/config.yaml",
         metrics="results/{data}/{model}/s{seed}/{recipe}/assess/metrics.json",
-    wildcard_constraints:
-        data=data_for("segmentation"),
     log:
         "logs/{data}/{model}/s{seed}/{recipe}/assess.log",
     benchmark:
         "logs/{data}/{model}/s{seed}/{recipe}/assess.benchmark.tsv"
+    wildcard_constraints:
+        data=data_for("segmentation"),
     conda:
         "../../envs/runtime.yaml"
     threads: 1

@@ -47,6 +47,21 @@ wildcard_constraints:
     size=r"\d+",
 
 
+# What safety-constrained recipes share with the verdict: the paired test, and what it rests on.
+STATISTICS = [
+    f"safety/{name}.py"
+    for name in (
+        "bootstrap",
+        "calibration",
+        "clusters",
+        "intervals",
+        "paired",
+        "ranking",
+        "scores",
+        "verdict",
+    )
+]
+
 # The library modules that each stage imports: a rule that lists them is run again when they change.
 MODULES = {
     "prepare": ["data", "core/pictures.py"],
@@ -57,7 +72,7 @@ MODULES = {
         "models",
         "training",
         "compression",
-        "safety",
+        *STATISTICS,
     ],
     "export": [
         "data/store.py",

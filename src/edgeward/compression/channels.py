@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
 
 import torch
-import torch_pruning as tp
+import torch_pruning as tp  # type: ignore[import-untyped]
 from torch import nn
 from torch.fx import Node
 
@@ -57,11 +57,10 @@ class Misread(Exception):
     """A group of channels cannot leave the network without changing the rest."""
 
 
-@dataclass
 class ChannelPruner:
     """Removes channels from copies of one network.
 
-    Attributes
+    Parameters
     ----------
     module : the network, in eval mode; never changed. Its gradients are used by "taylor".
     images : float32 (b >= 2, c, h, w) on which pruned and masked networks are compared.
@@ -69,51 +68,28 @@ class ChannelPruner:
     round_to : channels left are a multiple of this.
     scope : "layer" removes the same share everywhere, "global" the least important of all.
     max_ratio : largest share that one layer loses.
-    excluded : name of a layer -> why its channels stay; `examine` adds to it.
+    keep : names of layers whose channels all stay.
+
+    Attributes
+    ----------
+    excluded : name of a layer -> why its channels stay; grows while pruning is tried.
     """
 
-    module: nn.Module
-    images: torch.Tensor
-    importance: Callable[[Any], torch.Tensor]
-    round_to: int
-    scope: str
-    max_ratio: float
-    excluded: dict[str, str]
-
-    def examine(self) -> list[str]:
-        """Find by trial which groups of channels can leave; return the layers at their roots.
-
-        Raises
-        ------
-        UserError
-            If no channel of the network can leave.
-        """
-        why = "a reshape rearranges its channels"
-        self.excluded |= dict.fromkeys(reshaped(self.module, self.images), why)
-        good: list[str] = []
-        while True:
-            model = self._copy()
-            failed = None
-            for name, group in self._groups(model, 0.5):
-                if name in good:
-                    continue
-                try:
-                    _prune(model, group, self.images)
-                except Misread as error:
-                    failed = (name, str(error))
-                    break
-                good.append(name)
-            if failed is None:
-                break
-            self.excluded[failed[0]] = failed[1]
-        if not good:
-            reasons = "; ".join(f"{name}: {why}" for name, why in self.excluded.items())
-            raise UserError(
-                "structured_prune: no channel of this network can be removed "
-                f"({reasons or 'it has no layer whose channels other layers read'}). Use "
-                "magnitude_prune or low_rank in config/compress/, or another model."
-            )
-        return good
+    def __init__(
+        self,
+        module: nn.Module,
+        images: torch.Tensor,
+        *,
+        importance: Callable[[Any], torch.Tensor],
+        round_to: int,
+        scope: Literal["layer", "global"],
+        max_ratio: float,
+        keep: Sequence[str],
+    ) -> None:
+        self.module, self.images, self.importance = module, images, importance
+        self.round_to, self.scope, self.max_ratio = round_to, scope, max_ratio
+        self.excluded = dict.fromkeys(reshaped(module, images), "a reshape rearranges its channels")
+        self.excluded |= dict.fromkeys(keep, "the recipe keeps it")
 
     def pruned(self, ratio: float) -> nn.Module:
         """Return a copy without a share `ratio` of its prunable channels.
@@ -121,17 +97,18 @@ class ChannelPruner:
         Raises
         ------
         UserError
-            If the network is left with the same channels.
+            If no channel leaves.
         """
-        model = self._copy()
-        for _, group in self._groups(model, ratio):
-            try:
-                _prune(model, group, self.images)
-            except Misread as error:  # `examine` had let it pass
-                raise AssertionError(str(error)) from error
-        for parameter in model.parameters():
-            parameter.grad = None
-        return model.eval()
+        model, groups = self._attempt(ratio)
+        if not groups:
+            reasons = "; ".join(f"{name}: {why}" for name, why in self.excluded.items())
+            raise UserError(
+                f"structured_prune: at a ratio of {ratio:.0%}, in multiples of {self.round_to}, no channel "
+                f"of this network can be removed ({reasons or 'its layers are too narrow'}). Lower "
+                "share or round_to, use magnitude_prune or low_rank (config/compress/), or another "
+                "model."
+            )
+        return model
 
     def pruned_to_macs(self, share: float) -> tuple[nn.Module, float]:
         """Return the largest copy with at most `share` of the MACs, and its channel ratio.
@@ -141,24 +118,42 @@ class ChannelPruner:
         UserError
             If removing all that can be removed leaves more.
         """
-        whole = macs(self.module, self.images)
-        low, high = 0.0, 0.98
+        goal = share * macs(self.module, self.images)
+        low, high = 0.0, self.max_ratio if self.scope == "layer" else 0.98
         best = self.pruned(high)
-        least = macs(best, self.images) / whole
-        if least > share:
+        if macs(best, self.images) > goal:
+            least = share * macs(best, self.images) / goal
             raise UserError(
-                f"structured_prune: {share:.0%} of the MACs cannot be reached; {least:.0%} are left "
-                f"at least, since the channels of {len(self.excluded)} layers have to stay. Raise "
-                "compress.steps[..].share, max_ratio, or lower round_to."
+                f"structured_prune: {share:.0%} of the MACs cannot be reached; {least:.0%} are left at "
+                f"least, with the channels of {len(self.excluded)} layers staying whole. Raise "
+                "compress.steps[..].share or max_ratio, or lower round_to."
             )
         while high - low > 0.005:
             middle = (low + high) / 2
-            model = self.pruned(middle)
-            if macs(model, self.images) <= share * whole:
+            model, _ = self._attempt(middle)
+            if macs(model, self.images) <= goal:
                 high, best = middle, model
             else:
                 low = middle
         return best, high
+
+    def _attempt(self, ratio: float) -> tuple[nn.Module, int]:
+        """Prune copies until one needs no further layer to be left alone; count its groups."""
+        while True:
+            model, failed, groups = self._copy(), None, 0
+            for name, group in self._groups(model, ratio):
+                try:
+                    _prune(model, group, self.images)
+                except Misread as error:
+                    failed = name, str(error)
+                    break
+                groups += 1
+            if failed is None:
+                for parameter in model.parameters():
+                    parameter.grad = None
+                return model.eval(), groups
+            logger.info("the channels of %s stay: %s", *failed)
+            self.excluded[failed[0]] = failed[1]
 
     def _copy(self) -> nn.Module:
         model = copy.deepcopy(self.module)
@@ -169,7 +164,7 @@ class ChannelPruner:
     def _groups(self, model: nn.Module, ratio: float) -> Iterator[tuple[str, Any]]:
         """Yield (name of its root layer, group) as torch-pruning chooses them, to be pruned in turn."""
         layers = dict(model.named_modules())
-        ignored = [layers[name] for name in self.excluded]
+        names = {layer: name for name, layer in layers.items()}
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             try:
@@ -178,9 +173,8 @@ class ChannelPruner:
                     self.images,
                     importance=self.importance,
                     global_pruning=self.scope == "global",
-                    pruning_ratio=ratio,
-                    max_pruning_ratio=self.max_ratio,
-                    ignored_layers=ignored,
+                    pruning_ratio=ratio if self.scope == "global" else min(ratio, self.max_ratio),
+                    ignored_layers=[layers[name] for name in self.excluded],
                     round_to=self.round_to,
                 )
             except PROBLEMS as error:
@@ -188,11 +182,38 @@ class ChannelPruner:
                     f"structured_prune: torch-pruning cannot trace this network ({error}). Use "
                     "magnitude_prune or low_rank in config/compress/, or another model."
                 ) from error
-        names = {layer: name for name, layer in layers.items()}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for group in pruner.step(interactive=True):
-                yield names[group[0].dep.target.module], group
+        for group in pruner.step(interactive=True):
+            limited = self._limited(pruner.DG, group)
+            if limited is not None:
+                yield names[limited[0].dep.target.module], limited
+
+    def _limited(self, graph: Any, group: Any) -> Any:
+        """Return the group with at most `max_ratio` of its channels, the least important, or None.
+
+        torch-pruning applies its own limit before a step only, and so not to a single one.
+        """
+        root, prune = group[0].dep.target.module, group[0].dep.handler
+        channels = graph.get_out_channels(root)
+        left = -(-math.ceil(channels * (1 - self.max_ratio)) // self.round_to) * self.round_to
+        most = max(0, channels - left)
+        if self.scope == "layer" or len(group[0].idxs) <= most:
+            return group
+        whole = graph.get_pruning_group(root, prune, list(range(channels)))
+        scores = self.importance(whole)
+        blocks = max((_blocks(dep.target.module) for dep, _ in whole), default=1)
+        if blocks > 1:  # a grouped convolution: the same places in every block
+            scores = scores.view(blocks, -1).mean(0).repeat(blocks)
+        width = channels // blocks
+        places = scores[:width].argsort()[: most // blocks].tolist()
+        chosen = sorted(place + k * width for k in range(blocks) for place in places)
+        return graph.get_pruning_group(root, prune, chosen) if chosen else None
+
+
+def _blocks(layer: Any) -> int:
+    """Return the groups of a grouped convolution that is not depthwise, else 1."""
+    if isinstance(layer, nn.Conv2d) and layer.groups != layer.in_channels:
+        return layer.groups
+    return 1
 
 
 def _prune(model: nn.Module, group: Any, images: torch.Tensor) -> None:
@@ -216,9 +237,9 @@ def _prune(model: nn.Module, group: Any, images: torch.Tensor) -> None:
             raise Misread(f"without its channels the network does not run: {reason}") from error
     if found.shape != expected.shape:
         raise Misread("without its channels the logits have another shape")
-    error = float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
-    if not error <= TOLERANCE:
-        raise Misread(f"without its channels the rest computes something else ({error:.1g})")
+    off = float((found - expected).abs().max() / expected.std().clamp_min(1e-12))
+    if not off <= TOLERANCE:
+        raise Misread(f"without its channels the rest computes something else ({off:.1g})")
 
 
 def reshaped(module: nn.Module, example: torch.Tensor) -> list[str]:

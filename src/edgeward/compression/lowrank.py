@@ -66,12 +66,12 @@ class Factorable:
                 nn.Conv2d(
                     layer.in_channels,
                     rank,
-                    layer.kernel_size,  # type: ignore[arg-type]
-                    layer.stride,  # type: ignore[arg-type]
-                    layer.padding,  # type: ignore[arg-type]
-                    layer.dilation,  # type: ignore[arg-type]
+                    layer.kernel_size,
+                    layer.stride,
+                    layer.padding,
+                    layer.dilation,
                     bias=False,
-                    padding_mode=layer.padding_mode,  # type: ignore[arg-type]
+                    padding_mode=layer.padding_mode,
                 ),
                 nn.Conv2d(rank, layer.out_channels, 1, bias=bias),
             )

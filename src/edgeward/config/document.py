@@ -29,7 +29,7 @@ TITLES = {
 SHOWN = {
     "data": ["phantom", "ham10000", "phantom3d"],
     "model": ["mobileone_s0"],
-    "train": ["default"],
+    "train": ["default", "segmentation3d"],
     "compress": ["ptq_int8", "qat_int8"],
     "export": ["onnx"],
     "profile": ["host", "ssh_example"],

@@ -14,6 +14,7 @@ from torch import nn
 from edgeward.core.errors import UserError, unknown
 from edgeward.models import zoo
 from edgeward.models.config import ModelConfig
+from edgeward.models.strided import replace_strided_pointwise
 
 Size = tuple[int, ...]
 Factory = Callable[[int, int, Size], nn.Module]
@@ -62,6 +63,7 @@ def build(
         raise _refusal(error, cfg, make, num_classes, in_chans, size) from error
     if cfg.branch_gain < 1:
         damp_branches(net, cfg)
+    replace_strided_pointwise(net)
     return net.train()
 
 

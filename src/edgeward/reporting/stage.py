@@ -30,6 +30,14 @@ from edgeward.reporting.page import checklist_markdown, page
 log = logging.getLogger(__name__)
 
 
+def _without_pictures(pool: dict[str, Any]) -> dict[str, Any]:
+    plain = [
+        {key: value for key, value in entry.items() if key != "sheet"}
+        for entry in pool["exemplars"]
+    ]
+    return {**pool, "exemplars": plain}
+
+
 def _write(path: Path, text: str) -> None:
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -139,7 +147,7 @@ def run(
                 }
                 for ratio in interleaved.between_models(ratios)
             ],
-            "pooled": pools,
+            "pooled": {data: _without_pictures(pool) for data, pool in pools.items()},
             "crossovers": [asdict(crossing) for crossing in crossings],
         },
     )

@@ -173,7 +173,7 @@ class DenseArm:
         if k is not None:
             return self.cases.n_groups(has[:, k])
         if metric in SENSITIVITIES:
-            return self.cases.n_groups(has.any(axis=1))
+            return self.cases.n_groups(np.asarray(has.any(axis=1)))
         return min((self.cases.n_groups(h) for h in has.T if h.any()), default=0)
 
 

@@ -55,7 +55,7 @@ def _sensitivity(arm: DenseArm, metric: str, k: int | None, level: float) -> dic
 def describe(arm: DenseArm, replicates: Replicates) -> dict[str, Any]:
     """Return what ``safety.json`` holds of one model, less what only the stage knows."""
     cases, classes = arm.cases, arm.cases.classes
-    has = arm.present.any(axis=0)
+    has = np.asarray(arm.present.any(axis=0))
     return {
         "task": "segmentation",
         "classes": classes,

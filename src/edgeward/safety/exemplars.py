@@ -15,11 +15,18 @@ no seed in common. What is above the null is compression's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
+
+from edgeward.safety.config import SafetyConfig
+from edgeward.safety.study import Assessed
+
+# By rank correlation: the share of Holste et al. (2023). Halvings of the seeds behind the null.
+SHARE = 0.05
+HALVINGS = 50
 
 
 def modal_label(decisions: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -102,7 +109,7 @@ def exemplars(
     Returns
     -------
     ``seeds`` and, under ``modal`` and ``rank``: ``images`` (positions, those that changed most first),
-    ``rate``, ``per_class`` and ``halves {seeds, splits, compressed, null, per_class, null_per_class}``,
+    their ``labels`` (``true``; modal ``before`` and ``after``), ``rate``, ``per_class`` and ``halves {seeds, splits, compressed, null, per_class, null_per_class}``,
     where compressed and null are rates; by rank, both are the share of images at or below
     ``threshold``, the largest correlation among the exemplars.
     """
@@ -132,6 +139,11 @@ def exemplars(
         signal, null = _in_halves(dense, compressed, halves(k, splits, seed), changed)
         found[name] = {
             "images": images,
+            "labels": {
+                "true": labels[images],
+                "before": labels_before[images],
+                "after": labels_after[images],
+            },
             "rate": float(chosen.mean()),
             "per_class": per_class(chosen, labels, classes),
             "halves": {
@@ -144,11 +156,6 @@ def exemplars(
             },
         }
     found["rank"]["threshold"] = threshold
-    found["modal"]["labels"] = {
-        "before": labels_before[strongest],
-        "after": labels_after[strongest],
-        "true": labels[strongest],
-    }
     return found
 
 
@@ -165,3 +172,45 @@ def _in_halves(
         signal += changed(first, (compressed[0][b], compressed[1][b]))
         null += changed(first, (dense[0][b], dense[1][b]))
     return signal / len(splits), null / len(splits)
+
+
+def forgotten(
+    members: Mapping[tuple[str, str], list[Assessed]],
+    references: Mapping[str, str],
+    images: np.ndarray,
+    cfg: SafetyConfig,
+) -> list[dict[str, Any]]:
+    """Return the exemplars of every compressed recipe against its model's reference.
+
+    Parameters
+    ----------
+    members, references : as in `edgeward.safety.pooled.pool`.
+    images : index of each test image in the prepared data, int, shape (n,).
+
+    Returns
+    -------
+    `exemplars` with ``model, recipe, against``; ``images`` are indices.
+    """
+
+    def stacked(key: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+        scores = [model.scores for model in members[key]]
+        return np.stack([s.decision for s in scores]), np.exp(np.stack([s.log_p for s in scores]))
+
+    out = []
+    for model, recipe in members:
+        if recipe == references[model]:
+            continue
+        sample = members[model, recipe][0].sample
+        found = exemplars(
+            stacked((model, references[model])),
+            stacked((model, recipe)),
+            sample.labels,
+            sample.classes,
+            share=SHARE,
+            splits=HALVINGS,
+            seed=cfg.seed,
+        )
+        for kind in ("modal", "rank"):
+            found[kind]["images"] = images[found[kind]["images"]]
+        out.append({"model": model, "recipe": recipe, "against": references[model], **found})
+    return out

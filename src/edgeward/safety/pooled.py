@@ -13,13 +13,16 @@ from edgeward.core.io import write_json
 from edgeward.data.store import open_prepared
 from edgeward.safety import bootstrap
 from edgeward.safety.config import DenseConfig, SafetyConfig
+from edgeward.safety.contact import contact_sheet
 from edgeward.safety.dense import SCALARS as OF_SEGMENTATION
 from edgeward.safety.dense import DenseArm, resample, value
 from edgeward.safety.dense_stage import cases_of, load_tables
+from edgeward.safety.exemplars import forgotten
 from edgeward.safety.seeds import Key, Values, defined, differences_and_rows
 from edgeward.safety.stage import fingerprint, load_reference
 from edgeward.safety.study import Assessed, Sample, scalar
 
+PICTURES = 18  # on the contact sheet of each recipe
 SCALARS = ("auc_macro", "balanced_accuracy", "rare_recall", "ece")
 DENSE_SCALARS = tuple(name for name in OF_SEGMENTATION if name not in ("hd95", "false_lesions"))
 
@@ -142,7 +145,7 @@ def run(
             ]
             for key, by_seed in folders.items()
         }
-        found = pool_dense(dense, references, cfg)
+        found = {**pool_dense(dense, references, cfg), "exemplars": []}
     else:
         rows = data.indices("test")
         sample = Sample(
@@ -154,6 +157,10 @@ def run(
             for key, by_seed in folders.items()
         }
         found = pool(members, references, cfg)
+        found["exemplars"] = [
+            {**entry, "sheet": contact_sheet(entry, data.images, data.classes, PICTURES)}
+            for entry in forgotten(members, references, rows, cfg)
+        ]
     write_json(
         out,
         {

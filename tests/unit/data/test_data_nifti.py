@@ -165,6 +165,20 @@ def test_paths_in_dataset_json_stay_below_the_task(tmp_path: Path) -> None:
     assert "leads out of" in refusal(decathlon(root), root, tmp_path / "b")
 
 
+def test_a_fourth_axis_is_the_channel(tmp_path: Path) -> None:
+    root = pairs(tmp_path / "mine")
+    for path in (root / "images").iterdir():
+        image = np.asarray(nib.load(path).dataobj)
+        write_nifti(path, np.stack([image, 300 - 2 * image], -1).astype(np.int16), AFFINE)
+    stage.run(nifti(root), out=tmp_path / "out", data_root=tmp_path)
+    data = open_prepared(tmp_path / "out")
+    assert data.card["image_shape"] == [*data.case(0)[1].shape, 2]
+    assert len(data.card["channel_mean"]) == 2
+    image, mask = data.case(3)
+    assert image.shape == (2, *mask.shape)
+    np.testing.assert_allclose(image[0] + image[1], 255, atol=0.3)  # each channel is scaled alone
+
+
 def test_files_stay_below_their_folder(tmp_path: Path) -> None:
     root = pairs(tmp_path / "mine")
     (root / "images/p0_0.nii.gz").rename(tmp_path / "elsewhere.nii.gz")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
+import tracemalloc
 from itertools import permutations, product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nibabel as nib
@@ -400,3 +403,54 @@ def test_a_class_without_cases_on_a_side_is_named(tmp_path: Path, monkeypatch: A
 def test_a_config_that_contradicts_itself_is_refused(changes: Any, words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         config("phantom3d", **changes)
+
+
+def test_a_reader_of_ones_own_gives_volumes(tmp_path: Path, monkeypatch: Any) -> None:
+    own = ModuleType("own_reader")
+    given_cases = cases(8)
+    own.open_source = lambda request: VolumeListing(  # type: ignore[attr-defined]
+        ids=[f"c{i}" for i in range(8)],
+        groups=[f"patient{i // 2}" for i in range(8)],
+        foreground=["box", "corner"],
+        splits=None,
+        read=lambda row: given_cases[row],
+        source=str(request.source["folder"]),
+        licence="none",
+        citation="none",
+    )
+    monkeypatch.setitem(sys.modules, "own_reader", own)
+    values = tiny(split=STRATIFIED, volume={"intensity": ZSCORE}).model_dump()
+    values["source"] = {"kind": "python", "module": "own_reader", "options": {"folder": "scans"}}
+    stage.run(DataConfig(**values), out=tmp_path, data_root=None)
+    assert open_prepared(tmp_path).card["source"] == "scans"
+    flat = DataConfig(**values | {"volume": None, "image_size": 32})
+    with pytest.raises(UserError, match="gave a VolumeListing"):
+        stage.run(flat, out=tmp_path / "flat", data_root=None)
+
+
+def test_memory_does_not_grow_with_the_volumes(tmp_path: Path, monkeypatch: Any) -> None:
+    def peak(n: int) -> int:
+        one = cases(1)[0]
+
+        def read(row: int) -> RawCase:
+            return RawCase(
+                np.tile(one.image, (1, 2, 2, 2)) + row, np.tile(one.mask, (2, 2, 2)), one.affine
+            )
+
+        listing = VolumeListing(
+            ids=[str(i) for i in range(n)], groups=[str(i) for i in range(n)],
+            foreground=["box", "corner"], splits=None, read=read, source="", licence="", citation="",
+        )  # fmt: skip
+        monkeypatch.setattr(phantom3d, "open_source", lambda request: listing)
+        window = {"kind": "window", "low": -160, "high": 4000}
+        cfg = tiny(
+            split=STRATIFIED, volume={"intensity": window}, audit={"near_bits": 0, "near_levels": 0}
+        )
+        tracemalloc.start()
+        stage.run(cfg, out=tmp_path / str(n), data_root=None)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    few, many = peak(8), peak(40)
+    assert many < 1.2 * few

@@ -306,3 +306,28 @@ def test_missing_reference_and_missing_optional_values(tmp_path: Path) -> None:
 
 def test_default_sweep_covers_every_verdict() -> None:
     assert {s.verdict for s in default_sweep()} == {"reference", "pass", "fail", "inconclusive"}
+
+
+def test_exemplars_stand_beside_their_null_and_show_their_pictures(tmp_path: Path) -> None:
+    rate = {"class": "df", "n": 20, "count": 5.0, "rate": 0.25}
+    halves = {"compressed": 0.125, "null": 0.0625, "per_class": [{**rate, "rate": 0.5}],
+              "null_per_class": [{**rate, "rate": 0.375}]}  # fmt: skip
+    picture = "data:image/png;base64,AAAA"
+    sheet = [{"index": 7, "true": "df", "before": "df", "after": "nv", "picture": picture}]
+    entry = {"model": "mobileone_s0", "recipe": "ptq_int8", "against": "fp32", "seeds": 2,
+             "modal": {"rate": 0.1875, "per_class": [rate], "halves": halves}, "sheet": sheet}  # fmt: skip
+    specs = default_sweep()[:2]
+    pooled = tmp_path / f"{specs[0].data}.json"
+    write_json(
+        pooled,
+        {"seeds": [0, 1], "confidence_level": 0.95, "rows": [], "differences": [],
+         "exemplars": [entry]},
+    )  # fmt: skip
+    stage.run(SWEEP, build(tmp_path / "in", specs), out=tmp_path / "out", pooled=[pooled])
+    html = (tmp_path / "out" / "index.html").read_text()
+    row = ["mobileone_s0", "ptq_int8", "0.188(0.125, 0.062)", "0.250(0.500, 0.375)"]
+    assert row in [line for table in Page(html).tables for line in table]
+    assert f'<img src="{picture}"' in html
+    assert "df → nv" in html
+    kept = read_json(tmp_path / "out" / "comparison.json")["pooled"][specs[0].data]
+    assert kept["exemplars"] == [{key: value for key, value in entry.items() if key != "sheet"}]

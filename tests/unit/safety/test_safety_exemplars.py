@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import spearmanr
 
+from edgeward.safety.contact import contact_sheet
 from edgeward.safety.exemplars import (
     exemplars,
     halves,
@@ -91,3 +96,20 @@ def test_a_class_without_images_has_no_rate():
     rows = per_class(np.array([True, False]), np.array([0, 0]), CLASSES)
     assert rows[0]["rate"] == 0.5
     assert np.isnan(rows[1]["rate"])
+
+
+def test_the_contact_sheet_shows_the_images_themselves():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 40, 30, 3), dtype=np.uint8)
+    labels = {"true": [2, 2], "before": [2, 2], "after": [0, 1]}
+    found = {
+        "modal": {"images": [4, 1], "labels": labels},
+        "rank": {"images": [1, 3], "labels": {key: value[::-1] for key, value in labels.items()}},
+    }
+    sheet = contact_sheet(found, images, CLASSES, count=3)
+    assert [row["index"] for row in sheet] == [4, 1, 3]
+    assert (sheet[0]["true"], sheet[0]["before"], sheet[0]["after"]) == ("rare", "rare", "common")
+    head, data = sheet[1]["picture"].split(",")
+    assert head == "data:image/png;base64"
+    np.testing.assert_array_equal(Image.open(io.BytesIO(base64.b64decode(data))), images[1])
+    assert len(contact_sheet(found, images[..., :1], CLASSES, count=1)) == 1

@@ -10,6 +10,8 @@ from safety_cases import config, lesions
 from scipy import stats
 
 from edgeward.core.errors import UserError
+from edgeward.core.io import plain
+from edgeward.safety.exemplars import forgotten
 from edgeward.safety.pooled import pool, run
 from edgeward.safety.seeds import combine, satterthwaite
 from edgeward.safety.study import Sample, evaluate
@@ -102,6 +104,22 @@ def test_equal_recipes_differ_by_nothing() -> None:
     found = pool(members(0.0), {"a": "fp32", "b": "fp32"}, config())
     for value in found["differences"][0]["metrics"].values():
         assert (value["estimate"], value["low"], value["high"]) == (0, 0, 0)
+
+
+def test_exemplars_are_named_by_their_index_in_the_data() -> None:
+    assessed = members(1.0)
+    n = len(assessed["a", "fp32"][0].sample.labels)
+    images = 1000 + np.arange(n)
+    (found,) = forgotten(assessed, {"a": "fp32", "b": "fp32"}, images, config())
+    assert (found["model"], found["recipe"], found["against"]) == ("a", "int8", "fp32")
+    modal = found["modal"]
+    assert min(modal["images"]) >= 1000
+    assert set(modal["labels"]["before"]) == {
+        2
+    }  # only decisions for z, whose logit fell, can change
+    assert modal["rate"] == len(modal["images"]) / n
+    assert len(found["rank"]["images"]) == round(0.05 * n)
+    json.dumps(plain(found), allow_nan=False)
 
 
 def test_seeds_must_be_the_same(small_prepared, tmp_path) -> None:

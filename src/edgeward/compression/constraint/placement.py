@@ -43,7 +43,8 @@ def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
     """Annotate `graph` with some modules kept float; the graph itself is left without annotations."""
     quantizer = OnnxRuntimeQuantizer(*ptq_specs("minmax", False), keep_float=keep_float)
     quantizer.annotate(graph)
-    tensors, integer = set(), set()
+    tensors: set[str] = set()
+    integer: set[str] = set()
     for node in graph.graph.nodes:
         annotation = node.meta.pop(ANNOTATION, None)
         if annotation is None:

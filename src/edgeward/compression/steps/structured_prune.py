@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from edgeward.compression.steps.base import Step
-from edgeward.core.errors import UserError
 from edgeward.training.config import FinetuneConfig
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate
-
-logger = logging.getLogger(__name__)
 
 
 class StructuredPrune(Step):
@@ -62,30 +58,21 @@ class StructuredPrune(Step):
         pruner = channels.ChannelPruner(
             module,
             images,
-            channels.importance(self.importance),
-            self.round_to,
-            self.scope,
-            self.max_ratio,
-            dict.fromkeys(kept, "keep_channels names it"),
+            importance=channels.importance(self.importance),
+            round_to=self.round_to,
+            scope=self.scope,
+            max_ratio=self.max_ratio,
+            keep=kept,
         )
-        pruner.examine()
         if self.target == "macs":
             pruned, ratio = pruner.pruned_to_macs(self.share)
         else:
             ratio = 1 - self.share
             pruned = pruner.pruned(ratio)
-        widths = channels.widths(module, pruned)
-        if not widths:
-            raise UserError(
-                f"structured_prune: {self.share:.0%} of the {self.target} leaves every channel in "
-                f"place (round_to is {self.round_to}); lower compress.steps[..].share or round_to."
-            )
-        for name, reason in pruner.excluded.items():
-            logger.info("channels of %s stay: %s", name, reason)
         candidate.module = pruned
         candidate.effect = {
             "channel_ratio": ratio,
-            "channels": widths,
+            "channels": channels.widths(module, pruned),
             "channels_kept": pruner.excluded,
         }
         if self.finetune is not None:
