@@ -233,3 +233,12 @@ def test_what_is_for_another_task_is_refused(tree: Path) -> None:
 def test_network_and_data_of_different_tasks_stop_the_plan() -> None:
     with pytest.raises(UserError, match=r"'u_lite' is for segmentation.*'phantom'.*classification"):
         compose(ROOT, {**CHOICE, "data": "phantom", "model": "u_lite"})
+
+
+def test_a_data_set_has_overrides_of_its_own(tree: Path) -> None:
+    plan = Plan.load(tree, "segmentation_smoke")
+    patches = {data: plan.train(data, "u_lite", 0)["train"]["patches"] for data in plan.sweep.data}
+    assert patches["phantom_masks_tiny"] is None
+    assert patches["phantom3d_tiny"]["size"] == [16, 16, 16]
+    with pytest.raises(UserError, match=r"per_data names \['phantom'\], not on the axis data"):
+        segmentation(tree, per_data={"phantom": ["train.epochs=1"]})
