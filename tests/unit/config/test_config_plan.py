@@ -35,11 +35,7 @@ def test_every_shipped_choice_composes() -> None:
         "device": "profile",
     }.items():
         for name in names(ROOT, group):
-            choice = {**CHOICE, axis: name}
-            task = yaml.safe_load((ROOT / group / f"{name}.yaml").read_text()).get("task")
-            if task == "segmentation":  # wants a partner of its own task
-                choice |= {"data": {"model": "u_lite"}, "model": {"data": "phantom_masks"}}[axis]
-            assert compose(ROOT, choice)[group]["name"] == name
+            assert compose(ROOT, {**CHOICE, axis: name})[group]["name"] == name
     for group in ("train", "export", "safety"):
         for name in names(ROOT, group):
             compose(ROOT, CHOICE, [f"{group}={name}"])
@@ -228,11 +224,6 @@ def test_what_is_for_another_task_is_refused(tree: Path) -> None:
         segmentation(tree, data=["phantom3d"])
     with pytest.raises(UserError, match=r"images in the plane, but train\.patches is set"):
         segmentation(tree, overrides=["train=smoke_segmentation3d"])
-
-
-def test_network_and_data_of_different_tasks_stop_the_plan() -> None:
-    with pytest.raises(UserError, match=r"'u_lite' is for segmentation.*'phantom'.*classification"):
-        compose(ROOT, {**CHOICE, "data": "phantom", "model": "u_lite"})
 
 
 def test_a_data_set_has_overrides_of_its_own(tree: Path) -> None:
