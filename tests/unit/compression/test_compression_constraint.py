@@ -87,7 +87,7 @@ def test_kernel_ece_of_one_confidence_is_its_gap(said: float, right: int, bandwi
     found = kernel_ece(
         torch.full((20,), said, dtype=torch.float64),
         correct,
-        torch.full((20,), 0.05).double(),
+        torch.full((20,), 0.05, dtype=torch.float64),
         bandwidth,
     )
     assert float(found) == pytest.approx(abs(said - right / 20), abs=1e-9)
