@@ -120,6 +120,17 @@ def test_layers_that_are_summed_lose_the_same_channels() -> None:
     assert parameters(net) == 224 + 80 + 72 + 27, "the original must not change"
 
 
+def test_volumes_lose_channels_too() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv3d(1, 8, 3), nn.ReLU(), nn.Conv3d(8, 8, 3, groups=8), nn.Conv3d(8, 2, 1)
+    )
+    volumes = torch.rand(2, 1, 6, 6, 6)
+    pruned = pruner(net, volumes).pruned(0.5)
+    assert widths(net, pruned) == {"0": [8, 4], "2": [8, 4]}
+    assert pruned(volumes).shape == (2, 2, 2, 2, 2)
+
+
 def test_gates_follow_the_channels_that_they_gate() -> None:
     torch.manual_seed(0)
     net = Gated()
