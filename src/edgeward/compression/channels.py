@@ -189,6 +189,8 @@ class ChannelPruner:
                     "magnitude_prune or low_rank in config/compress/, or another model."
                 ) from error
         for group in pruner.step(interactive=True):
+            if not group[0].idxs:  # rounded to nothing
+                continue
             limited = self._limited(pruner.DG, group)
             if limited is not None:
                 yield names[limited[0].dep.target.module], limited

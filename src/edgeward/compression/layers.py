@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from torch import nn
 
 from edgeward.core.errors import UserError, unknown
 
-Weighted = nn.Conv2d | nn.Conv3d | nn.Linear
+Weighted: TypeAlias = nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 def weighted_layers(module: nn.Module, keep: Sequence[str], key: str) -> dict[str, Weighted]:

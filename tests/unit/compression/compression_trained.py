@@ -109,6 +109,7 @@ def _train(path: Path, data: Prepared, width: int) -> Path:
         name="dscnn",
         builder="edgeward",
         architecture="dscnn",
+        task="classification",
         stream="cnn",
         drop_rate=0.0,
         branch_gain=1.0,
@@ -132,6 +133,10 @@ def _train(path: Path, data: Prepared, width: int) -> Path:
     meta = {
         "model": config.model_dump(),
         "num_classes": 3,
+        "task": "classification",
+        "spatial_dims": 2,
+        "n_labels": 3,
+        "patches": None,
         "in_chans": 3,
         "image_size": [32, 32],
         "mean": card["channel_mean"],
