@@ -23,13 +23,19 @@ from torch import nn
 from torch.fx import Node
 
 from edgeward.compression.cost import macs
+from edgeward.compression.layers import Weighted
 from edgeward.compression.program import export_program
 from edgeward.core.errors import UserError
 
 # Largest difference between the pruned and the masked network, relative to the spread of the logits.
 TOLERANCE = 1e-3
 aten = torch.ops.aten
-CONVOLUTIONS = {aten.conv2d.default, aten.conv2d.padding}
+CONVOLUTIONS = {
+    aten.conv2d.default,
+    aten.conv2d.padding,
+    aten.conv3d.default,
+    aten.conv3d.padding,
+}
 WEIGHTED = {*CONVOLUTIONS, aten.linear.default}
 RESHAPES = {
     aten.view.default,
@@ -183,6 +189,8 @@ class ChannelPruner:
                     "magnitude_prune or low_rank in config/compress/, or another model."
                 ) from error
         for group in pruner.step(interactive=True):
+            if not group[0].idxs:  # rounded to nothing
+                continue
             limited = self._limited(pruner.DG, group)
             if limited is not None:
                 yield names[limited[0].dep.target.module], limited
@@ -211,7 +219,7 @@ class ChannelPruner:
 
 def _blocks(layer: Any) -> int:
     """Return the groups of a grouped convolution that is not depthwise, else 1."""
-    if isinstance(layer, nn.Conv2d) and layer.groups != layer.in_channels:
+    if isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.groups != layer.in_channels:
         return layer.groups
     return 1
 
@@ -299,7 +307,7 @@ def widths(before: nn.Module, after: nn.Module) -> dict[str, list[int]]:
     """Return the output channels [before, after] of the layers that have fewer."""
     found = {}
     for name, layer in before.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if isinstance(layer, Weighted):
             pair = [layer.weight.shape[0], after.get_submodule(name).weight.shape[0]]
             if pair[0] != pair[1]:
                 found[name] = pair

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from torch import nn
 
-from edgeward.core.errors import unknown
+from edgeward.core.errors import UserError, unknown
+
+Weighted: TypeAlias = nn.Conv2d | nn.Conv3d | nn.Linear
 
 
-def weighted_layers(
-    module: nn.Module, keep: Sequence[str], key: str
-) -> dict[str, nn.Conv2d | nn.Linear]:
+def weighted_layers(module: nn.Module, keep: Sequence[str], key: str) -> dict[str, Weighted]:
     """Return the convolutions and linear layers of `module` by name, in its order.
 
     Parameters
@@ -22,15 +23,20 @@ def weighted_layers(
     Raises
     ------
     UserError
-        If a name in `keep` is no module.
+        If a name in `keep` is no module, or no layer is left.
     """
     known = [name for name, _ in module.named_modules() if name]
     for name in keep:
         if name not in known:
             raise unknown("module", name, known, f"compress.steps[..].{key}")
-    return {
+    found = {
         name: layer
         for name, layer in module.named_modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
+        if isinstance(layer, Weighted)
         and not any(name == kept or name.startswith(f"{kept}.") for kept in keep)
     }
+    if not found:
+        raise UserError(
+            f"compress.steps[..].{key} leaves no convolution or linear layer of this network to work on."
+        )
+    return found

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from edgeward.compression.layers import Weighted
 from edgeward.core.errors import UserError
 
 
@@ -21,7 +22,7 @@ class Factorable:
     positions : output positions per image: pixels, or tokens.
     """
 
-    layer: nn.Conv2d | nn.Linear
+    layer: Weighted
     left: torch.Tensor
     values: torch.Tensor
     right: torch.Tensor
@@ -62,8 +63,9 @@ class Factorable:
                 nn.Linear(rank, layer.out_features, bias=bias),
             )
         else:
+            kind = nn.Conv3d if isinstance(layer, nn.Conv3d) else nn.Conv2d
             pair = nn.Sequential(
-                nn.Conv2d(
+                kind(
                     layer.in_channels,
                     rank,
                     layer.kernel_size,
@@ -73,7 +75,7 @@ class Factorable:
                     bias=False,
                     padding_mode=layer.padding_mode,
                 ),
-                nn.Conv2d(rank, layer.out_channels, 1, bias=bias),
+                kind(rank, layer.out_channels, 1, bias=bias),
             )
         with torch.no_grad():
             pair[0].weight.copy_(first.reshape(pair[0].weight.shape))
@@ -84,7 +86,7 @@ class Factorable:
 
 
 def decompose(
-    module: nn.Module, layers: Mapping[str, nn.Conv2d | nn.Linear], example: torch.Tensor
+    module: nn.Module, layers: Mapping[str, Weighted], example: torch.Tensor
 ) -> tuple[dict[str, Factorable], dict[str, str]]:
     """Decompose the weights of those layers that two others can stand in for.
 
@@ -110,9 +112,9 @@ def decompose(
         handle.remove()
     found, refused = {}, {}
     for name, layer in layers.items():
-        if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        if isinstance(layer, nn.Conv2d | nn.Conv3d) and layer.groups > 1:
             refused[name] = "grouped or depthwise: its matrices are too small"
-        elif type(layer).forward not in (nn.Conv2d.forward, nn.Linear.forward):
+        elif type(layer).forward not in (nn.Conv2d.forward, nn.Conv3d.forward, nn.Linear.forward):
             refused[name] = f"{type(layer).__name__} computes something of its own"
         elif layer not in positions:
             refused[name] = "its weight is used outside the layer"

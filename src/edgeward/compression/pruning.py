@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from edgeward.compression.layers import Weighted
+
 
 class Masked(nn.Module):
     """A parametrization: the weight times a mask, so that the optimizer cannot undo a zero."""
@@ -42,7 +44,7 @@ class MagnitudePruner:
 
     def __init__(
         self,
-        layers: Mapping[str, nn.Conv2d | nn.Linear],
+        layers: Mapping[str, Weighted],
         sparsity: float,
         *,
         ramp: float,

@@ -109,7 +109,7 @@ def test_the_teacher_neither_learns_nor_travels_along() -> None:
         optimizer.step()
         optimizer.zero_grad()
         gaps.append(loss.item())
-    assert np.mean(gaps[-10:]) < 0.3 * np.mean(gaps[:10])
+    assert np.mean(gaps[-10:]) < 0.5 * np.mean(gaps[:10])
     assert not teacher.training
     assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
     assert made.state_dict().keys() == {f"student.{key}" for key in student.state_dict()}

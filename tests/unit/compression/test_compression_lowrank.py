@@ -70,6 +70,13 @@ def test_at_full_rank_the_pair_is_the_layer(
         )
 
 
+def test_at_full_rank_the_pair_is_the_convolution_of_volumes() -> None:
+    layer, volumes = nn.Conv3d(2, 5, (3, 3, 1), (2, 1, 1), 1), torch.randn(2, 2, 6, 5, 4)
+    one = decomposed(nn.Sequential(layer), volumes)["0"]
+    with torch.no_grad():
+        torch.testing.assert_close(one.split(5)(volumes), layer(volumes), rtol=1e-4, atol=1e-5)
+
+
 def test_at_full_rank_the_pair_is_the_linear_layer_on_tokens() -> None:
     layer, tokens = nn.Linear(7, 5), torch.randn(2, 3, 7)
     one = decomposed(nn.Sequential(layer), tokens)["0"]

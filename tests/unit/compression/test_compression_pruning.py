@@ -113,3 +113,5 @@ def test_modules_can_be_left_dense() -> None:
     assert set(weighted_layers(net, ["stem", "fc"], "keep_dense")) == {"depthwise", "pointwise"}
     with pytest.raises(UserError, match=r"stemm.*Did you mean 'stem'.*keep_dense"):
         weighted_layers(net, ["stemm"], "keep_dense")
+    with pytest.raises(UserError, match="keep_dense leaves no convolution"):
+        weighted_layers(net, ["stem", "fc", "depthwise", "pointwise"], "keep_dense")

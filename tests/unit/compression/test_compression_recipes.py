@@ -149,11 +149,7 @@ def test_other_importances(world: Trained, importance: str) -> None:
             {"keep_channels": ["net.0.O"]},
             r"Did you mean 'net.0.0'\?.*keep_channels",
         ),
-        (
-            "structured_50",
-            {"share": 0.99, "round_to": 1, "finetune": None},
-            "every channel in place",
-        ),
+        ("structured_50", {"round_to": 32}, "in multiples of 32, no channel"),
         ("structured_50", {"target": "macs", "share": 0.01}, "cannot be reached"),
         ("low_rank", {"keep_whole": ["head"]}, "module 'head' is unknown"),
         ("low_rank", {"rank_by": "energy", "level": 0.999999999}, "no layer of this network gets"),

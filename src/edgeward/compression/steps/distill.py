@@ -39,8 +39,6 @@ class Distill(Step):
 
     def apply(self, candidate: Candidate) -> None:
         """Fine-tune the module on what the teacher says."""
-        import torch
-
         from edgeward.compression.distillation import Lesson, check_teacher
         from edgeward.compression.tuning import tune
         from edgeward.models.checkpoint import load_checkpoint
@@ -51,12 +49,6 @@ class Distill(Step):
                 f"no checkpoint of teacher '{self.teacher}' was given to the compress stage; given: "
                 f"{', '.join(candidate.teachers) or 'none'}."
             )
-        with torch.no_grad():
-            if candidate.module(candidate.example).dim() != 2:
-                raise UserError(
-                    f"distill: '{candidate.meta['model']['name']}' gives no logits (b, n_classes), and "
-                    "other outputs have no teacher here; take the step out of the recipe."
-                )
         teacher, meta = load_checkpoint(candidate.teachers[self.teacher])
         check_teacher(self.teacher, meta, candidate.meta)
         lesson = Lesson(
