@@ -12,6 +12,8 @@ quantize/dequantize pair. The rules here follow from that:
 - ``max_pool`` and nearest-neighbour upsampling: output shares the scale of its input, since they only
   select. Linear upsampling stays float: onnxruntime's integer kernel cuts instead of rounding.
 - ``cat`` of channels that a convolution reads: every input and the output.
+- convolutions that onnxruntime computes faster in float: of one or two channels, of groups with more than
+  one channel, and depthwise ones over volumes with large kernels (`benchmarks/conv_kernels.py`).
 - transposed and one-dimensional convolutions stay float: the former have no integer kernel, the
   latter stand between transpositions and a float gate in the Mamba blocks.
 - never ``softmax``, and no operator that touches it (through reshapes, scalings or added
@@ -23,6 +25,7 @@ Activations are uint8 per tensor, affine; weights int8 per output channel, symme
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 
 import torch
@@ -45,6 +48,8 @@ CONVOLUTIONS = {
     aten.conv3d.padding,
 }
 WEIGHTED = CONVOLUTIONS | {aten.linear.default}
+FEW_CHANNELS = 2
+LARGEST_KERNEL = 27  # taps of a depthwise convolution over volumes
 ALWAYS_FLOAT = {
     aten.conv_transpose2d.input,
     aten.conv_transpose3d.input,
@@ -122,7 +127,7 @@ class OnnxRuntimeQuantizer(Quantizer):
         for node in nodes:
             if node in floating or self._is_kept(node):
                 continue
-            if node.target in WEIGHTED and _is_parameter(node.args[1]):
+            if node.target in WEIGHTED and _is_parameter(node.args[1]) and not _slow(node):
                 self._annotate_weighted(node)
             elif _joins_activations(node) and not _feeds(node, LAYER_NORM):
                 self._annotate_joined(node, node.args[:2])
@@ -224,6 +229,17 @@ def _is_model_output(node: Node) -> bool:
 
 def _joins_activations(node: Node) -> bool:
     return node.target in ELEMENTWISE and all(map(_is_activation, node.args[:2]))
+
+
+def _slow(node: Node) -> bool:
+    """Tell a convolution whose integer kernel takes longer than the float one, whatever is around it."""
+    if node.target not in CONVOLUTIONS:
+        return False
+    _, inner, *kernel = node.args[1].meta["val"].shape
+    groups = node.args[6] if len(node.args) > 6 else 1
+    grouped = groups > 1 and inner > 1
+    large = groups > 1 and len(kernel) == 3 and math.prod(kernel) > LARGEST_KERNEL
+    return groups * inner <= FEW_CHANNELS or grouped or large
 
 
 def _joins_channels(node: Node) -> bool:

@@ -18,7 +18,6 @@ from pydantic import ValidationError
 
 from edgeward.config.schema import GROUPS, RunConfig, explain
 from edgeward.core.errors import UserError, did_you_mean, unknown
-from edgeward.models.config import check_task
 
 CHOICES = {"data": "data", "model": "model", "recipe": "compress", "device": "profile"}
 
@@ -103,10 +102,9 @@ def compose(root: Path, choices: dict[str, str], overrides: Sequence[str] = ()) 
         CHOICES[axis]: f"config/{CHOICES[axis]}/{name}.yaml" for axis, name in choices.items()
     }
     try:
-        run = RunConfig.model_validate(content)
+        RunConfig.model_validate(content)
     except ValidationError as error:
         raise explain(error, RunConfig, files, "config/config.yaml") from None
-    check_task(run.model, run.data.task, run.data.name)
     for axis, name in choices.items():
         stated = content[CHOICES[axis]]["name"]
         if stated != name:

@@ -199,7 +199,8 @@ def _draw(
     if changed is not None:
         drawn[changed] = CHANGED
     if truth is not None:
-        dots = np.add.outer(*map(np.arange, truth.shape)) % 6 < 3
+        row, column = np.indices(truth.shape)
+        dots = (row + column) % 6 < 3
         drawn[(outline(truth) > 0) & dots] = 255
     return np.rint(drawn).astype(np.uint8)
 

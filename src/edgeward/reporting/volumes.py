@@ -71,11 +71,10 @@ class Whole:
     def seconds(self, shape: Sequence[int]) -> Interval:
         """Return the time of all windows of a volume, s, with the interval of the latency."""
         n, p50 = self.windows_of(shape), self.timing.latency("p50")
-
-        def scaled(ms: float | None) -> float | None:
-            return None if ms is None else n * ms / 1e3
-
-        return Interval(scaled(p50.estimate), scaled(p50.low), scaled(p50.high))
+        mid, low, high = (
+            None if x is None else n * x / 1e3 for x in (p50.estimate, p50.low, p50.high)
+        )
+        return Interval(mid, low, high)
 
     def memory_mb(self, shape: Sequence[int]) -> float | None:
         """Return engine and arrays together, MB; None where the engine's memory is not known."""

@@ -87,7 +87,7 @@ def test_kernel_ece_of_one_confidence_is_its_gap(said: float, right: int, bandwi
     found = kernel_ece(
         torch.full((20,), said, dtype=torch.float64),
         correct,
-        torch.full((20,), 0.05).double(),
+        torch.full((20,), 0.05, dtype=torch.float64),
         bandwidth,
     )
     assert float(found) == pytest.approx(abs(said - right / 20), abs=1e-9)
@@ -99,13 +99,13 @@ def test_balanced_images_speak_for_the_natural_prevalence():
     np.testing.assert_allclose(weights, [0.35, 0.35, 0.1, 0.1, 0.05, 0.05])
 
 
-@pytest.mark.parametrize("which", range(3))
+@pytest.mark.parametrize("which", range(2))
 def test_gradients_agree_with_finite_differences(limits: Limits, which: int):
     logits, labels = sample(n=24)
     logits.requires_grad_(True)
     other = sample(n=24, seed=1)[0]
     assert torch.autograd.gradcheck(
-        lambda z: limits.violations(z, other, labels)[which % 2], (logits,), eps=1e-6, atol=1e-5
+        lambda z: limits.violations(z, other, labels)[which], (logits,), eps=1e-6, atol=1e-5
     )
     value = limits.violations(logits, other, labels)
     grad = torch.autograd.grad(value.sum(), logits)[0]

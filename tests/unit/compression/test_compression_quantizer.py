@@ -223,3 +223,41 @@ def test_biases_move_by_half_a_unit_at_most(bias: list[float], small: float) -> 
     torch.testing.assert_close(scale, unit)
     error = (integers.double() * scale.double() - torch.tensor(bias).double()).abs()
     assert (error <= 0.5 * scale + 1e-6 * torch.tensor(bias).abs()).all()
+
+
+class Shapes(nn.Module):
+    """Convolutions whose integer kernels are fast, and some whose are not."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        self.first = conv(3, 8, 3, padding=1)
+        self.small = conv(8, 8, 3, padding=1, groups=8)
+        self.large = conv(8, 8, 5, padding=2, groups=8)
+        self.grouped = conv(8, 4, 3, padding=1, groups=4)
+        self.pair = conv(4, 2, 1)
+        self.few = conv(2, 4, 3, padding=1)
+        self.joined = conv(8, 3, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.grouped(self.large(self.small(self.first(image / 64 - 2))))
+        return self.joined(torch.cat([x, self.few(self.pair(x))], 1))
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_convolutions_that_are_slower_in_int8_stay_float(dims: int) -> None:
+    image = torch.full((2, 3, *[8] * dims), 128.0)
+    graph = export_program(Shapes(dims).eval(), image).module()
+    quantizer = OnnxRuntimeQuantizer(*ptq_specs("minmax", False), keep_float=())
+    found = placement(quantizer.annotate(graph))
+    name = f"conv{dims}d"
+    expected = {
+        name: (2, True),
+        f"{name}_1": (2, True),
+        f"{name}_4": (2, True),
+        f"{name}_6": (2, False),  # the logits
+        "cat": (2, True),
+    }
+    if dims == 2:
+        expected[f"{name}_2"] = (2, True)
+    assert found == expected

@@ -224,3 +224,12 @@ def test_what_is_for_another_task_is_refused(tree: Path) -> None:
         segmentation(tree, data=["phantom3d"])
     with pytest.raises(UserError, match=r"images in the plane, but train\.patches is set"):
         segmentation(tree, overrides=["train=smoke_segmentation3d"])
+
+
+def test_a_data_set_has_overrides_of_its_own(tree: Path) -> None:
+    plan = Plan.load(tree, "segmentation_smoke")
+    patches = {data: plan.train(data, "u_lite", 0)["train"]["patches"] for data in plan.sweep.data}
+    assert patches["phantom_masks_tiny"] is None
+    assert patches["phantom3d_tiny"]["size"] == [16, 16, 16]
+    with pytest.raises(UserError, match=r"per_data names \['phantom'\], not on the axis data"):
+        segmentation(tree, per_data={"phantom": ["train.epochs=1"]})

@@ -98,21 +98,21 @@ def case(
     ("name", "dims", "size", "recipe", "always_float"),
     [
         case("u_lite", 2, [32, 32], "ptq_int8", 0),
-        case("u_lite3d", 3, [16, 32, 16], "ptq_int8", 0),
+        case("u_lite3d", 3, [16, 32, 16], "ptq_int8", 1),
         case("ultralight_vm_unet", 3, [32, 32, 32], "fp32", 0),
         case("u_lite", 2, [32, 32], "fp32", 0, slow=True),
         case("ultralight_vm_unet", 2, [32, 32], "fp32", 0, slow=True),
         case("lightm_unet_w8", 3, [8, 16, 8], "fp32", 0, slow=True),
         case("u_lite3d", 3, [16, 32, 16], "fp32", 0, slow=True),
         case("mk_unet_t", 2, [32, 32], "fp32", 0, slow=True),
-        case("mk_unet_t", 2, [32, 32], "ptq_int8", 0, slow=True),
-        case("mk_unet_t", 3, [32, 32, 32], "ptq_int8", 0, slow=True),
+        case("mk_unet_t", 2, [32, 32], "ptq_int8", 24, slow=True),
+        case("mk_unet_t", 3, [32, 32, 32], "ptq_int8", 34, slow=True),
         case("unet", 2, [32, 32], "ptq_int8", 4, slow=True),
         case("unet", 3, [16, 32, 16], "fp32", 0, slow=True),
-        case("unet", 3, [16, 32, 16], "ptq_int8", 4, slow=True),
-        case("ultralight_vm_unet", 2, [32, 32], "ptq_int8", 7, slow=True),
+        case("unet", 3, [16, 32, 16], "ptq_int8", 6, slow=True),
+        case("ultralight_vm_unet", 2, [32, 32], "ptq_int8", 12, slow=True),
         case("lightm_unet_w8", 2, [32, 32], "fp32", 0, slow=True),
-        case("lightm_unet_w8", 3, [8, 16, 8], "ptq_int8", 21, slow=True),
+        case("lightm_unet_w8", 3, [8, 16, 8], "ptq_int8", 23, slow=True),
     ],
 )
 def test_from_checkpoint_to_checked_file(
@@ -164,7 +164,7 @@ def test_from_checkpoint_to_checked_file(
         assert facts.precision == "int8"
         assert record["calibration"]["n"] == len(data.calibration)
         assert len(record["float_layers"]) == always_float, record["float_layers"]
-        assert record["quantized_parameter_share"] > (0.5 if always_float else 0.95)
+        assert record["quantized_parameter_share"] > (0.3 if always_float > 1 else 0.95)
     else:
         assert facts.precision == "fp32"
         assert not any("BatchNormalization" in operator for operator in facts.operators)

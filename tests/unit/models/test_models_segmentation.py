@@ -15,7 +15,7 @@ from edgeward.compression.fusion import fuse
 from edgeward.core.errors import UserError
 from edgeward.models import Deployable, build, reparameterize
 from edgeward.models.config import ModelConfig, check_task
-from edgeward.models.dense import Segmenter
+from edgeward.models.dense import Segmenter, double
 from edgeward.models.factory import SizeError
 from edgeward.models.ssm.mamba import Mamba
 from edgeward.models.ssm.orders import ORDERS, order_indices
@@ -145,6 +145,13 @@ def test_deployable_normalises_volumes_and_passes_deep_supervision_on():
             ship.train_outputs(image), net.train_outputs((image / 255 - 0.5) / 0.25), strict=True
         ):
             torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 3, 4, 6, 5)])
+def test_doubling_is_nearest_neighbour_interpolation(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    expected = nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+    assert torch.equal(double(x), expected)
 
 
 def mamba_by_definition(net: Mamba, x: np.ndarray) -> np.ndarray:

@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch.fx import GraphModule, Node
 
 from edgeward.compression.quantizer import (
     ANNOTATION,
+    ELEMENTWISE,
     WEIGHTED,
     OnnxRuntimeQuantizer,
     module_names,
@@ -21,8 +21,6 @@ from edgeward.compression.quantizer import (
 )
 from edgeward.compression.schemes import ptq_specs
 from edgeward.compression.steps.safe_mixed_int8 import CostConfig
-
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ def units(graph: GraphModule, keep_float: Sequence[str]) -> list[str]:
     activations themselves (of which everything goes back). Not those that hold all layers.
     """
     integer = place(graph, keep_float).integer
-    nodes = [node for node in graph.graph.nodes if node.name in integer]
+    computing = WEIGHTED | ELEMENTWISE  # activations go with what they are fused into
+    nodes = [n for n in graph.graph.nodes if n.name in integer and n.target in computing]
     layers = [set(module_names(node)) for node in nodes if node.target in WEIGHTED]
     everything = set.intersection(*layers) if len(layers) > 1 else set()
     found: dict[str, None] = {}

@@ -181,7 +181,7 @@ def greedy(
     saved = {name: price(kept) - price([n for n in kept if n != name]) for name in kept}
     for name in sorted(kept, key=lambda n: -saved[n]):
         without = [other for other in best.floating if other != name]
-        if without and price(without) < price(best.floating):
+        if without and price(without) <= price(best.floating):
             now = measure(without)
             if _holds(now):
                 best = Found(without, now)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeward.models.dense import BATCH_NORM, CONV, MAX_POOL, Segmenter, check_sides
+from edgeward.models.dense import BATCH_NORM, CONV, MAX_POOL, Segmenter, check_sides, double
 
 
 class _Axial(nn.Module):
@@ -89,8 +89,7 @@ class _Up(nn.Module):
         self.channel = CONV[dims](o, o, 1)
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        x = self.norm(self.reduce(torch.cat([x, skip], 1)))
+        x = self.norm(self.reduce(torch.cat([double(x), skip], 1)))
         return F.gelu(self.channel(self.spatial(x)))
 
 

@@ -1,0 +1,277 @@
+"""Reports of segmentation, alone and beside classification, from files that assess really writes."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+from reporting_factory import Spec, build
+from segmentation_factory import PLANE, VOLUMES, candidates, family, masks
+from test_reporting_page import REMOTE, Page
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import read_json, write_json
+from edgeward.reporting import overlays, stage, volumes
+from edgeward.reporting.headline import headline
+from edgeward.reporting.load import load, load_all
+from edgeward.reporting.numbers import fixed
+from edgeward.reporting.summary import table
+
+
+class Mixed(NamedTuple):
+    """A report of images, volumes and classification on one page."""
+
+    entries: list[dict[str, Any]]
+    out: Path
+    html: str
+    page: Page
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Mixed:
+    root = tmp_path_factory.mktemp("mixed")
+    entries = candidates(root / "2d", PLANE, family(PLANE, "u_lite", 1.0))
+    entries += candidates(root / "3d", VOLUMES, family(VOLUMES, "unet", 1.0))
+    entries += build(root / "c", [Spec(n=300), Spec(n=300, recipe="ptq_int8", verdict="pass")])
+    stage.run({"name": "mixed"}, entries, out=root / "out")
+    html = (root / "out" / "index.html").read_text()
+    return Mixed(entries, root / "out", html, Page(html))
+
+
+def test_one_page_for_all_tasks(mixed: Mixed) -> None:
+    assert len(mixed.page.ids) == len(set(mixed.page.ids))
+    assert not REMOTE.search(mixed.html)
+    for link in mixed.page.links:
+        assert link[1:] in mixed.page.ids if link.startswith("#") else (mixed.out / link).is_file()
+    heads = [t[0] for t in mixed.page.tables if t[0][:2] == ["Model", "Recipe"] and "p50ms" in t[0]]
+    plane, volume, images = heads
+    assert {"Diceper image", "Δ Diceto reference", "HD95px", "ECEat boundaries"} <= {*plane}
+    assert {"HD95mm", "Small lesionsfound"} <= {*volume}
+    assert "Small lesionsfound" not in plane  # not asked for there
+    assert {"AUCmacro", "Rare recall", "Δ rare recallto reference"} <= {*images}
+    assert not {"AUCmacro", "Rare recall"} & {*plane, *volume}
+    assert not {"Diceper image", "HD95px"} & {*images}
+
+
+def test_the_table_shows_what_assess_found(mixed: Mixed) -> None:
+    tables = [t for t in mixed.page.tables if t[0][:2] == ["Model", "Recipe"] and "p50ms" in t[0]]
+    rows = [dict(zip(t[0], cells, strict=True)) for t in tables[:2] for cells in t[1:]]
+    for entry, row in zip(mixed.entries, rows, strict=False):
+        safety = read_json(entry["paths"]["safety"])
+        for name, column in (("dice", "Diceper image"), ("surface_dice", "Surface Dice"),
+                             ("boundary_ece", "ECEat boundaries")):  # fmt: skip
+            record = safety[name]
+            ends = f"[{fixed(record['low'])}, {fixed(record['high'])}]"
+            assert row[column] == fixed(record["estimate"]) + ends
+        verdict = read_json(entry["paths"]["verdict"])
+        if verdict["verdict"] != "reference":
+            moved = fixed(verdict["differences"]["dice"]["estimate"], signed=True)
+            assert row["Δ Diceto reference"].startswith(moved)
+
+
+def test_rows_hold_only_what_their_task_has(mixed: Mixed) -> None:
+    content = json.loads((mixed.out / "comparison.json").read_text())["rows"]
+    by_task = {task: {key for r in content if r["task"] == task for key in r}
+               for task in ("segmentation", "classification")}  # fmt: skip
+    assert {"dice", "delta_hd95_low", "boundary_ece", "n_lesions"} <= by_task["segmentation"]
+    assert not {"auc_macro", "rare_recall", "n_rare"} & by_task["segmentation"]
+    assert not {"dice", "hd95", "n_lesions"} & by_task["classification"]
+    with (mixed.out / "comparison.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert [r["dice"] == "" for r in rows] == [False] * 4 + [True] * 2
+    assert [r["auc_macro"] == "" for r in rows] == [True] * 4 + [False] * 2
+
+
+def test_the_terminal_has_a_table_for_each_task(mixed: Mixed) -> None:
+    text = table(mixed.entries)
+    heads = [line for line in text.splitlines() if line.lstrip().startswith(("data", "model"))]
+    assert len(heads) == 2
+    assert heads[0].split()[-4:] == ["small", "ECE", "rim", "ECE"]
+    assert heads[1].split()[-1] == "ECE"
+    assert max(map(len, text.splitlines())) <= 120
+    dice = read_json(mixed.entries[0]["paths"]["safety"])["dice"]
+    assert f"{dice['estimate']:.3f} [{dice['low']:.3f}, {dice['high']:.3f}]" in text
+    assert "58 lesions, 19 of them small" in text
+
+
+def test_headline_and_reasons_speak_of_dice(mixed: Mixed) -> None:
+    found = headline(load_all(mixed.entries))
+    assert found.counts == {"pass": 1, "inconclusive": 0, "fail": 2}
+    texts = {f.candidate.data: f.text for f in found.findings}
+    assert texts["spots"].startswith("Dice of lesion: ")
+    assert any("its Dice and sensitivity per class" in text for text in found.caveats)
+
+
+def test_a_class_that_the_reference_misses_is_a_caveat(tmp_path: Path) -> None:
+    entries = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))
+    verdict = read_json(entries[0]["paths"]["verdict"])
+    verdict["reasons"].append("It hardly finds lesion: Dice 0.010, at most 0.020.")
+    write_json(entries[0]["paths"]["verdict"], verdict)
+    assert any("hardly finds lesion" in text for text in headline(load_all(entries)).caveats)
+
+
+def test_the_forest_has_classes_mean_surfaces_and_lesions(mixed: Mixed) -> None:
+    text = (mixed.out / "figures" / "forest.svg").read_text()
+    for label in ("Dice, lesion (n=39)", "Dice, ★ lesion (n=19)", "Dice, mean", "surface Dice",
+                  "small ones (n=19)", "★ df (n="):  # fmt: skip
+        assert f">{label}" in text
+    assert text.count(">small ones") == 1  # not where small lesions are not asked for
+
+
+def test_checklists(mixed: Mixed) -> None:
+    stem = mixed.out / "checklists" / "organs-unet-s0-ptq_int8"
+    content = json.loads(stem.with_suffix(".json").read_text())["safety"]
+    safety = read_json(mixed.entries[3]["paths"]["safety"])
+    assert content["task"] == "segmentation"
+    assert content["length_unit"] == "mm"
+    assert content["hd95"]["estimate"] == safety["hd95"]["estimate"]
+    assert content["per_class"][1]["small_lesions"] == 19
+    pair = content["boundary_ece_before_after"]
+    assert pair["before"]["estimate"] == read_json(mixed.entries[2]["paths"]["safety"])[
+        "boundary_ece"]["estimate"]  # fmt: skip
+    assert pair["after"]["estimate"] == safety["boundary_ece"]["estimate"]
+    text = stem.with_suffix(".md").read_text()
+    for part in ("| Dice per image |", "| HD95, mm |", "boundary ECE before → after",
+                 "58 lesions, 19 of them small", "| ★ lesion | 19 |"):  # fmt: skip
+        assert part in text, part
+    assert "AUC" not in text
+    lines = text.splitlines()
+    for above, line in itertools.pairwise(lines):
+        if line.startswith("|---"):
+            assert above.count("|") == line.count("|")
+
+
+def pictures(html: str) -> list[np.ndarray]:
+    found = re.findall(r'src="data:image/webp;base64,([^"]+)"', html)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(f))).convert("RGB")) for f in found]
+
+
+def test_worst_median_and_best_are_shown_with_what_changed(mixed: Mixed) -> None:
+    shown = pictures(mixed.html)
+    assert len(shown) == 2 * 3 * 4  # data, cases, panels
+    assert all(max(p.shape[:2]) == overlays.SIDE for p in shown)
+    for entry in (mixed.entries[0], mixed.entries[2]):
+        gallery = overlays.galleries(load_all([entry]))[0]
+        with Path(entry["paths"]["cases"]).open(newline="") as handle:
+            rows = [r for r in csv.DictReader(handle) if r["dice"]]
+        dice = {
+            i: np.mean([float(r["dice"]) for r in rows if r["index"] == i])
+            for i in {r["index"] for r in rows}
+        }
+        order = sorted(dice, key=lambda i: (dice[i], int(i)))
+        assert [str(c.index) for c in gallery.cases] == [order[0], order[19], order[-1]]
+        assert gallery.cases[0].panels[2].caption == f"Dice {dice[order[0]]:.3f}"
+    assert "case &lt;" in mixed.html  # names come from the data
+
+    def magenta(picture: np.ndarray) -> int:
+        return int(
+            ((picture[..., 0] > 200) & (picture[..., 1] < 80) & (picture[..., 2] > 150)).sum()
+        )
+
+    for strip in range(6):
+        image, truth, reference, compressed = shown[4 * strip : 4 * strip + 4]
+        assert magenta(compressed) > 100
+        assert magenta(image) == magenta(truth) == magenta(reference) == 0
+
+
+def test_a_volume_is_cut_where_its_smallest_class_is_largest(mixed: Mixed) -> None:
+    gallery = overlays.galleries(load_all(mixed.entries[2:4]))[0]
+    for case in gallery.cases:
+        mask = masks(VOLUMES)[case.index]
+        label = 2 if (mask == 2).any() else 1
+        areas = (mask == label).sum(axis=(1, 2))
+        at = int(re.findall(r"axial slice (\d+) of", case.where)[0]) - 1
+        assert areas[at] == areas.max()
+        assert case.where.endswith(f"of {len(mask)}")
+
+
+def test_fewer_cases_than_ranks() -> None:
+    assert overlays.chosen({4: 0.5}) == {4: "worst, median, best"}
+    assert overlays.chosen({4: 0.5, 2: 0.7}) == {4: "worst, median", 2: "best"}
+    assert overlays.chosen({}) == {}
+
+
+def test_whole_volumes(mixed: Mixed) -> None:
+    members = load_all(mixed.entries[2:4])
+    whole = volumes.of_members(members)[0]
+    assert whole.size == (8, 16, 16)
+    assert len(whole.shapes) == 40
+    n = whole.windows_of((14, 20, 20))
+    assert n == 3 * 2 * 2  # steps of 4, 8, 8: 0 4 6; 0 4; 0 4
+    p50 = whole.timing.latency("p50").estimate
+    assert p50 is not None
+    assert whole.seconds((14, 20, 20)).estimate == pytest.approx(n * p50 / 1e3)
+    arrays = 4 * (1 + 1 + 1 + 3) * 14 * 20 * 20 / 1e6
+    assert whole.memory_mb((14, 20, 20)) == pytest.approx(44.9 + arrays)
+    assert volumes.of_members(load_all(mixed.entries[:2])) == []
+    assert "Whole volumes" in mixed.html
+    assert (mixed.out / "figures" / "volumes.svg").read_text().startswith("<?xml")
+
+
+def test_windows_are_those_that_the_assessment_runs() -> None:
+    from edgeward.core.windows import sliding
+
+    for shape, size, overlap in (((9, 20, 31), (8, 16, 16), 0.5), ((5, 8, 8), (8, 8, 8), 0.25),
+                                 ((8, 8, 8), (8, 8, 8), 0.5), ((40, 8, 9), (8, 8, 8), 0.0)):  # fmt: skip
+        ran = []
+
+        def forward(x: np.ndarray, ran: list[int] = ran) -> np.ndarray:
+            ran.append(len(x))
+            return x
+
+        sliding(forward, np.zeros((1, *shape), np.float32), size, overlap, 1)
+        assert volumes.windows(shape, size, overlap) == sum(ran)
+
+
+def test_the_same_input_gives_the_same_bytes(mixed: Mixed) -> None:
+    again = overlays.galleries(load_all(mixed.entries[:2]))[0]
+    assert all(p.uri in mixed.html for case in again.cases for p in case.panels)
+
+
+def spoil_cases(paths: dict[str, Any]) -> None:
+    paths["cases"].write_text("index,class,dice\n0,lesion,good\n")
+
+
+def spoil_predictions(paths: dict[str, Any]) -> None:
+    np.savez(paths["predictions"], index=[0], shape=[[24, 32]], labels=np.zeros(768, np.uint8))
+
+
+def spoil_shapes(paths: dict[str, Any]) -> None:
+    with np.load(paths["predictions"]) as content:
+        found = dict(content)
+    np.savez(paths["predictions"], **found | {"shape": found["shape"][:, ::-1]})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (spoil_cases, r"cases\.csv \(cases\) is broken"),
+        (spoil_predictions, r"predictions\.npz \(predictions\) lacks cases"),
+        (spoil_shapes, r"case \d+ is \(24, 32\), its predicted labels \(32, 24\)"),
+    ],
+)
+def test_bad_files_are_one_clear_error(tmp_path: Path, spoil: Any, message: str) -> None:
+    entry = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))[0]
+    spoil(entry["paths"])
+    with pytest.raises(UserError, match=message):
+        overlays.galleries(load_all([entry]))
+
+
+def test_a_safety_file_of_the_other_task_is_refused(tmp_path: Path) -> None:
+    entry = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))[0]
+    card = read_json(entry["paths"]["card"])
+    write_json(entry["paths"]["card"], card | {"task": "classification"})
+    with pytest.raises(UserError, match="lacks auc_macro, accuracy"):
+        load(entry)
+    write_json(entry["paths"]["card"], card | {"task": "detection"})
+    with pytest.raises(UserError, match="'detection'; allowed are classification, segmentation"):
+        load(entry)
