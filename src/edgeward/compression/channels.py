@@ -157,7 +157,8 @@ class ChannelPruner:
             if failed is None:
                 for parameter in model.parameters():
                     parameter.grad = None
-                return model.eval(), groups
+                # train() drops what the network has cached while it was compared (attention biases).
+                return model.train().eval(), groups
             logger.info("the channels of %s stay: %s", *failed)
             self.excluded[failed[0]] = failed[1]
 

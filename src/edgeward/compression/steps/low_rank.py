@@ -57,7 +57,8 @@ class LowRank(Step):
         errors = {name: found[name].error(rank) for name, rank in ranks.items()}
         dense = dict.fromkeys(found.keys() - ranks.keys(), "no saving at this energy")
         lowrank.replace(module, found, ranks)
-        candidate.module = module
+        # train() drops what the network has cached when it was run (attention biases).
+        candidate.module = module.train().eval()
         candidate.effect = {
             "energy": energy,
             "ranks": {name: [len(found[name].values), rank] for name, rank in ranks.items()},
