@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,8 +143,6 @@ def test_violations_have_the_right_sign(limits: Limits):
 
 
 def test_data_without_a_rare_class_is_refused(small_prepared, limits: Limits):
-    from dataclasses import replace
-
     bare = replace(small_prepared, card={**small_prepared.card, "rare_classes": []})
     with pytest.raises(UserError, match="no rare class"):
         Limits.of(limits.cfg, bare, [0.0, 0.0, 0.0])
@@ -174,14 +173,23 @@ def test_multipliers_stay_within_their_limits():
     assert multipliers.values.tolist() == [0.5, 0.0]
 
 
-def test_a_constraint_batch_has_as_many_of_every_class(small_prepared):
-    indices = balanced_batch(small_prepared, 31, seed=0, step=3)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_constraint_batch_has_as_many_of_every_class(small_prepared, split):
+    indices = balanced_batch(small_prepared, split, 31, seed=0, step=3)
     assert np.bincount(small_prepared.labels[indices]).tolist() == [10, 10, 10]
-    assert set(small_prepared.splits[indices]) == {"train"}
-    np.testing.assert_array_equal(indices, balanced_batch(small_prepared, 31, seed=0, step=3))
-    assert set(indices) != set(balanced_batch(small_prepared, 31, seed=0, step=4))
+    assert set(small_prepared.splits[indices]) == {split}
+    again = balanced_batch(small_prepared, split, 31, seed=0, step=3)
+    np.testing.assert_array_equal(indices, again)
+    assert set(indices) != set(balanced_batch(small_prepared, split, 31, seed=0, step=4))
     with pytest.raises(UserError, match="set it to 6 or more"):
-        balanced_batch(small_prepared, 5, seed=0, step=0)
+        balanced_batch(small_prepared, split, 5, seed=0, step=0)
+
+
+def test_a_rare_class_must_be_there_to_be_protected(small_prepared):
+    val = small_prepared.splits == "val"
+    splits = np.where(val & (small_prepared.labels == 2), "test", small_prepared.splits)
+    with pytest.raises(UserError, match="'val' has no image of rare"):
+        balanced_batch(replace(small_prepared, splits=splits), "val", 30, seed=0, step=0)
 
 
 def population(n: int = 3000) -> dict[str, Any]:

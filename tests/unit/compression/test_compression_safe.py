@@ -210,6 +210,12 @@ def test_switched_off_quantizers_are_a_converted_float_layer(world: Trained) -> 
     graph = backend.capture(made.module, made.example)
     simulated = Simulated(made, chosen, chosen.calibrate(made), graph)
     images = validation(world)
+    with torch.no_grad():
+        only = simulated.alone("net.1.0")(images)
+    others = [name for name in units(graph, []) if name != "net.1.0"]
+    with torch.no_grad():
+        alone = simulated.with_float(others)(images)
+    assert torch.equal(only, alone)
     for names in ((), ("net.1.0",), ("net.0", "net.1.0")):
         kept = chosen.model_copy(update={"keep_float": list(names)})
         converted = backend.convert(kept.calibrate(made))

@@ -1,6 +1,6 @@
 """Which layers go back to float: greedy by harm per added latency, then whatever proves needless.
 
-Harm is measured, not guessed: every module alone in float, all others in integers, on the
+Harm is measured, not guessed: every module alone in integers, all others in float, on the
 fake-quantized graph. neural-compressor's `autotune` walks a given list of whole configurations and
 stops at the first that passes; it can neither drop what a later layer made needless nor say that none
 passed, and calibrates anew for each, so it does not drive this (docs/safe-compression.md).
@@ -122,12 +122,16 @@ def _holds(violations: torch.Tensor) -> bool:
 
 
 def _harm(simulated: Simulated, judge: Judge, violated: torch.Tensor) -> dict[str, float]:
-    """Return by how much the violated constraints improve with each module alone in float."""
-    before = judge.violations(simulated.with_float(()))
+    """Return by how much each module alone in integers raises the violated constraints.
+
+    Alone in integers, not alone in float: on top of the rounding of all others, one module more or less
+    moves the few images at the boundary by chance, and such effects sum to many times the whole.
+    """
+    float_network = -judge.limits.slack()
     harm = {}
     for name in units(simulated.graph, simulated.kept):
-        after = judge.violations(simulated.with_float((name,)))
-        harm[name] = float((before - after)[violated].sum())
+        found = judge.violations(simulated.alone(name))
+        harm[name] = float((found - float_network)[violated].sum())
     return harm
 
 
@@ -254,9 +258,15 @@ class Simulated:
             self.model(candidate.example)
         self._check(place(graph, self.kept))
 
+    def alone(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the network with only this module in integers."""
+        return self._quantizing(place(self.graph, self.kept).of_module[name])
+
     def with_float(self, names: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the network with these modules in float, besides `keep_float`."""
-        wanted = place(self.graph, [*self.kept, *names]).tensors
+        return self._quantizing(place(self.graph, [*self.kept, *names]).tensors)
+
+    def _quantizing(self, wanted: frozenset[str]) -> Callable[[torch.Tensor], torch.Tensor]:
         for fake, tensors in self.observed.items():
             fake.enable_fake_quant(not tensors.isdisjoint(wanted))
         return self.model
