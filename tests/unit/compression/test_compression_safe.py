@@ -87,7 +87,8 @@ class Stopped(Exception):
 
 def test_safe_qat_steers_records_resumes_and_exports(world: Trained) -> None:
     def strict(step: dict[str, Any]) -> None:
-        step["finetune"]["constraint"]["margins"] = {"recall": 0.0, "ece": 0.0}
+        changes = {"margins": {"recall": 0.0, "ece": 0.0}, "multipliers_from": "train"}
+        step["finetune"]["constraint"] |= changes
 
     chosen = recipe("safe_qat_int8", strict)
     metrics = world.compress(chosen, "safe_qat")
