@@ -21,7 +21,8 @@ from edgeward.compression.constraint.losses import (
     natural_weights,
     soft_recall,
 )
-from edgeward.compression.constraint.search import by_harm_per_cost, greedy, search_images
+from edgeward.compression.constraint.search import by_harm_per_cost, greedy
+from edgeward.compression.constraint.simulated import search_images
 from edgeward.compression.constraint.temperature import fit_temperature
 from edgeward.compression.constraint.training import (
     Multipliers,

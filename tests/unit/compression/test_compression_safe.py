@@ -15,7 +15,7 @@ from edgeward.compression import backend
 from edgeward.compression.candidate import Candidate
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.placement import cost, macs, place, units
-from edgeward.compression.constraint.search import Simulated
+from edgeward.compression.constraint.simulated import Simulated
 from edgeward.compression.fusion import fuse
 from edgeward.compression.program import load_program
 from edgeward.compression.quantizer import WEIGHTED
