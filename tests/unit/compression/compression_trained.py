@@ -53,7 +53,8 @@ def recipe(name: str, **changes: Any) -> RecipeConfig:
             step["finetune"] |= TRAIN
         if "round_to" in step:
             step["round_to"] = 2
-    content["steps"][1] |= changes
+    if changes:
+        content["steps"][1] |= changes
     return RecipeConfig.model_validate(content)
 
 

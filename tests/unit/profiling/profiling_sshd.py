@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -57,7 +58,8 @@ class Server:
 
     def stop(self) -> None:
         for pid in self.connections():
-            os.kill(pid, 15)
+            with contextlib.suppress(ProcessLookupError):  # it may end by itself meanwhile
+                os.kill(pid, 15)
         self.process.terminate()
         self.process.wait(10)
 
