@@ -127,6 +127,9 @@ class ConstraintConfig(SafetyLimits):
         int, Field(ge=2, description="of the constraint batch: training images, all classes equal")
     ]
     every: Annotated[int, Field(ge=1, description="steps from one constraint batch to the next")]
+    multipliers_from: Annotated[
+        Literal["train", "val"], Field(description="whose violations the multipliers follow")
+    ]
     dual_rate: Annotated[
         float, Field(gt=0, description="multiplier gained per constraint batch and unit violated")
     ]

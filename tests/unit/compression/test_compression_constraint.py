@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 
 from edgeward.compression.constraint.acceptance import accept
@@ -19,13 +21,18 @@ from edgeward.compression.constraint.losses import (
     natural_weights,
     soft_recall,
 )
-from edgeward.compression.constraint.search import by_harm_per_cost, greedy, search_images
+from edgeward.compression.constraint.search import by_harm_per_cost, greedy
+from edgeward.compression.constraint.simulated import search_images
 from edgeward.compression.constraint.temperature import fit_temperature
-from edgeward.compression.constraint.training import Multipliers, balanced_batch
+from edgeward.compression.constraint.training import (
+    Multipliers,
+    SafetyConstraint,
+    balanced_batch,
+)
 from edgeward.core.errors import UserError
 from edgeward.safety.scores import fit_temperature as fit_on_natural
 from edgeward.safety.scores import natural_logits
-from edgeward.training.config import AcceptanceConfig, SafetyLimits
+from edgeward.training.config import AcceptanceConfig, AugmentConfig, ConstraintConfig, SafetyLimits
 
 ACCEPTANCE: dict[str, Any] = {
     "margins": {"recall": 0.05, "ece": 0.02},
@@ -142,8 +149,6 @@ def test_violations_have_the_right_sign(limits: Limits):
 
 
 def test_data_without_a_rare_class_is_refused(small_prepared, limits: Limits):
-    from dataclasses import replace
-
     bare = replace(small_prepared, card={**small_prepared.card, "rare_classes": []})
     with pytest.raises(UserError, match="no rare class"):
         Limits.of(limits.cfg, bare, [0.0, 0.0, 0.0])
@@ -174,14 +179,64 @@ def test_multipliers_stay_within_their_limits():
     assert multipliers.values.tolist() == [0.5, 0.0]
 
 
-def test_a_constraint_batch_has_as_many_of_every_class(small_prepared):
-    indices = balanced_batch(small_prepared, 31, seed=0, step=3)
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_constraint_batch_has_as_many_of_every_class(small_prepared, split):
+    indices = balanced_batch(small_prepared, split, 31, seed=0, step=3)
     assert np.bincount(small_prepared.labels[indices]).tolist() == [10, 10, 10]
-    assert set(small_prepared.splits[indices]) == {"train"}
-    np.testing.assert_array_equal(indices, balanced_batch(small_prepared, 31, seed=0, step=3))
-    assert set(indices) != set(balanced_batch(small_prepared, 31, seed=0, step=4))
+    assert set(small_prepared.splits[indices]) == {split}
+    again = balanced_batch(small_prepared, split, 31, seed=0, step=3)
+    np.testing.assert_array_equal(indices, again)
+    assert set(indices) != set(balanced_batch(small_prepared, split, 31, seed=0, step=4))
     with pytest.raises(UserError, match="set it to 6 or more"):
-        balanced_batch(small_prepared, 5, seed=0, step=0)
+        balanced_batch(small_prepared, split, 5, seed=0, step=0)
+
+
+class Colour(nn.Module):
+    """Tells the classes of the small data by their mean colour, as well as `skill` lets it."""
+
+    def __init__(self, skill: float) -> None:
+        super().__init__()
+        self.skill = nn.Parameter(torch.tensor(skill))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.skill * (images.mean(dim=(2, 3)) - 140) / 20
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_weights_feel_the_constraint_once_it_is_violated(small_prepared, limits, split):
+    """Worse than its reference: no gradient at first, then one that asks for more skill."""
+    cfg = ConstraintConfig(
+        **limits.cfg.model_dump(), batch_size=30, every=3, multipliers_from=split, dual_rate=1.0,
+        largest_multiplier=10.0,
+    )  # fmt: skip
+    still = AugmentConfig(
+        flips=False, rotate90=False, degrees=0, scale=0, translate=0, brightness=0, contrast=0,
+        colour=0,
+    )  # fmt: skip
+    reference, model = Colour(1.0), Colour(0.1)
+    constraint = SafetyConstraint(limits, cfg, still, small_prepared, reference, seed=0)
+    constraint.backward(model, 0)
+    assert model.skill.grad is None
+    assert constraint.multipliers.values[0] > 0.1
+    state = constraint.state_dict()
+    constraint.backward(model, 3)
+    assert model.skill.grad < 0
+    assert reference.skill.grad is None
+    row = constraint.close_epoch()
+    assert row["violation_recall_rare"] > 0.1
+    assert row["multiplier_recall_rare"] > float(state["multipliers"][0])
+    again = SafetyConstraint(limits, cfg, still, small_prepared, reference, seed=0)
+    again.load_state_dict(state)
+    other = Colour(0.1)
+    again.backward(other, 3)
+    assert torch.equal(other.skill.grad, model.skill.grad)
+
+
+def test_a_rare_class_must_be_there_to_be_protected(small_prepared):
+    val = small_prepared.splits == "val"
+    splits = np.where(val & (small_prepared.labels == 2), "test", small_prepared.splits)
+    with pytest.raises(UserError, match="'val' has no image of rare"):
+        balanced_batch(replace(small_prepared, splits=splits), "val", 30, seed=0, step=0)
 
 
 def population(n: int = 3000) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from edgeward.compression import backend
 from edgeward.compression.candidate import Candidate
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.placement import cost, macs, place, units
-from edgeward.compression.constraint.search import Simulated
+from edgeward.compression.constraint.simulated import Simulated
 from edgeward.compression.fusion import fuse
 from edgeward.compression.program import load_program
 from edgeward.compression.quantizer import WEIGHTED
@@ -87,7 +87,8 @@ class Stopped(Exception):
 
 def test_safe_qat_steers_records_resumes_and_exports(world: Trained) -> None:
     def strict(step: dict[str, Any]) -> None:
-        step["finetune"]["constraint"]["margins"] = {"recall": 0.0, "ece": 0.0}
+        changes = {"margins": {"recall": 0.0, "ece": 0.0}, "multipliers_from": "train"}
+        step["finetune"]["constraint"] |= changes
 
     chosen = recipe("safe_qat_int8", strict)
     metrics = world.compress(chosen, "safe_qat")
@@ -210,6 +211,12 @@ def test_switched_off_quantizers_are_a_converted_float_layer(world: Trained) -> 
     graph = backend.capture(made.module, made.example)
     simulated = Simulated(made, chosen, chosen.calibrate(made), graph)
     images = validation(world)
+    with torch.no_grad():
+        only = simulated.alone("net.1.0")(images)
+    others = [name for name in units(graph, []) if name != "net.1.0"]
+    with torch.no_grad():
+        alone = simulated.with_float(others)(images)
+    assert torch.equal(only, alone)
     for names in ((), ("net.1.0",), ("net.0", "net.1.0")):
         kept = chosen.model_copy(update={"keep_float": list(names)})
         converted = backend.convert(kept.calibrate(made))

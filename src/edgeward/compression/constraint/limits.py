@@ -94,5 +94,9 @@ class Limits:
         float64, in the order of `names`; gradients reach `compressed` only.
         """
         change = self.values(compressed, labels) - self.values(reference, labels).detach()
+        return torch.cat([-change[:-1], change[-1:]]) - self.slack()
+
+    def slack(self) -> torch.Tensor:
+        """Return the margins, float64, in the order of `names`: -g of a network without any change."""
         margins = self.cfg.margins
-        return torch.cat([-change[:-1] - margins.recall, change[-1:] - margins.ece])
+        return torch.tensor([*[margins.recall] * len(self.rare), margins.ece], dtype=torch.float64)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch.fx import GraphModule, Node
 
 from edgeward.compression.quantizer import (
+    ABSORBED,
     ANNOTATION,
     ELEMENTWISE,
     WEIGHTED,
@@ -22,6 +23,9 @@ from edgeward.compression.quantizer import (
 from edgeward.compression.schemes import ptq_specs
 from edgeward.compression.steps.safe_mixed_int8 import CostConfig
 
+# What can be put back to float; activations go with what they are fused into.
+COMPUTING = WEIGHTED | ELEMENTWISE
+
 
 @dataclass(frozen=True)
 class Placement:
@@ -31,10 +35,12 @@ class Placement:
     ----------
     tensors : names of the nodes whose result (or value) is quantized.
     integer : names of the nodes that run in integers.
+    of_module : module name -> the tensors that its layers, sums and products quantize.
     """
 
     tensors: frozenset[str]
     integer: frozenset[str]
+    of_module: dict[str, frozenset[str]]
 
 
 def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
@@ -43,15 +49,28 @@ def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
     quantizer.annotate(graph)
     tensors: set[str] = set()
     integer: set[str] = set()
+    of_module: dict[str, set[str]] = {}
     for node in graph.graph.nodes:
-        annotation = node.meta.pop(ANNOTATION, None)
+        annotation = node.meta.get(ANNOTATION)
         if annotation is None:
             continue
-        integer.add(node.name)
-        tensors.update(source.name for source in annotation.input_qspec_map)
+        mine = {source.name for source in annotation.input_qspec_map}
         if annotation.output_qspec is not None:
-            tensors.add(node.name)
-    return Placement(frozenset(tensors), frozenset(integer))
+            mine.add(node.name)
+        if node.target in COMPUTING:
+            # Behind an activation that is fused into the layer, the pair stands on its result.
+            mine |= {u.name for u in node.users if u.target in ABSORBED and ANNOTATION in u.meta}
+            for name in module_names(node):
+                of_module.setdefault(name, set()).update(mine)
+        integer.add(node.name)
+        tensors |= mine
+    for node in graph.graph.nodes:
+        node.meta.pop(ANNOTATION, None)
+    return Placement(
+        frozenset(tensors),
+        frozenset(integer),
+        {name: frozenset(found) for name, found in of_module.items()},
+    )
 
 
 def units(graph: GraphModule, keep_float: Sequence[str]) -> list[str]:
@@ -61,8 +80,7 @@ def units(graph: GraphModule, keep_float: Sequence[str]) -> list[str]:
     activations themselves (of which everything goes back). Not those that hold all layers.
     """
     integer = place(graph, keep_float).integer
-    computing = WEIGHTED | ELEMENTWISE  # activations go with what they are fused into
-    nodes = [n for n in graph.graph.nodes if n.name in integer and n.target in computing]
+    nodes = [n for n in graph.graph.nodes if n.name in integer and n.target in COMPUTING]
     layers = [set(module_names(node)) for node in nodes if node.target in WEIGHTED]
     everything = set.intersection(*layers) if len(layers) > 1 else set()
     found: dict[str, None] = {}

@@ -1,6 +1,6 @@
 """Which layers go back to float: greedy by harm per added latency, then whatever proves needless.
 
-Harm is measured, not guessed: every module alone in float, all others in integers, on the
+Harm is measured, not guessed: every module alone in integers, all others in float, on the
 fake-quantized graph. neural-compressor's `autotune` walks a given list of whole configurations and
 stops at the first that passes; it can neither drop what a later layer made needless nor say that none
 passed, and calibrates anew for each, so it does not drive this (docs/safe-compression.md).
@@ -13,18 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch.fx import GraphModule
-from torchao.quantization.pt2e import FakeQuantizeBase
 
 from edgeward.compression import backend
-from edgeward.compression.constraint.acceptance import logits_of
 from edgeward.compression.constraint.limits import Limits
-from edgeward.compression.constraint.placement import Placement, cost, macs, place, units
-from edgeward.compression.qat import RangeSchedule, take_ranges
+from edgeward.compression.constraint.placement import cost, macs, place, units
+from edgeward.compression.constraint.simulated import Judge, Simulated, search_images
 from edgeward.compression.quantizer import WEIGHTED
-from edgeward.data.store import Prepared
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate
@@ -122,12 +118,16 @@ def _holds(violations: torch.Tensor) -> bool:
 
 
 def _harm(simulated: Simulated, judge: Judge, violated: torch.Tensor) -> dict[str, float]:
-    """Return by how much the violated constraints improve with each module alone in float."""
-    before = judge.violations(simulated.with_float(()))
+    """Return by how much each module alone in integers raises the violated constraints.
+
+    Alone in integers, not alone in float: on top of the rounding of all others, one module more or less
+    moves the few images at the boundary by chance, and such effects sum to many times the whole.
+    """
+    float_network = -judge.limits.slack()
     harm = {}
     for name in units(simulated.graph, simulated.kept):
-        after = judge.violations(simulated.with_float((name,)))
-        harm[name] = float((before - after)[violated].sum())
+        found = judge.violations(simulated.alone(name))
+        harm[name] = float((found - float_network)[violated].sum())
     return harm
 
 
@@ -190,78 +190,3 @@ def greedy(
 
 def _excess(violations: torch.Tensor) -> float:
     return float(violations.clamp(min=0).sum())
-
-
-def search_images(data: Prepared, rare: Sequence[int], count: int | str, seed: int) -> np.ndarray:
-    """Return validation and calibration images, ascending: all, or `count`, rare classes first."""
-    pool = np.union1d(data.indices("val"), data.calibration)
-    if count == "all" or int(count) >= len(pool):
-        return pool
-    shuffled = np.random.default_rng(seed).permutation(pool)
-    is_rare = np.isin(data.labels[shuffled], list(rare))
-    chosen = np.concatenate([shuffled[is_rare], shuffled[~is_rare]])[: int(count)]
-    return np.sort(chosen)
-
-
-class Judge:
-    """Violations of a network on some images, against the uncompressed one on the same."""
-
-    def __init__(
-        self,
-        limits: Limits,
-        data: Prepared,
-        indices: np.ndarray,
-        uncompressed: Callable[[torch.Tensor], torch.Tensor],
-    ) -> None:
-        self.limits, self.data, self.indices = limits, data, indices
-        self.labels = torch.from_numpy(data.labels[indices])
-        self.reference = torch.from_numpy(logits_of(uncompressed, data, indices))
-
-    def violations(self, model: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """Return `Limits.violations` of `model`, float64."""
-        logits = torch.from_numpy(logits_of(model, self.data, self.indices))
-        return self.limits.violations(logits, self.reference, self.labels)
-
-
-class Simulated:
-    """The fake-quantized network, in which any set of modules can be switched to float at no cost."""
-
-    def __init__(
-        self,
-        candidate: Candidate,
-        step: SafeMixedInt8,
-        calibrated: GraphModule,
-        graph: GraphModule,
-    ) -> None:
-        self.graph, self.kept = graph, list(step.keep_float)
-        self.model = backend.prepare_qat(
-            backend.capture(candidate.module, candidate.example),
-            momentum=0.0,
-            reduce_range=step.reduce_range,
-            granularity=step.weight_granularity,
-            keep_float=step.keep_float,
-        )
-        take_ranges(self.model, calibrated)
-        RangeSchedule(self.model, 0).eval()
-        self.observed: dict[FakeQuantizeBase, set[str]] = {}
-        for node in self.model.graph.nodes:
-            if node.op != "call_module":
-                continue
-            fake = self.model.get_submodule(node.target)
-            if isinstance(fake, FakeQuantizeBase):
-                self.observed.setdefault(fake, set()).add(node.args[0].name)
-        with torch.no_grad():
-            self.model(candidate.example)
-        self._check(place(graph, self.kept))
-
-    def with_float(self, names: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return the network with these modules in float, besides `keep_float`."""
-        wanted = place(self.graph, [*self.kept, *names]).tensors
-        for fake, tensors in self.observed.items():
-            fake.enable_fake_quant(not tensors.isdisjoint(wanted))
-        return self.model
-
-    def _check(self, placement: Placement) -> None:
-        observed = set().union(*self.observed.values())
-        if observed != placement.tensors:
-            raise AssertionError(f"placement differs in {sorted(observed ^ placement.tensors)}")

@@ -9,7 +9,7 @@ group accuracy; here they are recalls of rare classes and calibration.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate
 
 logger = logging.getLogger(__name__)
+# Of random numbers; 1 and 2 are the training's own.
+PURPOSES = {"train": 3, "val": 5}
+AUGMENTATION = 4
 
 
 def constrain(candidate: Candidate, cfg: FinetuneConfig) -> SafetyConstraint | None:
@@ -57,15 +60,17 @@ class Multipliers:
         self.values = (self.values + self.rate * violations).clamp(0.0, self.largest)
 
 
-def balanced_batch(data: Prepared, size: int, seed: int, step: int) -> np.ndarray:
-    """Return the training images of a constraint batch: equally many of every class.
+def balanced_batch(
+    data: Prepared, split: Literal["train", "val"], size: int, seed: int, step: int
+) -> np.ndarray:
+    """Return the images of a constraint batch: equally many of every class that the split holds.
 
     A function of seed and step alone. Without replacement, unless a class has too few images.
 
     Raises
     ------
     UserError
-        If `size` leaves fewer than two images for a class.
+        If `size` leaves fewer than two images for a class, or the split lacks a rare class.
     """
     classes = len(data.classes)
     each = size // classes
@@ -74,12 +79,19 @@ def balanced_batch(data: Prepared, size: int, seed: int, step: int) -> np.ndarra
             f"finetune.constraint.batch_size is {size}, which is fewer than two images for each of "
             f"{classes} classes; set it to {2 * classes} or more in config/compress/."
         )
-    rng = np.random.default_rng(stream(seed, step, 3))
-    train = data.indices("train")
-    labels = data.labels[train]
+    rng = np.random.default_rng(stream(seed, step, PURPOSES[split]))
+    pool = data.indices(split)
+    labels = data.labels[pool]
+    absent = [name for name in data.card["rare_classes"] if data.classes.index(name) not in labels]
+    if absent:
+        raise UserError(
+            f"{data.root}: the split '{split}' has no image of {', '.join(absent)}, so the constraint "
+            "cannot be measured there; set finetune.constraint.multipliers_from to train, or change "
+            "data.split."
+        )
     chosen = []
-    for k in range(classes):
-        mine = train[labels == k]
+    for k in np.unique(labels):
+        mine = pool[labels == k]
         chosen.append(rng.choice(mine, size=each, replace=len(mine) < each))
     return np.concatenate(chosen)
 
@@ -87,9 +99,11 @@ def balanced_batch(data: Prepared, size: int, seed: int, step: int) -> np.ndarra
 class SafetyConstraint:
     """The constraint as `finetune` uses it.
 
-    The constraint batch is of training images, changed by the same augmentation as the others, since
-    the network has never seen these very pixels and errs on them; the images are held out from nothing.
-    The uncompressed network sees the same batch, so its values are of the same images.
+    Gradients come from training images, changed by the same augmentation as the others, since the
+    network has never seen these very pixels and errs on them. The multipliers follow the violations on
+    those images, or on validation images, which the weights are not fitted to: two data sets, as in
+    Cotter et al., "Training Well-Generalizing Classifiers for Fairness Metrics" (ICML 2019). The
+    uncompressed network sees the same batch, so its values are of the same images.
     """
 
     def __init__(
@@ -116,18 +130,31 @@ class SafetyConstraint:
 
         The sum is scaled by `every`, so that the weights feel as much of it as if it came every step.
         """
-        indices = balanced_batch(self.data, self.cfg.batch_size, self.seed, step)
+        values, source = self.multipliers.values, self.cfg.multipliers_from
+        trained: torch.Tensor | None = None
+        if values.any() or source == "train":
+            trained = self._violations(model, "train", step)
+        if trained is not None and values.any():
+            (self.every * (values @ trained)).backward()
+        if source == "train":
+            assert trained is not None
+            seen = trained.detach()
+        else:
+            with torch.no_grad():
+                seen = self._violations(model, "val", step)
+        self.multipliers.ascend(seen)
+        self._seen.append(seen)
+
+    def _violations(
+        self, model: nn.Module, split: Literal["train", "val"], step: int
+    ) -> torch.Tensor:
+        indices = balanced_batch(self.data, split, self.cfg.batch_size, self.seed, step)
         images, labels = read(self.data, indices)
-        generator = torch.Generator().manual_seed(stream(self.seed, step, 4))
+        generator = torch.Generator().manual_seed(stream(self.seed, step, AUGMENTATION))
         inputs = augment(to_float(images, torch.contiguous_format), self.augment, generator)
         with torch.no_grad():
             reference = self.uncompressed(inputs)
-        violations = self.limits.violations(model(inputs), reference, labels)
-        values = self.multipliers.values
-        if values.any():
-            (self.every * (values @ violations)).backward()
-        self.multipliers.ascend(violations.detach())
-        self._seen.append(violations.detach())
+        return self.limits.violations(model(inputs), reference, labels)
 
     def close_epoch(self) -> dict[str, float]:
         """Return the epoch's mean violation and last multiplier of every constraint."""
