@@ -300,7 +300,8 @@ def conclude(success):
     wall = time.time() - SESSION.started
     done = [evidence(c._asdict(), PLAN.sweep.device) for c in PLAN.candidates]
     try:
-        rows = table(done)
+        turns = Path(f"results/report/{PLAN.name}/interleaved")
+        rows = table(done, [turns / f"{device}.json" for device in PLAN.sweep.device])
     except UserError as error:
         rows = str(error)
     page = Path(f"results/report/{PLAN.name}/index.html")

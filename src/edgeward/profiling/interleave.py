@@ -18,6 +18,7 @@ from edgeward.profiling.measuring import EMULATED
 from edgeward.profiling.stage import request_for
 from edgeward.profiling.statistics import drift, paired_ratio, percentile
 from edgeward.profiling.transport import Device, open_device
+from edgeward.profiling.transport.device import one_line
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,14 @@ def compare(
     ``threads, batch, rounds, duration_s, candidates, conditions``; the candidates are in the order
     of `group`, each with ``data, model, seed, recipe, latency_ms`` (interval record of the median
     over rounds), ``ratio`` (interval record of its latency / that of the first; of the first itself
-    exactly 1), ``verdict, reasons``.
+    exactly 1), ``verdict, reasons``; and ``refused``, the members that the engine cannot load, each
+    with ``data, model, seed, recipe, reason``. Without the first, ``candidates`` is empty.
     """
+    refused = dict(answer["refused"])
+    left = [member for position, member in enumerate(group) if position not in refused]
     samples = np.array(answer["samples_ns"], dtype=np.float64) / 1e6  # (rounds, models, block)
-    latency = np.median(samples, axis=2)
-    rounds = len(latency)
+    rounds = len(samples)
+    latency = np.median(samples, axis=2) if rounds else samples
     where = f"config/profile/{cfg.name}.yaml"
     common = [EMULATED] if emulated else []
     if rounds < cfg.interleave.rounds:
@@ -71,7 +75,7 @@ def compare(
             f"lower interleave.block in {where}"
         )
     candidates = []
-    for position, member in enumerate(group):
+    for position, member in enumerate(left if rounds else []):
         mine = latency[:, position]
         ratio = paired_ratio(mine, latency[:, 0], cfg.confidence)
         reasons = list(common)
@@ -107,6 +111,10 @@ def compare(
         "block": cfg.interleave.block,
         "duration_s": answer["duration_ns"] / 1e9,
         "candidates": candidates,
+        "refused": [
+            {**{name: group[position][name] for name in IDENTITY}, "reason": one_line(reason)}
+            for position, reason in refused.items()
+        ],
         "conditions": answer["conditions"],
     }
 
@@ -124,12 +132,13 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
 
     Returns
     -------
-    Counts of groups and of INVALID ratios.
+    Counts of groups, ratios, INVALID ratios and models that the engine refuses.
 
     Raises
     ------
     UserError
-        If a model cannot be read or run, or the device fails.
+        If a model cannot be read or run, or the device fails. A model that the engine cannot load
+        is not an error: it is recorded.
     """
     records, answer = [], {}
     with open_device(cfg) as device:
@@ -137,6 +146,14 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
             answer = _ask(cfg, device, group)
             record = compare(group, answer, cfg, device.emulated)
             records.append(record)
+            for r in record["refused"]:
+                log.warning(
+                    "%s: the engine refuses %s %s: %s",
+                    cfg.name,
+                    r["model"],
+                    r["recipe"],
+                    r["reason"],
+                )
             for c in record["candidates"][1:]:
                 r = c["ratio"]
                 log.info(
@@ -172,4 +189,5 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
         "groups": float(len(records)),
         "ratios": float(len(judged)),
         "invalid_ratios": float(sum(c["verdict"] == "INVALID" for c in judged)),
+        "refused": float(sum(len(record["refused"]) for record in records)),
     }

@@ -294,7 +294,22 @@ class Operators(Part):
 class Profile(Part):
     """One model on one device: what was measured, how, and whether to believe it."""
 
-    model_config = ConfigDict(title="edgeward profile")
+    model_config = ConfigDict(
+        title="edgeward profile",
+        json_schema_extra={
+            "if": {"required": ["refused"], "properties": {"refused": {"type": "string"}}},
+            "then": {
+                "properties": {
+                    "settings": {"maxItems": 0},
+                    "throughput": {"maxItems": 0},
+                    "explanation": {"type": "null"},
+                }
+            },
+            "else": {
+                "properties": {"settings": {"minItems": 1}, "explanation": {"type": "object"}}
+            },
+        },
+    )
 
     format: Literal["edgeward-profile/2"] = Field(alias="schema")
     device: str = Field(pattern=r"^[a-z0-9_]+$", description="Name that the submitter gives it.")
@@ -306,13 +321,30 @@ class Profile(Part):
         description="How it was measured: the settings of the program that measured, verbatim."
     )
     model: ModelFacts
-    settings: list[Setting] = Field(min_length=1, description="The first one is the headline.")
+    refused: Text | None = Field(
+        default=None,
+        description="Why the engine cannot load the model, in the engine's words; then nothing was "
+        "measured. Absent or null if it can.",
+    )
+    settings: list[Setting] = Field(
+        description="The first one is the headline; at least one, unless the model is refused."
+    )
     operators: Operators
     int8_mac_share: Share | None = Field(description="Share of the MACs in integer kernels.")
     throughput: list[Throughput]
     cold_start: ColdStart | None
     energy: Annotated[NotMeasured | Energy, Field(discriminator="status")]
-    explanation: Explanation
+    explanation: Explanation | None = Field(description="null only if the model is refused.")
+
+    @model_validator(mode="after")
+    def _measured_or_refused(self) -> Profile:
+        if self.refused is None and not self.settings:
+            raise ValueError("settings is empty although the model is not refused")
+        if self.refused is None and self.explanation is None:
+            raise ValueError("explanation is null although the model is not refused")
+        if self.refused is not None and (self.settings or self.throughput or self.explanation):
+            raise ValueError("the model is refused, so nothing can have been measured")
+        return self
 
     @model_validator(mode="after")
     def _emulated_is_invalid(self) -> Profile:

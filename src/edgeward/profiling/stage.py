@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from edgeward.core.io import plain, sha256, write_json
 from edgeward.profiling import ceilings as ceilings_file
 from edgeward.profiling import parity
 from edgeward.profiling.bundle import agent_file
-from edgeward.profiling.config import ProfileConfig
+from edgeward.profiling.config import OpenVinoConfig, ProfileConfig, asked_threads
 from edgeward.profiling.explain.explanation import explain
 from edgeward.profiling.graph import GraphFacts, read_graph
 from edgeward.profiling.measuring import Bench
 from edgeward.profiling.record import SCHEMA
-from edgeward.profiling.transport import Device, open_device
+from edgeward.profiling.transport import Device, Refused, open_device
 from edgeward.profiling.validate import problems
+
+log = logging.getLogger(__name__)
 
 
 def request_for(cfg: ProfileConfig, metadata: dict[str, str]) -> dict[str, Any]:
@@ -52,6 +55,64 @@ def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -
     )
 
 
+def _measured(bench: Bench, facts: GraphFacts, best: dict[str, Any] | None) -> dict[str, Any]:
+    """Put all questions; return what a profile holds about the answers."""
+    cfg = bench.cfg
+    settings: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
+    for threads in cfg.threads:
+        setting, answer = bench.setting(threads)
+        if any(setting["threads"] == other["threads"] for other in settings):
+            continue
+        settings.append(setting)
+        answers.append(answer)
+    throughput = [bench.throughput(batch) for batch in cfg.throughput.batches]
+    cold_start = bench.cold_start()
+    energy = bench.energy()
+    kernels = bench.ask("operators", threads=cfg.first_threads, runs=cfg.operator_runs)
+    executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
+    median_ms = settings[0]["latency_ms"]["p50"]["estimate"]
+    explanation = explain(kernels, facts, median_ms, best, cfg.explain)
+    return {
+        "host": answers[0]["host"],
+        "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},
+        "settings": settings,
+        "executed": dict(sorted(executed.items())),
+        "int8_mac_share": explanation["int8_mac_share"],
+        "throughput": throughput,
+        "cold_start": cold_start,
+        "energy": energy,
+        "explanation": explanation,
+    }
+
+
+def _refused(bench: Bench, reason: str) -> dict[str, Any]:
+    """Return what a profile holds about a model that the engine cannot load."""
+    cfg = bench.cfg
+    engine = cfg.engine
+    asked_for = [engine.device] if isinstance(engine, OpenVinoConfig) else list(engine.providers)
+    answer = bench.device.ask(
+        {
+            "task": "describe",
+            "engine": engine.model_dump(),
+            "affinity": cfg.affinity,
+            "threads": asked_threads(cfg.first_threads),
+        }
+    )
+    return {
+        "host": answer["host"],
+        "engine": {**answer["engine"], "providers": asked_for},
+        "refused": reason,
+        "settings": [],
+        "executed": {},
+        "int8_mac_share": None,
+        "throughput": [],
+        "cold_start": None,
+        "energy": {"status": "not measured", "reason": "the engine refuses the model"},
+        "explanation": None,
+    }
+
+
 def _metrics(profile: dict[str, Any]) -> dict[str, float]:
     """Flatten what one compares: the first setting, and the others with their thread count."""
     model = profile["model"]
@@ -59,8 +120,10 @@ def _metrics(profile: dict[str, Any]) -> dict[str, float]:
         "file_mb": model["file_bytes"] / 1e6,
         "parameters": model["parameters"],
         "macs": model["macs"],
-        "bytes_moved": profile["explanation"]["bytes_moved"],
     }
+    if profile.get("refused"):
+        return {**metrics, "refused": 1.0}
+    metrics["bytes_moved"] = profile["explanation"]["bytes_moved"]
     if profile["explanation"]["roofline_ms"] is not None:
         metrics["roofline_ms"] = profile["explanation"]["roofline_ms"]
     if profile["int8_mac_share"] is not None:
@@ -110,37 +173,27 @@ def run(
     ------
     UserError
         If the model cannot be read or run, a provider is missing, the deadline passes, or the
-        ceilings are those of another set-up. A noisy
-        measurement is not an error: it is written with the verdict INVALID and the reasons.
+        ceilings are those of another set-up. A noisy measurement is not an error: it is written
+        with the verdict INVALID and the reasons. Neither is a model that the engine cannot load: it
+        is written as refused, with what the engine says.
     """
     if not model.is_file():
         raise UserError(f"{model} does not exist; the stage `export` writes it.")
     facts = read_graph(model, cfg.batch)
     best = None if ceilings is None else ceilings_file.read(ceilings, cfg)
-    settings: list[dict[str, Any]] = []
-    answers: list[dict[str, Any]] = []
     with open_device(cfg) as device:
         bench = _bench(cfg, device, model, facts)
-        for threads in cfg.threads:
-            setting, answer = bench.setting(threads)
-            if any(setting["threads"] == other["threads"] for other in settings):
-                continue
-            settings.append(setting)
-            answers.append(answer)
-        throughput = [bench.throughput(batch) for batch in cfg.throughput.batches]
-        cold_start = bench.cold_start()
-        energy = bench.energy()
-        kernels = bench.ask("operators", threads=cfg.first_threads, runs=cfg.operator_runs)
+        try:
+            found = _measured(bench, facts, best)
+        except Refused as error:
+            log.warning("%s refuses %s: %s", cfg.name, model, error.reason)
+            found = _refused(bench, error.reason)
         emulated = device.emulated
-    executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
-    median_ms = settings[0]["latency_ms"]["p50"]["estimate"]
-    explanation = explain(kernels, facts, median_ms, best, cfg.explain)
+    executed = found.pop("executed")
     profile = {
         "schema": SCHEMA,
         "device": cfg.name,
         "emulated": emulated,
-        "host": answers[0]["host"],
-        "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},
         "agent": {"sha256": agent_file()[1]},
         "config": {**cfg.model_dump(), "transport": {"kind": cfg.transport.kind}},
         "model": {
@@ -152,16 +205,11 @@ def run(
             "input_shape": facts.input_shape,
             "precision": facts.precision,
         },
-        "settings": settings,
-        "operators": {"exported": facts.operators, "executed": dict(sorted(executed.items()))},
-        "int8_mac_share": explanation["int8_mac_share"],
-        "throughput": throughput,
-        "cold_start": cold_start,
-        "energy": energy,
-        "explanation": explanation,
+        **found,
+        "operators": {"exported": facts.operators, "executed": executed},
     }
-    found = problems(plain(profile))
-    if found:
-        raise RuntimeError(f"the profile breaks its own format: {'; '.join(found)}")
+    broken = problems(plain(profile))
+    if broken:
+        raise RuntimeError(f"the profile breaks its own format: {'; '.join(broken)}")
     write_json(out, profile)
     return _metrics(profile)

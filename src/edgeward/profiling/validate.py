@@ -114,6 +114,9 @@ def main(arguments: list[str]) -> int:
         if found:
             status = max(status, 1)
         else:
+            if document.get("refused"):
+                print(f"{path}: follows {SCHEMA}; the engine refuses the model")
+                continue
             verdicts = [setting["verdict"] for setting in document["settings"]]
             print(
                 f"{path}: follows {SCHEMA}; {verdicts.count('VALID')} of {len(verdicts)} settings VALID"

@@ -14,7 +14,7 @@ from typing import Any
 import edgeward
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256
-from edgeward.reporting.comparison import rare_cases, speedup
+from edgeward.reporting.comparison import Ratios, rare_cases, speed
 from edgeward.reporting.load import Candidate, Timing, reference_of
 from edgeward.reporting.numbers import Interval, interval
 from edgeward.reporting.tasks import length_unit
@@ -50,13 +50,14 @@ def record(value: Interval) -> dict[str, Any]:
     return content if value.n is None else content | {"n": value.n}
 
 
-def checklist(candidate: Candidate, candidates: list[Candidate]) -> dict[str, Any]:
+def checklist(candidate: Candidate, candidates: list[Candidate], paired: Ratios) -> dict[str, Any]:
     """Return the checklist of a candidate as a JSON-able dictionary.
 
     Parameters
     ----------
     candidate : the candidate.
     candidates : all candidates of the sweep, to find its reference.
+    paired : of `edgeward.reporting.interleaved.own_reference`.
 
     Raises
     ------
@@ -83,7 +84,7 @@ def checklist(candidate: Candidate, candidates: list[Candidate]) -> dict[str, An
             "precision": candidate.built["precision"],
         },
         "verdict": _verdict(candidate),
-        "deployment": [_device(candidate, d, candidates) for d in candidate.profiles],
+        "deployment": [_device(candidate, d, candidates, paired) for d in candidate.profiles],
         "safety": _safety(candidate, reference),
         "provenance": _provenance(candidate, digest),
         "sign_off": {
@@ -107,8 +108,11 @@ def _verdict(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _device(candidate: Candidate, device: str, candidates: list[Candidate]) -> dict[str, Any]:
+def _device(
+    candidate: Candidate, device: str, candidates: list[Candidate], paired: Ratios
+) -> dict[str, Any]:
     profile = candidate.profiles[device]
+    gain = speed(candidate, device, candidates, paired)
     engine, model = profile["engine"], profile["model"]
     return {
         "device": device,
@@ -125,7 +129,10 @@ def _device(candidate: Candidate, device: str, candidates: list[Candidate]) -> d
         "operators": profile.get("operators"),
         "energy": profile.get("energy")
         or {"status": "not measured", "reason": "the profile holds no entry for energy"},
-        "speedup": record(speedup(candidate, device, candidates)),
+        "refused": candidate.refusal(device),
+        "speedup": None
+        if gain is None
+        else {**record(gain.factor), "in_turns": gain.in_turns, "valid": gain.valid},
         "settings": [_setting(t) for t in candidate.timings if t.device == device],
     }
 
@@ -236,6 +243,10 @@ def _open_items(candidate: Candidate, reference: Candidate | None) -> list[str]:
             items.append(f"Measure again: the timing ({timing.conditions}) is INVALID: {why}.")
     if not candidate.profiles:
         items.append("Not profiled on any device.")
+    items += [
+        f"The engine of {device} refuses the model: {reason}"
+        for device, reason in candidate.refusals.items()
+    ]
     for device, profile in candidate.profiles.items():
         energy = profile.get("energy") or {}
         if energy.get("status", "not measured") == "not measured":

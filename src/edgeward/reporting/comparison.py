@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeward.reporting.load import Candidate, reference_of
@@ -17,28 +18,67 @@ if TYPE_CHECKING:
     from edgeward.reporting.interleaved import Ratio
 
 Row = dict[str, Any]
+Ratios = Mapping[tuple[str, str], "Ratio"]
 SCHEMA = "edgeward-comparison/2"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How many times as fast as its reference a candidate is.
+
+    Attributes
+    ----------
+    in_turns : True if both took turns in one process, False if they were timed one after the other.
+    valid : whether what it was computed from is VALID.
+    """
+
+    factor: Interval
+    in_turns: bool
+    valid: bool
+
+
+def speed(
+    candidate: Candidate, device: str | None, candidates: list[Candidate], paired: Ratios
+) -> Speed | None:
+    """Return the speed-up to quote: of inferences in turns where there are any.
+
+    Two latencies of the same machine, minutes apart, may differ by more than the models do.
+
+    Parameters
+    ----------
+    paired : of `edgeward.reporting.interleaved.own_reference`.
+
+    Returns
+    -------
+    None for a reference, and where one of the two was not measured in the same setting.
+    """
+    found = paired.get((candidate.key, device or ""))
+    if found is not None:
+        return Speed(found.speedup, True, found.valid)
+    factor = speedup(candidate, device, candidates)
+    if not factor.known:
+        return None
+    return Speed(factor, False, _speedup_timing(candidate, device, candidates) == "VALID")
 
 
 def _spread(name: str, value: Interval) -> Row:
     return {name: value.estimate, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
-def rows(
-    candidates: list[Candidate], paired: Mapping[tuple[str, str], Ratio] | None = None
-) -> list[Row]:
+def rows(candidates: list[Candidate], paired: Ratios) -> list[Row]:
     """Return the comparison, one row per candidate and device (one with device None if unprofiled).
 
     Rows of different tasks have different metrics. Times are in ms, sizes in MB (10^6 bytes), memory in MB above the process's baseline.
     ``speedup`` is the reference's p50 over the candidate's on the same device and setting;
-    ``paired_speedup`` the same from inferences taken in turns.
+    ``paired_speedup`` the same from inferences taken in turns. ``timing`` is VALID, INVALID, REFUSED
+    (the engine cannot load the model) or None (not profiled).
 
     Parameters
     ----------
-    paired : of `edgeward.reporting.interleaved.own_reference`, where there is one.
+    paired : of `edgeward.reporting.interleaved.own_reference`; empty without comparisons in turns.
     """
     return [
-        _row(candidate, device, candidates, (paired or {}).get((candidate.key, device or "")))
+        _row(candidate, device, candidates, paired.get((candidate.key, device or "")))
         for candidate in candidates
         for device in (candidate.profiles or [None])
     ]
@@ -64,7 +104,7 @@ def _row(
         "device": device,
         "precision": candidate.built["precision"],
         "verdict": candidate.outcome,
-        "timing": setting.get("verdict"),
+        "timing": "REFUSED" if profile.get("refused") else setting.get("verdict"),
         "threads": setting.get("threads"),
         "batch": setting.get("batch"),
         "resolution": _resolution(setting.get("resolution")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeward.reporting.comparison import speedup
+from edgeward.reporting.comparison import Ratios, speed
 from edgeward.reporting.load import Candidate, reference_of
 from edgeward.reporting.numbers import bracket, count, fixed, interval, listing, plural
 
@@ -31,12 +31,17 @@ class Headline:
     caveats: list[str] = field(default_factory=list)
 
 
-def headline(candidates: list[Candidate]) -> Headline:
-    """Return the sentences at the head of the page, computed from verdicts and timings alone."""
+def headline(candidates: list[Candidate], paired: Ratios) -> Headline:
+    """Return the sentences at the head of the page, computed from verdicts and timings alone.
+
+    Parameters
+    ----------
+    paired : of `edgeward.reporting.interleaved.own_reference`.
+    """
     compressed = [c for c in candidates if not c.is_reference]
     counts = {name: sum(c.outcome == name for c in compressed) for name in ORDER}
     findings = [
-        Finding(c, c.outcome, _finding(c, candidates))
+        Finding(c, c.outcome, _finding(c, candidates, paired))
         for name in ORDER
         for c in compressed
         if c.outcome == name
@@ -73,11 +78,11 @@ def _lead(counts: dict[str, int], everything: int) -> str:
     return f"{first}; {listing(rest)}."
 
 
-def _finding(candidate: Candidate, candidates: list[Candidate]) -> str:
+def _finding(candidate: Candidate, candidates: list[Candidate], paired: Ratios) -> str:
     endpoints = candidate.verdict["endpoints"]
     if candidate.outcome == "pass":
         text = f"Within the margin on {plural(len(endpoints), 'endpoint')}."
-        return " ".join([text, *_gain(candidate, candidates)])
+        return " ".join([text, *_gain(candidate, candidates, paired)])
     failed = [e for e in endpoints if e["outcome"] == "fail"]
     open_ = [e for e in endpoints if e["outcome"] == "inconclusive"]
     sentences = [_loss(e) for e in failed]
@@ -107,7 +112,7 @@ def _undecided(endpoint: dict[str, Any]) -> str:
     return f"{endpoint['name']} (takes about {count(needed)} {what}, has {count(endpoint['n'])})"
 
 
-def _gain(candidate: Candidate, candidates: list[Candidate]) -> list[str]:
+def _gain(candidate: Candidate, candidates: list[Candidate], paired: Ratios) -> list[str]:
     reference = reference_of(candidate, candidates)
     if reference is None:
         return [
@@ -115,21 +120,24 @@ def _gain(candidate: Candidate, candidates: list[Candidate]) -> list[str]:
         ]
     sentences = []
     for device in candidate.profiles:
-        mine, other = candidate.timing(device), reference.timing(device)
-        gain = speedup(candidate, device, candidates)
-        if mine is None or other is None or not gain.known:
+        found = speed(candidate, device, candidates, paired)
+        if candidate.refusal(device) is not None:
+            sentences.append(f"The engine of {device} refuses it.")
+        elif found is None:
             sentences.append(f"Speed on {device} has no counterpart to compare with.")
-        elif not (mine.valid and other.valid):
+        elif not found.valid:
             sentences.append(f"The timing on {device} is INVALID, so nothing is said about speed.")
         else:
+            gain = found.factor
             low, high = gain.low or gain.estimate, gain.high or gain.estimate
             assert low is not None
             assert high is not None
             factor = f"{fixed(gain.estimate, 2)}× {bracket(gain, 2)}".rstrip()
+            factor += ", in turns" if found.in_turns else ""
             if low > 1:
-                sentences.append(f"Median latency on {device}: {factor} as fast as the reference.")
+                sentences.append(f"Speed on {device} against the reference: {factor}.")
             elif high < 1:
-                sentences.append(f"It is slower on {device}: {factor} the reference's speed.")
+                sentences.append(f"It is slower than the reference on {device}: {factor}.")
             else:
                 sentences.append(f"Not measurably faster on {device}: {factor}.")
     sizes = [_bytes(c) for c in (candidate, reference)]
@@ -173,6 +181,14 @@ def _caveats(candidates: list[Candidate]) -> list[str]:
         caveats.append(
             f"{plural(invalid, 'timing')} of {len(timings)} INVALID: measure again before use."
         )
+    refusals: dict[tuple[str, str], list[str]] = {}
+    for c in candidates:
+        for device, reason in c.refusals.items():
+            refusals.setdefault((device, reason), []).append(f"{c.model} {c.recipe}")
+    caveats += [
+        f"The engine of {device} refuses {listing(list(dict.fromkeys(names)))}: {reason}"
+        for (device, reason), names in refusals.items()
+    ]
     orphans = [c.key for c in candidates if reference_of(c, candidates) is None]
     if orphans:
         caveats.append(f"No reference in this sweep for {listing(orphans)}.")

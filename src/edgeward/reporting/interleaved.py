@@ -59,6 +59,8 @@ def load(paths: Iterable[Path], candidates: Sequence[Candidate]) -> list[Ratio]:
                 "interleave again."
             )
         for group in content["groups"]:
+            if not group["candidates"]:  # the engine refuses what they are compared with
+                continue
             first, *others = group["candidates"]
             reference = known.get(_identity(first))
             for record in others:

@@ -93,8 +93,21 @@ class Candidate:
             for setting in profile["settings"]
         ]
 
+    def refusal(self, device: str) -> str | None:
+        """Return why the engine of a device cannot load the model, in its words; None if it can."""
+        reason = self.profiles[device].get("refused")
+        return None if reason is None else str(reason)
+
+    @property
+    def refusals(self) -> dict[str, str]:
+        """Devices whose engine cannot load the model, and why."""
+        return {d: reason for d in self.profiles if (reason := self.refusal(d)) is not None}
+
     def timing(self, device: str) -> Timing | None:
-        """Return the setting that comparisons use: the first that the device's config names."""
+        """Return the setting that comparisons use: the first that the device's config names.
+
+        None where the engine refuses the model.
+        """
         return next((timing for timing in self.timings if timing.device == device), None)
 
     def metric(self, name: str) -> Interval:

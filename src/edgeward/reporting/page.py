@@ -16,7 +16,7 @@ from edgeward.reporting import numbers, overlays, palette, ranks, signatures, sv
 from edgeward.reporting.comparison import Row, over_seeds, rare_cases
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
-from edgeward.reporting.interleaved import Ratio, between_models
+from edgeward.reporting.interleaved import Ratio, between_models, own_reference
 from edgeward.reporting.load import Candidate, Timing, by_data, reference_of
 from edgeward.reporting.numbers import Interval, interval
 
@@ -309,7 +309,7 @@ def page(
         .render(
             sweep=sweep,
             groups=groups,
-            head=headline(candidates),
+            head=headline(candidates, own_reference(ratios)),
             checklists=checklists,
             references={
                 c.key: r for c in candidates if (r := reference_of(c, candidates)) is not None

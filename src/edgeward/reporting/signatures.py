@@ -5,16 +5,14 @@ Standard library only, since the comparison uses it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from edgeward.reporting.comparison import speedup
-from edgeward.reporting.interleaved import Ratio
+from edgeward.reporting.comparison import Ratios, speed
 from edgeward.reporting.load import Candidate, by_data, reference_of
-from edgeward.reporting.numbers import bracket, fixed, interval
+from edgeward.reporting.numbers import Interval, bracket, fixed, interval
 
 Record = dict[str, Any]
-Ratios = Mapping[tuple[str, str], Ratio]
 
 TITLES = {
     "memory_bound": "Bound by memory, not by MACs",
@@ -90,22 +88,21 @@ def int8_slower(members: Sequence[Candidate], device: str, ratios: Ratios) -> li
     for candidate in members:
         if candidate.is_reference or candidate.built["precision"] != "int8":
             continue
-        timing, reference = candidate.timing(device), reference_of(candidate, members)
-        other = reference.timing(device) if reference else None
-        if timing is None or other is None:
+        reference = reference_of(candidate, members)
+        timed = [c.timing(device) for c in (candidate, reference) if c is not None]
+        if len(timed) < 2 or None in timed:
             continue
-        paired = ratios.get((candidate.key, device))
-        factor = paired.speedup if paired else speedup(candidate, device, list(members))
+        found = speed(candidate, device, list(members), ratios)
+        factor = found.factor if found else Interval()
         evidence = {
             "speedup": factor.estimate, "low": factor.low, "high": factor.high,
-            "interleaved": paired is not None,
+            "interleaved": found is not None and found.in_turns,
         }  # fmt: skip
         text = f"{fixed(factor.estimate, 2)} {bracket(factor, 2)} times the speed of its reference."
         present: bool | None = factor.high is not None and factor.high < 1
-        if paired is None and not (timing.valid and other.valid):
-            present, text = None, "A timing is INVALID, so the two cannot be compared."
-        elif paired is not None and not paired.valid:
-            present, text = None, "The comparison in turns is INVALID."
+        if found is not None and not found.valid:
+            what = "comparison in turns" if found.in_turns else "timing of one of the two"
+            present, text = None, f"The {what} is INVALID."
         elif factor.high is None:
             present, text = None, "Its speed cannot be compared with that of its reference."
         records.append(

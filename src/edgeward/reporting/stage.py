@@ -71,7 +71,7 @@ def run(
 
     Returns
     -------
-    Counts of candidates, verdicts and INVALID timings.
+    Counts of candidates, verdicts, INVALID timings and refusals of engines.
 
     Raises
     ------
@@ -82,9 +82,9 @@ def run(
     loaded = load_all(candidates)
     groups = by_data(loaded)
     key = figures.Key(loaded)
-    checklists = {c.key: checklist(c, loaded) for c in loaded}
     ratios = interleaved.load(turns, loaded)
     paired = interleaved.own_reference(ratios)
+    checklists = {c.key: checklist(c, loaded, paired) for c in loaded}
     table = comparison.rows(loaded, paired)
     signs = signatures.of_sweep(loaded, paired)
     cells = scaling.load(scaled)
@@ -152,11 +152,12 @@ def run(
         },
     )
     _write(out / "index.html", html)
-    counts = headline(loaded).counts
-    invalid = sum(row["timing"] not in (None, "VALID") for row in table)
+    counts = headline(loaded, paired).counts
+    invalid, refused = (sum(r["timing"] == kind for r in table) for kind in ("INVALID", "REFUSED"))
     log.info("report written to %s", out / "index.html")
     return {
         "candidates": float(len(loaded)),
         **{name: float(n) for name, n in counts.items()},
         "invalid_timings": float(invalid),
+        "refused": float(refused),
     }

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgeward.reporting.comparison import Row, rows
+from edgeward.reporting import interleaved
+from edgeward.reporting.comparison import Ratios, Row, rows
 from edgeward.reporting.load import REQUIRED, Candidate, load_all
 from edgeward.reporting.numbers import Interval, bracket, fixed, interval, milliseconds, span
 from edgeward.reporting.tasks import Metric, Task
@@ -26,7 +27,7 @@ SHORT = {
 LEAST = 8  # characters that a text column keeps, however narrow the rest
 
 
-def table(candidates: Iterable[Mapping[str, Any]]) -> str:
+def table(candidates: Iterable[Mapping[str, Any]], turns: Iterable[Path] = ()) -> str:
     """Return the table for the terminal, at most 120 columns wide.
 
     It also serves a sweep that stopped half way: a candidate that lacks a file is counted below
@@ -35,6 +36,7 @@ def table(candidates: Iterable[Mapping[str, Any]]) -> str:
     Parameters
     ----------
     candidates : as given to `edgeward.reporting.stage.run`.
+    turns : comparisons in turns; a file that is not there (yet) is left out.
 
     Raises
     ------
@@ -44,7 +46,12 @@ def table(candidates: Iterable[Mapping[str, Any]]) -> str:
     entries = [_present(entry) for entry in candidates]
     finished = [entry for entry in entries if entry is not None]
     left = len(entries) - len(finished)
-    text = render(load_all(finished)) if finished else "No candidate is finished.\n"
+    if not finished:
+        text = "No candidate is finished.\n"
+    else:
+        loaded = load_all(finished)
+        ratios = interleaved.load([path for path in turns if path.is_file()], loaded)
+        text = render(loaded, interleaved.own_reference(ratios))
     return text + (f"{left} of {len(entries)} candidates not finished.\n" if left else "")
 
 
@@ -56,14 +63,16 @@ def _present(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return {**entry, "paths": paths} if all(Path(paths[k]).is_file() for k in needed) else None
 
 
-def render(candidates: list[Candidate]) -> str:
+def render(candidates: list[Candidate], paired: Ratios) -> str:
     """Return the tables, one for each task, of candidates that are already read."""
     tasks = dict.fromkeys(c.task for c in candidates)
-    return "\n".join(_render(task, [c for c in candidates if c.task is task]) for task in tasks)
+    return "\n".join(
+        _render(task, [c for c in candidates if c.task is task], paired) for task in tasks
+    )
 
 
-def _render(task: Task, candidates: list[Candidate]) -> str:
-    comparison = rows(candidates)
+def _render(task: Task, candidates: list[Candidate], paired: Ratios) -> str:
+    comparison = rows(candidates, paired)
     metrics = [
         task.column(name)
         for name in task.brief
@@ -88,12 +97,15 @@ def _render(task: Task, candidates: list[Candidate]) -> str:
 
 
 def _cells(row: Row, header: list[str], metrics: list[Metric], ends: bool) -> list[str]:
-    invalid = "!" if row["timing"] not in (None, "VALID") else ""
-    speed = fixed(row["speedup"], 2) + ("!" if row["speedup_timing"] == "INVALID" else " ")
+    invalid = "!" if row["timing"] == "INVALID" else " "
+    latency = f"{milliseconds(row['p50_ms'])} / {milliseconds(row['p90_ms'])}{invalid}"
+    kind = "" if row["paired_speedup"] is None else "paired_"
+    timing = row["paired_timing" if kind else "speedup_timing"]
+    speed = fixed(row[f"{kind}speedup"], 2) + ("!" if timing == "INVALID" else " ")
     return [
         *(str(row[key] if row[key] is not None else "–") for key in header),
         f"{SYMBOLS[row['verdict']]} {row['verdict']}",
-        f"{milliseconds(row['p50_ms'])} / {milliseconds(row['p90_ms'])}{invalid or ' '}",
+        "refused " if row["timing"] == "REFUSED" else latency,
         "1 " if row["verdict"] == "reference" else speed,
         fixed(row["file_mb"], 2),
         *(_value(row, metric, ends and metric.name == "dice") for metric in metrics),
@@ -141,7 +153,7 @@ def _sample(row: Row) -> str:
 
 
 def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
-    measured = [row for row in comparison if row["device"] is not None]
+    measured = [row for row in comparison if row["timing"] not in (None, "REFUSED")]
     notes = []
     for device in dict.fromkeys(row["device"] for row in measured):
         mine = [row for row in measured if row["device"] == device]
@@ -156,6 +168,10 @@ def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
     for data in dict.fromkeys(c.data for c in candidates):
         row = next(r for r in comparison if r["data"] == data)
         notes.append(f"Safety on {data}: {_sample(row)}; intervals and reasons are in the report.")
-    if any(row["timing"] not in (None, "VALID") for row in measured):
+    if any(row["paired_speedup"] is not None for row in measured):
+        notes.append("x ref is from inferences in turns with the reference, in one process.")
+    if any(row["timing"] == "REFUSED" for row in comparison):
+        notes.append("refused: the engine cannot load the model; the report says why.")
+    if any(row["timing"] == "INVALID" for row in measured):
         notes.append("! the timing is INVALID: do not use it; the report says why.")
     return notes

@@ -47,9 +47,12 @@ def _export(folder: Path, _: str) -> dict[str, Any]:
 
 
 def _profile(folder: Path, device: str) -> dict[str, Any]:
-    headline = read_json(folder / f"{device}.json")["settings"][0]
+    profile = read_json(folder / f"{device}.json")
     first = device == os.environ.get(HEADLINE, HOST)
     prefix = "" if first else f"{device}/"
+    if profile.get("refused"):
+        return {"row": {}, "tags": {f"{prefix}profile_verdict": "REFUSED"}}
+    headline = profile["settings"][0]
     latency = headline["latency_ms"]
     row = {
         f"{prefix}latency_p50_ms": latency["p50"]["estimate"],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from onnx import helper
 from profiling_models import quantise, small_model
 
 
@@ -13,6 +14,18 @@ from profiling_models import quantise, small_model
 def fp32_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("fp32") / "model.onnx"
     onnx.save(small_model(), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def foreign_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with an operator that no engine has."""
+    model = small_model()
+    model.graph.node.append(helper.make_node("NoSuchOperator", ["logits"], ["y"], domain="other"))
+    model.graph.output[0].name = "y"
+    model.opset_import.append(helper.make_opsetid("other", 1))
+    path = tmp_path_factory.mktemp("foreign") / "model.onnx"
+    onnx.save(model, path)
     return path
 
 

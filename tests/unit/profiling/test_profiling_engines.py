@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from profiling_models import CONFIG
@@ -19,6 +20,7 @@ from edgeward.profiling import bundle, parity, stage
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.measuring import Bench
 from edgeward.profiling.transport import open_device
+from edgeward.profiling.validate import problems
 
 OPENVINO = {"name": "openvino", "device": "CPU", "precision": "f32"}
 
@@ -149,6 +151,30 @@ def test_openvino_kernels_have_types_shapes_and_times(
     assert first["outputs"] == [["uint8", [1, 8, 16, 16]]]
     assert "I8" in first["provider"]
     assert all(np.isfinite(k["us"]) and k["us"] >= 0 for k in kernels)
+
+
+def test_openvino_refuses_what_only_onnxruntime_has(
+    openvino: ProfileConfig, fp32_model: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(fp32_model)
+    points = np.eye(model.graph.output[0].type.tensor_type.shape.dim[1].dim_value, dtype="float32")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(points, "points"))
+    model.graph.node.append(
+        onnx.helper.make_node("CDist", ["logits", "points"], ["far"], domain="com.microsoft")
+    )
+    model.graph.output[0].name = "far"
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, tmp_path / "model.onnx")
+    out = tmp_path / "host_quick.json"
+    metrics = stage.run(openvino, model=tmp_path / "model.onnx", out=out)
+    profile = yaml.safe_load(out.read_text())
+    assert problems(profile) == []
+    assert "CDist" in profile["refused"]
+    assert profile["settings"] == profile["throughput"] == []
+    assert profile["explanation"] is None
+    assert profile["energy"] == {"status": "not measured", "reason": "the engine refuses the model"}
+    assert metrics["refused"] == 1
+    assert "latency_p50_ms" not in metrics
 
 
 def test_openvino_device_that_is_not_there(openvino: ProfileConfig, fp32_model: Path) -> None:

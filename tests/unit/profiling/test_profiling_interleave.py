@@ -55,11 +55,30 @@ def test_comparison_holds_what_the_contract_says(comparison: Any) -> None:
     assert metrics["ratios"] == 3
 
 
+@pytest.mark.parametrize(("first", "timed"), [(False, ["a", "b"]), (True, [])])
+def test_a_model_that_the_engine_refuses_is_left_out(
+    first: bool, timed: list[str], fp32_model: Path, foreign_model: Path, tmp_path: Path
+) -> None:
+    group = [member(fp32_model, "a"), member(fp32_model, "b")]
+    group.insert(0 if first else 1, member(foreign_model, "other"))
+    out = tmp_path / "host_quick.json"
+    metrics = interleave.run(quick(), [group], out=out)
+    (record,) = json.loads(out.read_text())["groups"]
+    assert [c["recipe"] for c in record["candidates"]] == timed
+    ((refused, reason),) = [(r["recipe"], r["reason"]) for r in record["refused"]]
+    assert refused == "other"
+    assert "NoSuchOperator" in reason
+    assert "\n" not in reason
+    assert metrics["refused"] == 1
+    assert metrics["ratios"] == max(0, len(timed) - 1)
+
+
 def answer(latency: np.ndarray) -> dict[str, Any]:
     """The agent's answer for latencies of shape (rounds, models), in ms, blocks of one."""
     return {
         "threads": 1,
         "duration_ns": 1e9,
+        "refused": [],
         "samples_ns": (latency[:, :, None] * 1e6).tolist(),
         "conditions": {},
     }

@@ -135,7 +135,7 @@ def _hash(document: dict[str, Any]) -> None:
         (_doubt, "INVALID at least one"),
         (_guess, "'not measured', 'measured'"),
         (_percentile, "trimmed: neither mean, min, max nor a percentile"),
-        (_empty, "settings: value []"),
+        (_empty, "settings is empty although the model is not refused"),
         (_hash, 'model.sha256: value "abc"'),
     ],
 )
@@ -222,3 +222,39 @@ def test_the_graphs_count_their_macs_and_run_on_integers(name: str, tmp_path: Pa
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert kinds.count(f"QLinear{operator}") == ceilings.LAYERS
     assert "QuantizeLinear" not in kinds
+
+
+def refused(profile: dict[str, Any]) -> dict[str, Any]:
+    return profile | {
+        "refused": "no kernel for Scan",
+        "settings": [],
+        "throughput": [],
+        "cold_start": None,
+        "explanation": None,
+        "int8_mac_share": None,
+    }
+
+
+def test_a_refused_model_has_a_profile_without_figures(
+    profile: dict[str, Any], independent: jsonschema.Draft202012Validator, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    document = refused(profile)
+    assert problems(document) == []
+    independent.validate(document)
+    (tmp_path / "p.json").write_text(json.dumps(document))
+    assert validate.main([str(tmp_path / "p.json")]) == 0
+    assert "the engine refuses the model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("key", ["settings", "explanation", "throughput"])
+def test_a_model_is_measured_or_refused_not_both_nor_neither(
+    profile: dict[str, Any], independent: jsonschema.Draft202012Validator, key: str
+) -> None:
+    both = refused(profile) | {key: profile[key] or [{}]}
+    assert problems(both)
+    assert not independent.is_valid(both)
+    if key != "throughput":
+        neither = profile | {key: refused(profile)[key]}
+        assert any("although the model is not refused" in text for text in problems(neither))
+        assert not independent.is_valid(neither)

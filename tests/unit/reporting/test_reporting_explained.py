@@ -12,7 +12,9 @@ from reporting_factory import Spec, build
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
 from edgeward.reporting import interleaved, signatures, stage
+from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load_all
+from edgeward.reporting.summary import table
 
 SWEEP = {"name": "test"}
 
@@ -152,3 +154,53 @@ def test_profiles_without_an_explanation_still_make_a_page(tmp_path: Path) -> No
     stage.run(SWEEP, entries, out=tmp_path / "out")
     html = (tmp_path / "out" / "index.html").read_text()
     assert "A rank study takes at least three fp32 models" in html
+
+
+def refuse(entry: dict[str, Any], device: str) -> None:
+    path = entry["paths"]["profile"][device]
+    write_json(
+        path,
+        read_json(path)
+        | {"refused": "no kernel for LinearAttention", "settings": [], "explanation": None},
+    )
+
+
+def test_a_model_that_an_engine_refuses_is_shown_as_such_everywhere(tmp_path: Path) -> None:
+    devices = ("host", "board")
+    specs = [Spec(n=300, devices=devices),
+             Spec(recipe="ptq_int8", verdict="pass", n=300, devices=devices)]  # fmt: skip
+    entries = build(tmp_path, specs)
+    refuse(entries[1], "board")
+    out = tmp_path / "report"
+    metrics = stage.run(SWEEP, entries, out=out)
+    assert metrics["refused"] == 1
+    assert metrics["invalid_timings"] == 0
+    rows = {(r["recipe"], r["device"]): r for r in read_json(out / "comparison.json")["rows"]}
+    assert rows["ptq_int8", "board"]["timing"] == "REFUSED"
+    assert rows["ptq_int8", "board"]["p50_ms"] is None
+    assert rows["ptq_int8", "board"]["speedup"] is None
+    assert rows["ptq_int8", "host"]["timing"] == "VALID"
+    html = (out / "index.html").read_text()
+    assert "The engine of board refuses mobileone_s0 ptq_int8: no kernel for" in html
+    checklist = (out / "checklists" / "phantom-mobileone_s0-s0-ptq_int8.md").read_text()
+    assert "no kernel for LinearAttention" in checklist
+    text = table(entries)
+    assert "refused" in next(
+        line for line in text.splitlines() if "+ pass" in line and "board" in line
+    )
+    assert "the engine cannot load the model" in text
+
+
+def test_speed_in_turns_is_what_is_quoted(tmp_path: Path) -> None:
+    specs = [Spec(p50=4.0, n=300), Spec(recipe="ptq_int8", verdict="pass", p50=5.0, n=300)]
+    entries = build(tmp_path, specs)
+    assert " 0.80 " in table(entries)
+    path = turns(tmp_path, 0.5)
+    text = table(entries, [path, tmp_path / "not_there.json"])
+    assert " 2.00 " in text
+    assert "in turns" in text
+    candidates = load_all(entries)
+    paired = interleaved.own_reference(interleaved.load([path], candidates))
+    (finding,) = headline(candidates, paired).findings
+    assert "Speed on host against the reference: 2.00×" in finding.text
+    assert "in turns" in finding.text

@@ -223,7 +223,8 @@ def test_the_same_input_gives_the_same_bytes_and_old_checklists_go(
 
 def test_metrics_count(made: Made) -> None:
     assert made.metrics == {
-        "candidates": 6, "pass": 2, "inconclusive": 1, "fail": 1, "invalid_timings": 1
+        "candidates": 6, "pass": 2, "inconclusive": 1, "fail": 1, "invalid_timings": 1,
+        "refused": 0,
     }  # fmt: skip
 
 

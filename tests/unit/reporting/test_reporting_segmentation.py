@@ -104,7 +104,7 @@ def test_the_terminal_has_a_table_for_each_task(mixed: Mixed) -> None:
 
 
 def test_headline_and_reasons_speak_of_dice(mixed: Mixed) -> None:
-    found = headline(load_all(mixed.entries))
+    found = headline(load_all(mixed.entries), {})
     assert found.counts == {"pass": 1, "inconclusive": 0, "fail": 2}
     texts = {f.candidate.data: f.text for f in found.findings}
     assert texts["spots"].startswith("Dice of lesion: ")
@@ -116,7 +116,7 @@ def test_a_class_that_the_reference_misses_is_a_caveat(tmp_path: Path) -> None:
     verdict = read_json(entries[0]["paths"]["verdict"])
     verdict["reasons"].append("It hardly finds lesion: Dice 0.010, at most 0.020.")
     write_json(entries[0]["paths"]["verdict"], verdict)
-    assert any("hardly finds lesion" in text for text in headline(load_all(entries)).caveats)
+    assert any("hardly finds lesion" in text for text in headline(load_all(entries), {}).caveats)
 
 
 def test_the_forest_has_classes_mean_surfaces_and_lesions(mixed: Mixed) -> None:

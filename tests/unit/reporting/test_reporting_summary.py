@@ -104,14 +104,14 @@ def test_the_lead_says_what_the_verdicts_say(
 ) -> None:
     specs = [Spec(n=300)]
     specs += [Spec(n=300, recipe=f"r{i}", verdict=v) for i, v in enumerate(verdicts)]
-    assert lead in headline(load_all(build(tmp_path, specs))).lead
+    assert lead in headline(load_all(build(tmp_path, specs)), {}).lead
 
 
 def test_findings_claim_no_more_than_the_timing_allows(tmp_path: Path) -> None:
     specs = default_sweep(n=400)
     specs[2].p50 = specs[0].p50  # as fast as its reference
     entries = build(tmp_path, specs)
-    found = {f.candidate.key: f.text for f in headline(load_all(entries)).findings}
+    found = {f.candidate.key: f.text for f in headline(load_all(entries), {}).findings}
     assert "Not measurably faster on host" in found["phantom-mobileone_s0-s0-qat_int8"]
     assert "INVALID" in found["phantom-efficientformerv2_s0-s0-qat_int8"]
     assert "×" not in found["phantom-efficientformerv2_s0-s0-qat_int8"]
@@ -130,7 +130,7 @@ def test_a_blind_reference_is_named_in_the_caveats(tmp_path: Path) -> None:
     verdict = read_json(entries[0]["paths"]["verdict"])
     verdict["reasons"].append("It hardly finds df: recall 0.000, at most 0.140.")
     write_json(entries[0]["paths"]["verdict"], verdict)
-    assert any("hardly finds df" in text for text in headline(load_all(entries)).caveats)
+    assert any("hardly finds df" in text for text in headline(load_all(entries), {}).caveats)
 
 
 def spoil_missing(paths: dict[str, Any]) -> None:

@@ -155,6 +155,14 @@ class TestFacts:
         assert board["row"]["board/latency_p50_ms"] == 40.0
         assert "latency_p50_ms" not in board["row"]
 
+    def test_a_model_that_the_engine_refuses_is_tagged_so(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv(facts.HEADLINE, raising=False)
+        world.profile("fp32", device="board", refused="no kernel for Scan")
+        [path] = pending(world.outbox)
+        assert read_entry(path).facts == {"row": {}, "tags": {"board/profile_verdict": "REFUSED"}}
+
     def test_outputs_that_cannot_be_read_are_a_problem_not_a_failure(self, world: World) -> None:
         world.assess("fp32")  # there is no export/model.onnx
         [path] = pending(world.outbox)

@@ -99,7 +99,9 @@ class World:
         write_json(folder / "parity.json", {"max_abs_error": 1e-6})
         return self.post(self.entry("export", folder, recipe=recipe))
 
-    def profile(self, recipe: str, p50: float = 3.0, device: str = "host") -> Path:
+    def profile(
+        self, recipe: str, p50: float = 3.0, device: str = "host", refused: str | None = None
+    ) -> Path:
         folder = self.at(recipe, "profile")
         headline = {
             "threads": 1,
@@ -107,7 +109,8 @@ class World:
             "peak_memory_mb": 12.0,
             "verdict": "VALID",
         }
-        write_json(folder / f"{device}.json", {"settings": [headline]})
+        settings = [] if refused else [headline]
+        write_json(folder / f"{device}.json", {"settings": settings, "refused": refused})
         return self.post(self.entry("profile", folder, recipe=recipe, device=device))
 
     def assess(self, recipe: str, verdict: str = "pass", rare_recall: float = 0.6) -> Path:

@@ -60,9 +60,9 @@ def check_file(path: str, expected: str) -> None:
             while block := handle.read(1 << 20):
                 digest.update(block)
     except OSError as error:
-        raise AgentError("model", str(error)) from error
+        raise AgentError("file", str(error)) from error
     if digest.hexdigest() != expected:
-        raise AgentError("model", f"its SHA-256 is {digest.hexdigest()}, not {expected}")
+        raise AgentError("file", f"its SHA-256 is {digest.hexdigest()}, not {expected}")
 
 
 def image_shape(session: Any, batch: int) -> tuple[str, list[int]]:

@@ -18,21 +18,34 @@ def interleave(request: dict[str, Any]) -> dict[str, Any]:
     Before each block come ``settle`` inferences that are not timed: they bring the model back into
     the caches that the others have taken.
 
+    A model that the engine refuses is left out; without the first, or with nothing but the first,
+    nothing is timed.
+
     Returns
     -------
-    ``samples_ns`` [round][model][sample] in the order of ``request["models"]``, ``order``
-    [round][position] (indices of models), the rest as in `timing.measure`. Fewer rounds than asked
-    for if ``max_duration_s`` passes.
+    ``samples_ns`` [round][model][sample] in the order of ``request["models"]`` less the refused
+    ones, ``refused`` [[index, reason], ...], ``order`` [round][position] (indices of the models
+    that are left), the rest as in `timing.measure`. Fewer rounds than asked for if
+    ``max_duration_s`` passes.
     """
     engine = load_engine(request)
     threads = thread_count(request)
     runs, providers = [], []
-    for path, digest in zip(request["models"], request["sha256s"]):
+    refused: list[list[Any]] = []
+    for index, (path, digest) in enumerate(zip(request["models"], request["sha256s"])):
         check_file(path, digest)
-        session = engine.open(path, threads, request["batch"], shared=True)
+        try:
+            session = engine.open(path, threads, request["batch"], shared=True)
+        except AgentError as error:
+            if error.kind != "model":
+                raise
+            refused.append([index, str(error)])
+            continue
         name, shape = image_shape(session, request["batch"])
         runs.append(session.bind({name: random_image(shape, request)}))
         providers = session.providers
+    if len(runs) < 2 or (refused and refused[0][0] == 0):
+        runs = []
     rng = random.Random(request["seed"])
     settle, block = range(request["settle"]), range(request["block"])
     order = list(range(len(runs)))
@@ -46,7 +59,8 @@ def interleave(request: dict[str, Any]) -> dict[str, Any]:
         gc.disable()
         before = snapshot()
         begin = clock()
-        while len(rounds) < request["rounds"] and clock() - begin < request["max_duration_s"] * 1e9:
+        end = begin + request["max_duration_s"] * 1e9
+        while runs and len(rounds) < request["rounds"] and clock() < end:
             rng.shuffle(order)
             found: list[Any] = [None] * len(runs)
             for index in order:
@@ -76,5 +90,6 @@ def interleave(request: dict[str, Any]) -> dict[str, Any]:
         "duration_ns": duration_ns,
         "order": orders,
         "samples_ns": rounds,
+        "refused": refused,
         "conditions": between(before, after),
     }

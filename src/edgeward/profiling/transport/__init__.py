@@ -13,7 +13,7 @@ from edgeward.profiling.transport.config import (
     HostTransport,
     SshTransport,
 )
-from edgeward.profiling.transport.device import Device
+from edgeward.profiling.transport.device import Device, Refused
 from edgeward.profiling.transport.local import open_emulated, open_host
 from edgeward.profiling.transport.remote import keep
 from edgeward.profiling.transport.ssh import SshDevice
@@ -21,7 +21,7 @@ from edgeward.profiling.transport.ssh import SshDevice
 if TYPE_CHECKING:
     from edgeward.profiling.config import ProfileConfig
 
-__all__ = ["Device", "open_device"]
+__all__ = ["Device", "Refused", "open_device"]
 
 
 @contextmanager

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeward.profiling.config import ProfileConfig
 
 PROBLEM = {
+    "file": "the model did not arrive as it was sent",
     "affinity": "the cores cannot be taken",
     "engine": "the engine is missing",
     "provider": "an execution provider is missing",
@@ -22,6 +23,7 @@ PROBLEM = {
     "run": "the inference failed",
 }
 ADVICE = {
+    "file": "Run the stage again.",
     "affinity": "Change `affinity` in {where}.",
     "engine": "Install it there, or change `engine.name` in {where}.",
     "provider": "Change `engine.providers` in {where}.",
@@ -29,6 +31,19 @@ ADVICE = {
     "input": "edgeward profiles models with one image input; export it with the stage `export`.",
     "run": "Change `engine` or `batch` in {where}.",
 }
+
+
+class Refused(UserError):
+    """The engine on the device cannot load the model.
+
+    Attributes
+    ----------
+    reason : what the engine said, on one line.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,8 @@ class Device(ABC):
 
         Raises
         ------
+        Refused
+            If the engine cannot load the model.
         UserError
             If the agent fails, dies or is not done by the deadline, or the device is lost.
         """
@@ -101,8 +118,16 @@ class Device(ABC):
             ) from error
         if not answer["ok"]:
             kind = answer["kind"]
-            raise UserError(
+            message = (
                 f"{who}: {PROBLEM.get(kind, kind)}: {answer['message'].strip()} "
                 f"{ADVICE.get(kind, 'Change it in {where}.').format(where=self.where)}"
             )
+            if kind == "model":
+                raise Refused(message, one_line(answer["message"]))
+            raise UserError(message)
         return answer
+
+
+def one_line(message: str) -> str:
+    """Return what an engine said with its line breaks and runs of blanks as single blanks."""
+    return " ".join(message.split())
