@@ -77,6 +77,7 @@ MODULES = {
     "export": [
         "data/store.py",
         "core/windows.py",
+        "training/config.py",
         "training/patches.py",
         "compression/program.py",
         "compression/inputs.py",
@@ -98,11 +99,13 @@ MODULES = {
     "scaling": [
         "data/store.py",
         "core/windows.py",
+        "training/config.py",
         "training/patches.py",
         "models",
         "compression",
         "export",
         "scaling",
+        *STATISTICS,
     ],
     "scaling_profile": ["profiling", "scaling/measure.py"],
 }
