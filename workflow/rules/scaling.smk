@@ -30,6 +30,7 @@ rule scaling_profile:
     input:
         code=code("scaling_profile"),
         build="results/scaling/{model}/{size}/build.json",
+        ceilings="results/devices/{device}.json",
     output:
         profile="results/scaling/{model}/{size}/{device}.json",
         config="results/scaling/{model}/{size}/{device}.config.yaml",

@@ -16,6 +16,7 @@ def main(job: Job) -> dict[str, float]:
             ProfileConfig.model_validate(job.cfg["profile"]),
             build=Path(job.input.build),
             out=Path(job.output.profile),
+            ceilings=Path(job.input.ceilings),
         )
 
 

@@ -23,8 +23,8 @@ class Cell:
     ----------
     stream : "cnn", "hybrid" or "ssm".
     size : side of the square image, pixels.
-    reason : why the network cannot take this size; None if it can.
-    timing : the first setting of the device; None if the size is refused.
+    reason : why the network cannot take this size, or the engine the network; None if it can.
+    timing : the first setting of the device; None if refused.
     """
 
     model: str
@@ -80,13 +80,13 @@ def load(files: Iterable[tuple[Path, Path]]) -> list[Cell]:
     cells = []
     for build, profile in files:
         facts = read(build, "scaling", BUILD_REQUIRED)
-        timing = None
+        timing, reason = None, facts.get("reason")
         if facts["status"] != "refused":
             content = read(profile, "profile of an untrained network", PROFILE_REQUIRED)
-            timing = Timing(content["device"], content, content["settings"][0])
-        cells.append(
-            Cell(facts["model"], facts["stream"], facts["size"], facts.get("reason"), timing)
-        )
+            reason = content.get("refused")
+            if reason is None:
+                timing = Timing(content["device"], content, content["settings"][0])
+        cells.append(Cell(facts["model"], facts["stream"], facts["size"], reason, timing))
     return cells
 
 

@@ -10,7 +10,9 @@ from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.stage import run as profile
 
 
-def run(cfg: ProfileConfig, *, build: Path, out: Path) -> dict[str, float]:
+def run(
+    cfg: ProfileConfig, *, build: Path, out: Path, ceilings: Path | None = None
+) -> dict[str, float]:
     """Write the profile of the ``model.onnx`` beside `build`, or why there is none.
 
     Parameters
@@ -18,6 +20,7 @@ def run(cfg: ProfileConfig, *, build: Path, out: Path) -> dict[str, float]:
     build : ``build.json`` of one size.
     out : the JSON to write, ``{device}.json``: a profile (docs/architecture.md), or
         ``{"status": "refused", "reason"}`` where the network cannot take the size.
+    ceilings : the device's, for the roofline; None leaves it out.
 
     Raises
     ------
@@ -34,4 +37,4 @@ def run(cfg: ProfileConfig, *, build: Path, out: Path) -> dict[str, float]:
             f"{model} is missing, or is not the file that {build} describes; delete {build} and "
             "run again."
         )
-    return {**profile(cfg, model=model, out=out), "refused": 0.0}
+    return {"refused": 0.0, **profile(cfg, model=model, out=out, ceilings=ceilings)}

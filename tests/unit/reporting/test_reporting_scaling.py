@@ -169,3 +169,14 @@ def test_networks_of_the_same_size_join_the_rank_study(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert left_out == ["noisy (timing INVALID)"]
     assert len(ranks.points(load_all(build(tmp_path, specs)), "elsewhere", cells)[0]) == 0
+
+
+def test_a_network_that_the_engine_refuses_has_its_reason(tmp_path: Path) -> None:
+    ((build_file, profile),) = write(tmp_path, "ssd_xs", "ssm", {64: 1.0})
+    refusal = {"refused": "no kernel for LinearAttention", "settings": [], "explanation": None}
+    write_json(profile, read_json(profile) | refusal)
+    (cell,) = load([(build_file, profile)])
+    assert cell.timing is None
+    row = cell.row()
+    assert (row["timing"], row["reason"]) == ("refused", "no kernel for LinearAttention")
+    assert lines([cell]) == {"ssd_xs": []}

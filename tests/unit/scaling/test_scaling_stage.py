@@ -13,6 +13,7 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
 from edgeward.export.config import ExportConfig
 from edgeward.models.config import ModelConfig
+from edgeward.profiling import ceilings
 from edgeward.profiling.config import ProfileConfig
 from edgeward.scaling import measure
 from edgeward.scaling.config import ScalingConfig
@@ -54,8 +55,11 @@ def test_same_input_same_bytes_and_grey_images(tmp_path: Path, quick: ProfileCon
     builds = [file.with_name("build.json") for file in files]
     assert builds[0].read_text() == builds[1].read_text()
 
-    metrics = measure.run(quick, build=builds[0], out=tmp_path / "host_quick.json")
+    best = tmp_path / "ceilings.json"
+    ceilings.run(quick, out=best)
+    metrics = measure.run(quick, build=builds[0], out=tmp_path / "host_quick.json", ceilings=best)
     assert metrics["refused"] == 0
+    assert metrics["roofline_ms"] > 0
     assert read_json(tmp_path / "host_quick.json")["model"]["input_shape"] == [1, 1, 40, 40]
 
     files[1].write_bytes(files[1].read_bytes() + b"\0")
