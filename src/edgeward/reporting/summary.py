@@ -106,7 +106,7 @@ def _cells(row: Row, header: list[str], metrics: list[Metric], ends: bool) -> li
         *(str(row[key] if row[key] is not None else "–") for key in header),
         f"{SYMBOLS[row['verdict']]} {row['verdict']}",
         "refused " if row["timing"] == "REFUSED" else latency,
-        "1 " if row["verdict"] == "reference" else speed,
+        "1 " if row["verdict"] == "reference" and row["timing"] != "REFUSED" else speed,
         fixed(row["file_mb"], 2),
         *(_value(row, metric, ends and metric.name == "dice") for metric in metrics),
     ]
