@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -39,6 +40,9 @@ class MagnitudePruner:
     ----------
     layers : name -> convolution or linear layer; each gets a parametrized weight until `finish`.
     sparsity : share of these weights, together, that ends up zero.
+    least_kept : share of its own weights that every layer keeps, the largest ones. A network ends
+        where one of its layers does, and by magnitude alone that happens long before the last
+        weight is gone ("layer collapse", Tanaka et al., arXiv 2006.05467).
     ramp : share of the steps over which the sparsity rises. interval : steps between two rises.
     """
 
@@ -47,11 +51,13 @@ class MagnitudePruner:
         layers: Mapping[str, Weighted],
         sparsity: float,
         *,
+        least_kept: float,
         ramp: float,
         interval: int,
     ) -> None:
         self.layers = dict(layers)
         self.sparsity, self.ramp, self.interval = sparsity, ramp, interval
+        self.least_kept = least_kept
         self.masks: list[Masked] = []
         for layer in self.layers.values():
             mask = Masked(layer.weight)
@@ -60,9 +66,16 @@ class MagnitudePruner:
 
     @torch.no_grad()
     def prune_to(self, sparsity: float) -> None:
-        """Mask the smallest weights, ``round(sparsity * n)`` of all n; masked ones are the smallest."""
-        sizes = torch.cat([layer.weight.abs().flatten() for layer in self.layers.values()])
-        count = round(sparsity * len(sizes))
+        """Mask the smallest weights, ``round(sparsity * n)`` of all n; masked ones are the smallest.
+
+        Of every layer the largest ``ceil(least_kept * n)`` stay, which can leave fewer to mask than
+        were asked for, by less than one per layer.
+        """
+        parts = [layer.weight.abs().flatten() for layer in self.layers.values()]
+        for part in parts:
+            part[torch.topk(part, math.ceil(self.least_kept * len(part))).indices] = math.inf
+        sizes = torch.cat(parts)
+        count = min(round(sparsity * len(sizes)), int(sizes.isfinite().sum()))
         keep = torch.ones_like(sizes, dtype=torch.bool)
         keep[torch.topk(sizes, count, largest=False).indices] = False
         for mask, part in zip(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -15,14 +16,21 @@ from torch.nn.utils import prune
 
 from edgeward.compression.layers import weighted_layers
 from edgeward.compression.pruning import MagnitudePruner, cubic
+from edgeward.compression.steps.magnitude_prune import MagnitudePrune
 from edgeward.compression.tuning import kept_zeros
 from edgeward.core.errors import UserError
 
 
 def pruner(net: nn.Module, sparsity: float, **schedule: float) -> MagnitudePruner:
     layers = weighted_layers(net, [], "keep_dense")
-    values = {"ramp": 0.5, "interval": 1, **schedule}
-    return MagnitudePruner(layers, sparsity, ramp=values["ramp"], interval=int(values["interval"]))
+    values = {"ramp": 0.5, "interval": 1, "least_kept": 0.0, **schedule}
+    return MagnitudePruner(
+        layers,
+        sparsity,
+        least_kept=values["least_kept"],
+        ramp=values["ramp"],
+        interval=int(values["interval"]),
+    )
 
 
 def test_the_ramp_is_that_of_zhu_and_gupta() -> None:
@@ -53,6 +61,36 @@ def test_the_weights_that_go_are_those_of_torchs_own_pruning(sparsity: float) ->
         assert torch.equal(masks[f"{name}.weight"], theirs.weight_mask.bool())
         assert torch.equal(layer.weight, theirs.weight)
     assert not any("parametrizations" in name for name in net.state_dict())
+
+
+def test_no_layer_is_emptied_and_the_share_still_holds() -> None:
+    torch.manual_seed(0)
+    net = Residual()
+    layers = weighted_layers(net, [], "keep_dense")
+    small = next(reversed(layers))
+    with torch.no_grad():
+        layers[small].weight.mul_(1e-3)
+    bare = pruner(copy.deepcopy(net), 0.9)
+    bare.prune_to(0.9)
+    assert not bare.finish()[f"{small}.weight"].any(), "the test needs a layer that would vanish"
+    weight = layers[small].weight.detach().clone()
+    mine = pruner(net, 0.9, least_kept=0.05)
+    for sparsity in (0.3, 0.8, 0.9):
+        mine.prune_to(sparsity)
+    masks = mine.finish()
+    total = sum(mask.numel() for mask in masks.values())
+    assert sum(int((~mask).sum()) for mask in masks.values()) == round(0.9 * total)
+    assert all(mask.sum() >= 0.05 * mask.numel() for mask in masks.values())
+    kept = masks[f"{small}.weight"]
+    assert int(kept.sum()) == math.ceil(0.05 * kept.numel())
+    assert weight.abs()[kept].min() >= weight.abs()[~kept].max()
+
+
+def test_sparsity_and_what_layers_keep_must_fit() -> None:
+    values = {"step": "magnitude_prune", "sparsity": 0.95, "least_kept": 0.1, "ramp": 0.5,
+              "interval": 1, "keep_dense": [], "finetune": None}  # fmt: skip
+    with pytest.raises(ValueError, match=r"sparsity 0\.95 and least_kept 0\.1 exceed 1 together"):
+        MagnitudePrune(**values)
 
 
 def test_sparsity_follows_the_schedule_and_zeros_stay_under_momentum() -> None:

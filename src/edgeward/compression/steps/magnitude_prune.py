@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgeward.compression.steps.base import Step
 from edgeward.training.config import FinetuneConfig
@@ -28,6 +28,10 @@ class MagnitudePrune(Step):
     sparsity: Annotated[
         float, Field(gt=0, lt=1, description="share of the weights that end up zero")
     ]
+    least_kept: Annotated[
+        float,
+        Field(ge=0, lt=1, description="share of its own weights that every layer keeps"),
+    ]
     ramp: Annotated[
         float,
         Field(ge=0, lt=1, description="share of fine-tuning over which sparsity rises; 0: at once"),
@@ -35,6 +39,14 @@ class MagnitudePrune(Step):
     interval: Annotated[int, Field(ge=1, description="steps between two rises of the sparsity")]
     keep_dense: Annotated[list[str], Field(description="modules that are not pruned, by name")]
     finetune: Annotated[FinetuneConfig | None, Field(description="null: prune and do not train")]
+
+    @model_validator(mode="after")
+    def _feasible(self) -> MagnitudePrune:
+        if self.sparsity + self.least_kept > 1:
+            raise ValueError(
+                f"sparsity {self.sparsity:g} and least_kept {self.least_kept:g} exceed 1 together"
+            )
+        return self
 
     def apply(self, candidate: Candidate) -> None:
         """Prune along the schedule, leave the zeros in the weights and their masks in `candidate`."""
@@ -44,7 +56,11 @@ class MagnitudePrune(Step):
 
         layers = weighted_layers(candidate.module, self.keep_dense, "keep_dense")
         pruner = pruning.MagnitudePruner(
-            layers, self.sparsity, ramp=self.ramp, interval=self.interval
+            layers,
+            self.sparsity,
+            least_kept=self.least_kept,
+            ramp=self.ramp,
+            interval=self.interval,
         )
         if self.finetune is None:
             pruner.prune_to(self.sparsity)
@@ -60,8 +76,8 @@ class MagnitudePrune(Step):
         empty = [name for name, share in by_layer.items() if share == 1]
         if empty:
             logger.warning(
-                "pruning to %.0f %% left nothing of %s: name such layers in keep_dense, or lower the "
-                "sparsity, if the network does not recover",
+                "pruning to %.0f %% left nothing of %s: raise least_kept, name such layers in "
+                "keep_dense, or lower the sparsity, if the network does not recover",
                 100 * self.sparsity,
                 ", ".join(empty),
             )
