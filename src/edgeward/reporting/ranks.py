@@ -156,9 +156,9 @@ def study(found: Sequence[Point]) -> dict[str, Any] | None:
 
     Returns
     -------
-    ``n, models, predictors [{name, rho (interval record), p}]``, ``difference`` (rho of bytes moved
-    less rho of MACs, from the same resamples) and ``answer``, a sentence. None for fewer than three
-    models.
+    ``n, models, predictors [{name, rho (interval record), p}]``, ``difference`` and
+    ``roofline_difference`` (rho of bytes moved, and of the roofline time, less rho of MACs, from the
+    same resamples) and ``answer`` in words. None for fewer than three models.
     """
     if len(found) < 3:
         return None
@@ -180,13 +180,13 @@ def study(found: Sequence[Point]) -> dict[str, Any] | None:
             }
             for name in shared
         ],
-        "difference": None,
     }
-    if "bytes_moved" in shared:
-        result["difference"] = _record(
-            rhos["bytes_moved"] - rhos["macs"], boot["bytes_moved"] - boot["macs"], n
+    for key, name in (("difference", "bytes_moved"), ("roofline_difference", "roofline_ms")):
+        known = name in shared
+        result[key] = (
+            _record(rhos[name] - rhos["macs"], boot[name] - boot["macs"], n) if known else None
         )
-    result["answer"] = answer(result)
+    result["answer"] = " ".join([answer(result), *_roofline(result)])
     return result
 
 
@@ -234,3 +234,23 @@ def answer(result: Mapping[str, Any]) -> str:
     if change.high < 0:
         return f"No: MACs foretell latency better than memory traffic here ({numbers})."
     return f"Not decided: these models do not tell memory traffic and MACs apart ({numbers})."
+
+
+def _roofline(result: Mapping[str, Any]) -> list[str]:
+    """Say whether the time that memory and arithmetic allow foretells latency better than MACs do."""
+    change = interval(result["roofline_difference"])
+    if change.low is None or change.high is None:
+        return []
+    rho = next(interval(p["rho"]) for p in result["predictors"] if p["name"] == "roofline_ms")
+    how = (
+        "better than"
+        if change.low > 0
+        else "worse than"
+        if change.high < 0
+        else "not surely better than"
+    )
+    return [
+        f"The roofline time, which weighs both, foretells it {how} MACs: {fixed(rho.estimate, 2)} "
+        f"{bracket(rho, 2)}, difference {fixed(change.estimate, 2, signed=True)} "
+        f"{bracket(change, 2, signed=True)}."
+    ]

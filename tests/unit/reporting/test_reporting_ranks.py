@@ -81,6 +81,37 @@ def test_memory_that_orders_latency_is_found(tmp_path: Path) -> None:
     assert other["answer"].startswith("No: MACs foretell latency better")
 
 
+def test_the_roofline_is_compared_with_macs_too() -> None:
+    order = np.random.default_rng(5).permutation(12)
+    found = [
+        ranks.Point(
+            f"model_{i}",
+            None,  # type: ignore[arg-type]  # the study does not look at it
+            1.0 + i,
+            {
+                "macs": float(m),
+                "bytes_moved": float(m),
+                "parameters": 1.0 + m,
+                "roofline_ms": i + 0.5,
+            },
+        )
+        for i, m in enumerate(order)
+    ]
+    study = ranks.study(found)
+    assert study is not None
+    expected = 1 - stats.spearmanr(order, range(12)).statistic
+    assert study["roofline_difference"]["estimate"] == pytest.approx(expected)
+    assert (
+        "The roofline time, which weighs both, foretells it better than MACs: 1.00"
+        in study["answer"]
+    )
+    for point in found:
+        point.predictors["roofline_ms"] = point.predictors["macs"]
+    same = ranks.study(found)
+    assert same is not None
+    assert "not surely better than MACs" in same["answer"]
+
+
 def test_equal_predictors_are_not_told_apart(tmp_path: Path) -> None:
     rows = [(1.0 + i + 3 * (i % 2), 10**6 * (i + 1), 10**5 * (i + 1)) for i in range(8)]
     study = ranks.study(points(tmp_path, rows))
