@@ -303,7 +303,9 @@ def test_nothing_stays_when_our_process_is_ended(
     pids = tmp_path / "pids"
     cfg = quick(ssh_transport(there)).model_dump_json()
     program = (
-        "import sys\n"
+        # A shell's background job hands down SIGINT ignored, and Python then leaves it so.
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from edgeward.profiling.config import ProfileConfig\n"
         "from edgeward.profiling.transport import open_device, remote\n"
         f"remote.agent_file = lambda: ({SMALL_AGENT!r}, {DIGEST!r})\n"
