@@ -52,6 +52,7 @@ LAYERS = [
     Layer("depthwise 5", "Conv", 8, 8, 5, 8),
     Layer("depthwise 7 along one axis", "Conv", 32, 32, 7, 32, mode="axis"),
     Layer("grouped 3, two channels each", "Conv", 32, 16, 3, 16),
+    Layer("depthwise 3, two outputs each", "Conv", 32, 64, 3, 32),
     Layer("attention map 7", "Conv", 2, 1, 7),
     Layer("attention map 7, dilation 3", "Conv", 2, 1, 7, dilation=3),
     Layer("transposed 3, stride 2", "ConvTranspose", 32, 16, 3, stride=2),

@@ -13,7 +13,7 @@ quantize/dequantize pair. The rules here follow from that:
   select. Linear upsampling stays float: onnxruntime's integer kernel cuts instead of rounding.
 - ``cat`` of channels that a convolution reads: every input and the output.
 - convolutions that onnxruntime computes faster in float: of one or two channels, of groups with more than
-  one channel, and depthwise ones over volumes with large kernels (`benchmarks/conv_kernels.py`).
+  one channel in or out, and depthwise ones over volumes with large kernels (`benchmarks/conv_kernels.py`).
 - transposed and one-dimensional convolutions stay float: the former have no integer kernel, the
   latter stand between transpositions and a float gate in the Mamba blocks.
 - never ``softmax``, and no operator that touches it (through reshapes, scalings or added
@@ -235,9 +235,9 @@ def _slow(node: Node) -> bool:
     """Tell a convolution whose integer kernel takes longer than the float one, whatever is around it."""
     if node.target not in CONVOLUTIONS:
         return False
-    _, inner, *kernel = node.args[1].meta["val"].shape
+    outputs, inner, *kernel = node.args[1].meta["val"].shape
     groups = node.args[6] if len(node.args) > 6 else 1
-    grouped = groups > 1 and inner > 1
+    grouped = groups > 1 and (inner > 1 or outputs > groups)
     large = groups > 1 and len(kernel) == 3 and math.prod(kernel) > LARGEST_KERNEL
     return groups * inner <= FEW_CHANNELS or grouped or large
 

@@ -244,6 +244,16 @@ class Shapes(nn.Module):
         return self.joined(torch.cat([x, self.few(self.pair(x))], 1))
 
 
+def test_a_depthwise_convolution_with_several_outputs_per_channel_stays_float() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 16, 3, groups=8), nn.Conv2d(16, 16, 3, groups=16),
+        nn.Conv2d(16, 4, 1),
+    )  # fmt: skip
+    graph = export_program(net.eval(), torch.full((2, 3, 16, 16), 128.0)).module()
+    quantizer = OnnxRuntimeQuantizer(*ptq_specs("minmax", False), keep_float=())
+    assert set(placement(quantizer.annotate(graph))) == {"conv2d", "conv2d_2", "conv2d_3"}
+
+
 @pytest.mark.parametrize("dims", [2, 3])
 def test_convolutions_that_are_slower_in_int8_stay_float(dims: int) -> None:
     image = torch.full((2, 3, *[8] * dims), 128.0)
