@@ -19,7 +19,7 @@ import onnxscript  # noqa: F401  torch.onnx.export needs it; here so that start-
 import torch
 
 from edgeward.core.errors import UserError, unknown
-from edgeward.export import lowering
+from edgeward.export import float_layers, lowering
 from edgeward.export.config import RecurrenceConfig
 
 log = logging.getLogger(__name__)
@@ -107,6 +107,7 @@ def to_onnx(
     """
     model = translate(program, opset)
     lowering.lower(model, recurrence)
+    float_layers.hold(model)
     return model
 
 
