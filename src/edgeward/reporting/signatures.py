@@ -89,8 +89,7 @@ def int8_slower(members: Sequence[Candidate], device: str, ratios: Ratios) -> li
         if candidate.is_reference or candidate.built["precision"] != "int8":
             continue
         reference = reference_of(candidate, members)
-        timed = [c.timing(device) for c in (candidate, reference) if c is not None]
-        if len(timed) < 2 or None in timed:
+        if reference is None or None in (candidate.timing(device), reference.timing(device)):
             continue
         found = speed(candidate, device, list(members), ratios)
         factor = found.factor if found else Interval()
