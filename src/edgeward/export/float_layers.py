@@ -52,15 +52,15 @@ def hold(model: onnx.ModelProto) -> list[str]:
         result = node.output[0]
         raw, name = f"{result}_unbiased", f"{result}_negative_bias"
         graph.initializer.append(numpy_helper.from_array(_negative_bias(node, constants), name))
+        for bias in filter(None, node.input[2:]):
+            if len(users[bias]) == 1:
+                graph.initializer.remove(constants[bias])
         del node.input[2:]
         node.output[0] = raw
         nodes.append(helper.make_node("Sub", [raw, name], [result], name=f"{node.name}_bias"))
         changed.append(node.name)
     del graph.node[:]
     graph.node.extend(nodes)
-    used = {name for node in graph.node for name in node.input}
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
     return changed
 
 
