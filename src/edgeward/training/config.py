@@ -133,6 +133,9 @@ class ConstraintConfig(SafetyLimits):
     dual_rate: Annotated[
         float, Field(gt=0, description="multiplier gained per constraint batch and unit violated")
     ]
+    penalty: Annotated[
+        float, Field(ge=0, description="weight of a violation beside its multiplier, per unit")
+    ]
     largest_multiplier: Annotated[float, Field(gt=0, description="limit of every multiplier")]
 
 

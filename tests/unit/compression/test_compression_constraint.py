@@ -157,14 +157,15 @@ def test_data_without_a_rare_class_is_refused(small_prepared, limits: Limits):
         Limits.of(limits.cfg, masks, [0.0, 0.0, 0.0])
 
 
-def test_dual_ascent_finds_the_karush_kuhn_tucker_point():
-    """min (x-2)^2 + (y-1)^2 with x + y <= 1 and x <= 5: x = 1, y = 0, multipliers 2 and 0."""
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_dual_ascent_finds_the_karush_kuhn_tucker_point(penalty: float):
+    """With the penalty, too: min (x-2)^2 + (y-1)^2 with x + y <= 1 and x <= 5: x = 1, y = 0, multipliers 2 and 0."""
     x = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    multipliers = Multipliers(2, rate=0.1, largest=10.0)
+    multipliers = Multipliers(2, rate=0.1, largest=10.0, penalty=penalty)
     target = torch.tensor([2.0, 1.0], dtype=torch.float64)
     for _ in range(2000):
         violations = torch.stack([x.sum() - 1, x[0] - 5])
-        loss = ((x - target) ** 2).sum() + multipliers.values @ violations
+        loss = ((x - target) ** 2).sum() + multipliers.weights @ violations
         (gradient,) = torch.autograd.grad(loss, x)
         with torch.no_grad():
             x -= 0.05 * gradient
@@ -177,6 +178,18 @@ def test_multipliers_stay_within_their_limits():
     multipliers = Multipliers(2, rate=1.0, largest=0.5)
     multipliers.ascend(torch.tensor([3.0, -3.0], dtype=torch.float64))
     assert multipliers.values.tolist() == [0.5, 0.0]
+
+
+def test_a_penalty_answers_at_once_and_is_gone_with_the_violation():
+    multipliers = Multipliers(1, rate=1.0, largest=10.0, penalty=10.0)
+    multipliers.ascend(torch.tensor([0.05], dtype=torch.float64))
+    assert multipliers.values.item() == pytest.approx(0.05)
+    assert multipliers.weights.item() == pytest.approx(0.05 + 0.5)
+    multipliers.ascend(torch.tensor([-0.01], dtype=torch.float64))
+    assert multipliers.values.item() == pytest.approx(0.04)
+    assert multipliers.weights.item() == 0.0
+    multipliers.ascend(torch.tensor([3.0], dtype=torch.float64))
+    assert multipliers.weights.item() == 10.0
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -207,7 +220,7 @@ def test_weights_feel_the_constraint_once_it_is_violated(small_prepared, limits,
     """Worse than its reference: no gradient at first, then one that asks for more skill."""
     cfg = ConstraintConfig(
         **limits.cfg.model_dump(), batch_size=30, every=3, multipliers_from=split, dual_rate=1.0,
-        largest_multiplier=10.0,
+        penalty=0.0, largest_multiplier=10.0,
     )  # fmt: skip
     still = AugmentConfig(
         flips=False, rotate90=False, degrees=0, scale=0, translate=0, brightness=0, contrast=0,

@@ -2,6 +2,9 @@
 
 Minimised over the weights and maximised over the multipliers m >= 0 is ``loss + sum_k m_k g_k``, with
 gradient descent on the one and projected gradient ascent on the other (Arrow, Hurwicz & Uzawa 1958).
+What the weights feel is ``max(m_k + penalty g_k, 0)`` in place of m_k: the augmented Lagrangian of
+inequalities (Rockafellar, J. Optim. Theory Appl. 12, 1973), whose second part answers a violation at
+once and is gone with it, where ascent alone is late and then overshoots.
 Balancing Act (Hashemizadeh et al., ICLR 2024, arXiv 2310.20673) prunes under such constraints on
 group accuracy; here they are recalls of rare classes and calibration.
 """
@@ -48,16 +51,25 @@ class Multipliers:
     ----------
     count : number of constraints.
     rate : step of the ascent, per unit of violation.
+    penalty : what a violation weighs beside its multiplier, per unit; 0 is the plain Lagrangian.
+
+    Attributes
+    ----------
+    values : the multipliers, float64 of shape (count,).
+    weights : what the weights feel: multiplier and penalty, within the same limits.
     """
 
-    def __init__(self, count: int, rate: float, largest: float) -> None:
+    def __init__(self, count: int, rate: float, largest: float, penalty: float = 0.0) -> None:
         self.values = torch.zeros(count, dtype=torch.float64)
+        self.weights = self.values
         self.rate = rate
+        self.penalty = penalty
         self.largest = largest
 
     def ascend(self, violations: torch.Tensor) -> None:
         """Move along the gradient of the Lagrangian, which is the violations, and project."""
         self.values = (self.values + self.rate * violations).clamp(0.0, self.largest)
+        self.weights = (self.values + self.penalty * violations).clamp(0.0, self.largest)
 
 
 def balanced_batch(
@@ -122,20 +134,22 @@ class SafetyConstraint:
         self.data = data
         self.uncompressed = uncompressed
         self.seed = seed
-        self.multipliers = Multipliers(len(limits.names), cfg.dual_rate, cfg.largest_multiplier)
+        self.multipliers = Multipliers(
+            len(limits.names), cfg.dual_rate, cfg.largest_multiplier, cfg.penalty
+        )
         self._seen: list[torch.Tensor] = []
 
     def backward(self, model: nn.Module, step: int) -> None:
-        """Add the gradients of ``sum_k m_k g_k``, then let the multipliers ascend.
+        """Add the gradients of ``sum_k w_k g_k``, w as last measured, then let the multipliers ascend.
 
         The sum is scaled by `every`, so that the weights feel as much of it as if it came every step.
         """
-        values, source = self.multipliers.values, self.cfg.multipliers_from
+        weights, source = self.multipliers.weights, self.cfg.multipliers_from
         trained: torch.Tensor | None = None
-        if values.any() or source == "train":
+        if weights.any() or source == "train":
             trained = self._violations(model, "train", step)
-        if trained is not None and values.any():
-            (self.every * (values @ trained)).backward()
+        if trained is not None and weights.any():
+            (self.every * (weights @ trained)).backward()
         if source == "train":
             assert trained is not None
             seen = trained.detach()
@@ -175,8 +189,9 @@ class SafetyConstraint:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the multipliers; violations are of the epoch, and state is saved between epochs."""
-        return {"multipliers": self.multipliers.values}
+        return {"multipliers": self.multipliers.values, "weights": self.multipliers.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
         self.multipliers.values = state["multipliers"]
+        self.multipliers.weights = state["weights"]
