@@ -117,13 +117,18 @@ def test_safe_qat_steers_records_resumes_and_exports(world: Trained) -> None:
 
 def test_a_constraint_that_holds_changes_nothing(world: Trained) -> None:
     def loose(step: dict[str, Any]) -> None:
-        step["finetune"]["constraint"]["margins"] = {"recall": 0.99, "ece": 0.99}
+        limits = step["finetune"]["constraint"]
+        # A network that finds every image and one that finds none differ by all of the margin at most.
+        limits |= {"margins": {"recall": 0.999, "ece": 0.99}, "recall_temperature": 1.0}
 
     def short(step: dict[str, Any]) -> None:
         step["finetune"]["epochs"] = 2
 
     world.compress(recipe("safe_qat_int8", loose), "loose")
     world.compress(recipe("qat_int8", short), "plain")
+    rows = world.record("loose")["history"]
+    assert all(row["multiplier_recall_rare"] == row["multiplier_ece"] == 0 for row in rows)
+    assert all(max(row["violation_recall_rare"], row["violation_ece"]) < 0 for row in rows)
     np.testing.assert_array_equal(logits(world, "loose"), logits(world, "plain"))
     assert "acceptance" not in world.record("plain")
 

@@ -263,7 +263,7 @@ def test_deadline_is_enforced_there_and_the_session_goes_on(there: Path, tmp_pat
     with open_device(quick(ssh_transport(there), deadline_s=1.0)) as device:
         with pytest.raises(UserError, match=r"not done after 1 s; change `deadline_s`"):
             device.ask({"task": "sleep", "pids": str(pids)})
-        assert all(gone(int(pid)) for pid in pids.read_text().split())
+        assert until(lambda: all(gone(int(pid)) for pid in pids.read_text().split()))
         assert device.ask({"task": "look"})["ok"]
 
 
