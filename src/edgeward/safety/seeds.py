@@ -16,6 +16,7 @@ nothing in common.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -99,7 +100,8 @@ def differences_and_rows(
     Returns
     -------
     ``rows`` and ``differences``: ``model, recipe`` (and ``against {model, recipe}, paired``),
-    ``metrics {name: interval record}``.
+    ``metrics {name: interval record}``; ``between``: as ``differences``, each recipe of a model against
+    every one listed before it, the reference left out.
     """
 
     def difference(key: Key, against: Key, paired: bool) -> dict[str, Any]:
@@ -131,6 +133,13 @@ def differences_and_rows(
         for model, recipe in references.items()
         if (model, recipe) != base
     ]
+    between = [
+        difference((model, recipe), (model, other), True)
+        for model, reference in references.items()
+        for other, recipe in combinations(
+            [r for m, r in values if m == model and r != reference], 2
+        )
+    ]
     rows = [
         {
             "model": model,
@@ -142,4 +151,4 @@ def differences_and_rows(
         }
         for model, recipe in values
     ]
-    return {"rows": rows, "differences": differences}
+    return {"rows": rows, "differences": differences, "between": between}

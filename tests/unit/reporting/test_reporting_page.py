@@ -317,17 +317,24 @@ def test_exemplars_stand_beside_their_null_and_show_their_pictures(tmp_path: Pat
     sheet = [{"index": 7, "true": "df", "before": "df", "after": "nv", "picture": picture}]
     entry = {"model": "mobileone_s0", "recipe": "ptq_int8", "against": "fp32", "seeds": 2,
              "modal": {"rate": 0.1875, "per_class": [rate], "halves": halves}, "sheet": sheet}  # fmt: skip
+    change = {"estimate": 0.0625, "low": 0.03125, "high": 0.09375}
+    between = {"model": "mobileone_s0", "recipe": "qat_int8", "paired": True,
+               "against": {"model": "mobileone_s0", "recipe": "ptq_int8"},
+               "metrics": {"rare_recall": change}}  # fmt: skip
     specs = default_sweep()[:2]
     pooled = tmp_path / f"{specs[0].data}.json"
     write_json(
         pooled,
         {"seeds": [0, 1], "confidence_level": 0.95, "rows": [], "differences": [],
-         "exemplars": [entry]},
+         "between": [between], "exemplars": [entry]},
     )  # fmt: skip
     stage.run(SWEEP, build(tmp_path / "in", specs), out=tmp_path / "out", pooled=[pooled])
     html = (tmp_path / "out" / "index.html").read_text()
     row = ["mobileone_s0", "ptq_int8", "0.188(0.125, 0.062)", "0.250(0.500, 0.375)"]
     assert row in [line for table in Page(html).tables for line in table]
+    lines = [line for table in Page(html).tables for line in table]
+    (line,) = [line for line in lines if line[:2] == ["mobileone_s0 · qat_int8", "ptq_int8"]]
+    assert any(cell.startswith("+0.06") for cell in line)
     assert f'<img src="{picture}"' in html
     assert "df → nv" in html
     kept = read_json(tmp_path / "out" / "comparison.json")["pooled"][specs[0].data]

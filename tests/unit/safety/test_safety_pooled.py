@@ -106,6 +106,23 @@ def test_equal_recipes_differ_by_nothing() -> None:
         assert (value["estimate"], value["low"], value["high"]) == (0, 0, 0)
 
 
+def test_recipes_are_compared_with_each_other() -> None:
+    light, strong = members(0.4), members(0.8)
+    both = {**light, ("a", "strong"): strong["a", "int8"], ("b", "int8"): light["b", "fp32"]}
+    found = pool(both, {"a": "fp32", "b": "fp32"}, config())
+    (change,) = found["between"]
+    assert (change["model"], change["recipe"], change["paired"]) == ("a", "strong", True)
+    assert change["against"] == {"model": "a", "recipe": "int8"}
+    to_reference = {
+        r["recipe"]: r["metrics"]["recall_z"]["estimate"]
+        for r in found["differences"]
+        if r["model"] == "a"
+    }
+    expected = to_reference["strong"] - to_reference["int8"]
+    assert change["metrics"]["recall_z"]["estimate"] == pytest.approx(expected, abs=1e-12)
+    assert change["metrics"]["recall_z"]["high"] < 0
+
+
 def test_exemplars_are_named_by_their_index_in_the_data() -> None:
     assessed = members(1.0)
     n = len(assessed["a", "fp32"][0].sample.labels)
