@@ -228,13 +228,15 @@ class Plan:
     def interleaved(self) -> list[list[Candidate]]:
         """Groups of candidates that are timed in turns, the first of each being its reference.
 
-        One seed is enough: seeds change the weights, not the work.
+        Recipes of every seed, since some choose by the weights what they do (which layers stay float,
+        which channels go); models with one seed, since untouched networks do the same work with any weights.
         """
         s, groups = self.sweep, []
         for data in s.data:
             first = {m: Candidate(data, m, s.seed[0], self.reference(data, m)) for m in s.model}
             if s.interleave.recipes:
-                for reference in first.values():
+                for seed, start in product(s.seed, first.values()):
+                    reference = start._replace(seed=seed)
                     others = [reference._replace(recipe=r) for r in s.recipe]
                     groups.append([reference, *(c for c in others if c != reference)])
             if s.interleave.model is not None:

@@ -36,7 +36,9 @@ class RunConfig(Closed):
 class InterleaveConfig(Closed):
     """Which candidates are timed in turns in one process (keys of the device: `interleave`)."""
 
-    recipes: bool = Field(description="The recipes of each model against its reference recipe.")
+    recipes: bool = Field(
+        description="The recipes of each model and seed against its reference recipe."
+    )
     model: str | None = Field(
         description="All models, with the reference recipe, against this one; null: none."
     )

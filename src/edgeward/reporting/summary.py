@@ -101,7 +101,8 @@ def _cells(row: Row, header: list[str], metrics: list[Metric], ends: bool) -> li
     latency = f"{milliseconds(row['p50_ms'])} / {milliseconds(row['p90_ms'])}{invalid}"
     kind = "" if row["paired_speedup"] is None else "paired_"
     timing = row["paired_timing" if kind else "speedup_timing"]
-    speed = fixed(row[f"{kind}speedup"], 2) + ("!" if timing == "INVALID" else " ")
+    mark = "!" if timing == "INVALID" else "~" if _apart(row) else " "
+    speed = fixed(row[f"{kind}speedup"], 2) + mark
     return [
         *(str(row[key] if row[key] is not None else "–") for key in header),
         f"{SYMBOLS[row['verdict']]} {row['verdict']}",
@@ -110,6 +111,11 @@ def _cells(row: Row, header: list[str], metrics: list[Metric], ends: bool) -> li
         fixed(row["file_mb"], 2),
         *(_value(row, metric, ends and metric.name == "dice") for metric in metrics),
     ]
+
+
+def _apart(row: Row) -> bool:
+    """Tell whether a speed-up is of two separate timings."""
+    return row["paired_speedup"] is None and row["speedup"] is not None
 
 
 def _value(row: Row, metric: Metric, ends: bool) -> str:
@@ -170,6 +176,10 @@ def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
         notes.append(f"Safety on {data}: {_sample(row)}; intervals and reasons are in the report.")
     if any(row["paired_speedup"] is not None for row in measured):
         notes.append("x ref is from inferences in turns with the reference, in one process.")
+    if any(_apart(row) for row in measured):
+        notes.append(
+            "~ x ref is of two timings, minutes apart: the machine may have changed between."
+        )
     if any(row["timing"] == "REFUSED" for row in comparison):
         notes.append("refused: the engine cannot load the model; the report says why.")
     if any(row["timing"] == "INVALID" for row in measured):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -163,3 +164,15 @@ def test_groups_of_a_sweep() -> None:
         "seed": 0,
         "recipe": "fp32",
     }
+
+
+def test_recipes_of_every_seed_are_timed_and_models_of_one() -> None:
+    plan = Plan.load(ROOT / "config", "safety")
+    assert [(group[0].seed, group[0].model) for group in plan.interleaved] == list(
+        itertools.product(plan.sweep.seed, plan.sweep.model)
+    )
+    assert all(len({(c.model, c.seed) for c in group}) == 1 for group in plan.interleaved)
+    assert len(plan.sweep.seed) > 1
+    plan = Plan.load(ROOT / "config", "streams")
+    assert {c.seed for group in plan.interleaved for c in group} == {plan.sweep.seed[0]}
+    assert len(plan.sweep.seed) > 1

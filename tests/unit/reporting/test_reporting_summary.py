@@ -35,7 +35,8 @@ def test_the_table_has_one_aligned_row_per_candidate(made: Made) -> None:
     assert "x fail" in rows[1]
     assert "? inconclusive" in rows[4]
     assert "1.30 / 1.44" in rows[2]
-    assert "1.85 " in rows[2]
+    assert "1.85~" in rows[2]  # timed at another time than the reference
+    assert "~ x ref is of two timings" in text
     assert "1.14!" in rows[5]
     assert "5.49!" in rows[5]
     assert "INVALID" in text
