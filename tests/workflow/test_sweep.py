@@ -149,6 +149,12 @@ EVERYTHING_AFTER_PREPARE = {
             "config/profile/host_quick.yaml",
             "min_count: ",
             "min_count: 1",
+            {"profile": 3, "interleave": 1, "scaling_profile": 2, "report": 1},
+        ),
+        (
+            "config/profile/host_quick.yaml",
+            "threads: [",
+            "threads: [2, ",
             {"ceilings": 1, "profile": 3, "interleave": 1, "scaling_profile": 2, "report": 1},
         ),
         (

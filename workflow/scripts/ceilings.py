@@ -7,12 +7,14 @@ from edgeward.core.job import OUTBOX, Job
 
 def main(job: Job) -> dict[str, float]:
     from edgeward.profiling.ceilings import run
-    from edgeward.profiling.config import ProfileConfig
+    from edgeward.profiling.config import DeviceCeilingsConfig
     from edgeward.tracking.outbox import quiet
 
     job.loaded()
     with quiet(OUTBOX):
-        return run(ProfileConfig.model_validate(job.cfg["profile"]), out=Path(job.output.ceilings))
+        return run(
+            DeviceCeilingsConfig.model_validate(job.cfg["device"]), out=Path(job.output.ceilings)
+        )
 
 
 if "snakemake" in globals():

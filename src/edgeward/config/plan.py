@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -15,6 +16,7 @@ from edgeward.config.compose import compose, names
 from edgeward.config.schema import SweepConfig, explain
 from edgeward.config.tasks import OF_THE_OTHER_TASK, check_task
 from edgeward.core.errors import UserError, did_you_mean, unknown
+from edgeward.profiling.config import DeviceConfig, ProfileConfig
 
 SETTINGS = ("sweep", "overrides", "data_root")
 
@@ -208,13 +210,13 @@ class Plan:
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
         return {stage: config[stage]}
 
-    def ceilings(self, device: str) -> dict[str, Any]:
-        """Return the slice of `ceilings`: the device, with those overrides that name its keys."""
-        overrides = [
-            o
-            for o in (*self.sweep.overrides, *self.overrides)
-            if o.lstrip("+~").startswith("profile.")
-        ]
+    def device(self, device: str, keys: Collection[str] | None = None) -> dict[str, Any]:
+        """Return a device, with those overrides that name its keys, or only some of its keys."""
+        overrides = []
+        for override in (*self.sweep.overrides, *self.overrides):
+            group, *path = override.lstrip("+~").partition("=")[0].split(".")
+            if group == "profile" and path and (keys is None or path[0] in keys):
+                overrides.append(override)
         first = self.candidates[0]
         choices = {
             "data": first.data,
@@ -222,7 +224,17 @@ class Plan:
             "recipe": first.recipe,
             "device": device,
         }
-        return {"profile": compose(self.root, choices, overrides)["profile"]}
+        return dict(compose(self.root, choices, overrides)["profile"])
+
+    def ceilings(self, device: str) -> dict[str, Any]:
+        """Return the slice of `ceilings`: what they depend on, and the deadline that the device's file names.
+
+        All sweeps share the record, and profiles follow it: if it depended on how long a latency is measured,
+        two sweeps that differ in that would discard each other's timings in turn.
+        """
+        keys = {*DeviceConfig.model_fields, "explain"} - {"deadline_s"}
+        cfg = ProfileConfig.model_validate(self.device(device, keys))
+        return {"device": cfg.of_ceilings.model_dump(mode="json")}
 
     @property
     def interleaved(self) -> list[list[Candidate]]:
@@ -247,7 +259,7 @@ class Plan:
     def interleave(self, device: str) -> dict[str, Any]:
         """Return the slice of `interleave`: the device, and the groups that are compared on it."""
         groups = [[c._asdict() for c in group] for group in self.interleaved]
-        return {**self.ceilings(device), "groups": groups}
+        return {"profile": self.device(device), "groups": groups}
 
     def reference(self, data: str, model: str) -> str:
         """Return the recipe that the others are compared with."""

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, sha256, write_json
-from edgeward.profiling.config import ProfileConfig
+from edgeward.profiling.config import DeviceCeilingsConfig, ProfileConfig
 from edgeward.profiling.transport import open_device
 
 log = logging.getLogger(__name__)
@@ -89,18 +89,18 @@ def graph(name: str, integer: bool) -> tuple[onnx.ModelProto, int]:
     return model, int(LAYERS * np.prod(shape) * per_output)
 
 
-def identity(cfg: ProfileConfig) -> dict[str, Any]:
+def identity(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
     """Return what ceilings depend on: they serve every profile that has the same."""
     return {
         "device": cfg.name,
         "engine": cfg.engine.model_dump(),
         "threads": cfg.threads[0],
         "affinity": cfg.affinity,
-        "explain": cfg.explain.ceilings.model_dump(),
+        "explain": cfg.ceilings.model_dump(),
     }
 
 
-def measure(cfg: ProfileConfig) -> dict[str, Any]:
+def measure(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
     """Return the ceilings of a device for its first thread setting.
 
     Returns
@@ -132,8 +132,8 @@ def measure(cfg: ProfileConfig) -> dict[str, Any]:
                 "engine": cfg.engine.model_dump(),
                 "affinity": cfg.affinity,
                 "threads": cfg.first_threads,
-                "duration_s": cfg.explain.ceilings.duration_s,
-                "copy_bytes": [1000 * size for size in cfg.explain.ceilings.copy_kb],
+                "duration_s": cfg.ceilings.duration_s,
+                "copy_bytes": [1000 * size for size in cfg.ceilings.copy_kb],
             }
         )
     rates = [
@@ -160,7 +160,7 @@ def measure(cfg: ProfileConfig) -> dict[str, Any]:
     }
 
 
-def run(cfg: ProfileConfig, *, out: Path) -> dict[str, float]:
+def run(cfg: DeviceCeilingsConfig, *, out: Path) -> dict[str, float]:
     """Measure a device's ceilings and write them to `out`; see `measure`."""
     record = measure(cfg)
     write_json(out, record)
@@ -188,7 +188,7 @@ def read(path: Path, cfg: ProfileConfig) -> dict[str, Any]:
         If they were measured with another engine or other threads.
     """
     record: dict[str, Any] = read_json(path)
-    found, wanted = record.get("identity"), identity(cfg)
+    found, wanted = record.get("identity"), identity(cfg.of_ceilings)
     if record.get("schema") != SCHEMA or found != wanted:
         differ = [key for key in wanted if (found or {}).get(key) != wanted[key]]
         raise UserError(

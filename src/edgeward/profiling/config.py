@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeward.core.config import Closed
-from edgeward.profiling.explain.config import ExplainConfig
+from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig
 from edgeward.profiling.transport.config import TransportConfig
 
 Positive = Annotated[float, Field(gt=0)]
@@ -145,8 +145,8 @@ class PowerConfig(Closed):
     windows: int = Field(ge=1, le=20, description="Windows; the median counts.")
 
 
-class ProfileConfig(Closed):
-    """What the stage ``profile`` reads: a device, and how to measure on it."""
+class DeviceConfig(Closed):
+    """Which device, and what executes a model on it."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$", description="The name of the YAML file.")
     transport: TransportConfig
@@ -157,6 +157,23 @@ class ProfileConfig(Closed):
     affinity: list[Annotated[int, Field(ge=0)]] | None = Field(
         description="Cores that the engine may use; null: all."
     )
+    deadline_s: Positive = Field(description="Longest time a process on the device may take.")
+
+    @property
+    def first_threads(self) -> int:
+        """The headline setting of `threads`, as the agent takes it."""
+        return asked_threads(self.threads[0])
+
+
+class DeviceCeilingsConfig(DeviceConfig):
+    """What the stage ``ceilings`` reads: the part of a device that its ceilings depend on."""
+
+    ceilings: CeilingsConfig
+
+
+class ProfileConfig(DeviceConfig):
+    """What the stage ``profile`` reads: a device, and how to measure on it."""
+
     batch: int = Field(ge=1, description="Images per inference.")
     warmup: WarmupConfig
     min_duration_s: Positive = Field(description="Timed inferences last at least this long ...")
@@ -176,13 +193,14 @@ class ProfileConfig(Closed):
     attempts: int = Field(ge=1, le=10, description="Times an INVALID setting is measured in all.")
     operator_runs: int = Field(ge=1, description="Inferences of the separate operator profile.")
     explain: ExplainConfig
-    deadline_s: Positive = Field(description="Longest time a process on the device may take.")
     seed: int = Field(ge=0, description="Of the random input image.")
 
     @property
-    def first_threads(self) -> int:
-        """The headline setting of `threads`, as the agent takes it."""
-        return asked_threads(self.threads[0])
+    def of_ceilings(self) -> DeviceCeilingsConfig:
+        """The part that the device's ceilings depend on."""
+        shared = {key: getattr(self, key) for key in DeviceConfig.model_fields}
+        shared["threads"] = self.threads[:1]
+        return DeviceCeilingsConfig(**shared, ceilings=self.explain.ceilings)
 
     @model_validator(mode="after")
     def _consistent(self) -> ProfileConfig:

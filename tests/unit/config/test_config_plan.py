@@ -233,3 +233,19 @@ def test_a_data_set_has_overrides_of_its_own(tree: Path) -> None:
     assert patches["phantom3d_tiny"]["size"] == [16, 16, 16]
     with pytest.raises(UserError, match=r"per_data names \['phantom'\], not on the axis data"):
         segmentation(tree, per_data={"phantom": ["train.epochs=1"]})
+
+
+def test_ceilings_are_shared_by_sweeps_that_differ_in_how_long_they_measure() -> None:
+    shared = Plan.load(ROOT, "safety").ceilings("host")
+    assert shared["device"]["threads"] == [1]
+    for sweep in ("segmentation2d", "latency"):
+        assert any(o.startswith("profile.max_dur") for o in Plan.load(ROOT, sweep).sweep.overrides)
+        assert Plan.load(ROOT, sweep).ceilings("host") == shared
+    # Longer than twice the deadline of the file, which therefore must not be combined with it.
+    overrides = ("profile.max_duration_s=90", "profile.deadline_s=400")
+    plan = Plan.load(ROOT, "safety", overrides)
+    assert plan.ceilings("host") == shared
+    assert plan.interleave("host")["profile"]["deadline_s"] == 400
+
+    for override in ("profile.threads=[2]", "profile.explain.ceilings.duration_s=0.5"):
+        assert Plan.load(ROOT, "safety", (override,)).ceilings("host") != shared

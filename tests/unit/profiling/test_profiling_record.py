@@ -34,7 +34,7 @@ def config() -> ProfileConfig:
 @pytest.fixture(scope="module")
 def best(config: ProfileConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("devices") / "host_quick.json"
-    ceilings.run(config, out=path)
+    ceilings.run(config.of_ceilings, out=path)
     return path
 
 

@@ -56,7 +56,7 @@ def test_same_input_same_bytes_and_grey_images(tmp_path: Path, quick: ProfileCon
     assert builds[0].read_text() == builds[1].read_text()
 
     best = tmp_path / "ceilings.json"
-    ceilings.run(quick, out=best)
+    ceilings.run(quick.of_ceilings, out=best)
     metrics = measure.run(quick, build=builds[0], out=tmp_path / "host_quick.json", ceilings=best)
     assert metrics["refused"] == 0
     assert metrics["roofline_ms"] > 0

@@ -19,13 +19,13 @@ from edgeward.profiling.transport.remote import keep
 from edgeward.profiling.transport.ssh import SshDevice
 
 if TYPE_CHECKING:
-    from edgeward.profiling.config import ProfileConfig
+    from edgeward.profiling.config import DeviceConfig
 
 __all__ = ["Device", "Refused", "open_device"]
 
 
 @contextmanager
-def open_device(cfg: ProfileConfig) -> Iterator[Device]:
+def open_device(cfg: DeviceConfig) -> Iterator[Device]:
     """Open the device of a configuration; what was put on it is removed at the end.
 
     Raises
@@ -37,7 +37,7 @@ def open_device(cfg: ProfileConfig) -> Iterator[Device]:
         yield device
 
 
-def _open(cfg: ProfileConfig) -> AbstractContextManager[Device]:
+def _open(cfg: DeviceConfig) -> AbstractContextManager[Device]:
     match cfg.transport:
         case SshTransport():
             return keep(SshDevice(cfg, cfg.transport))

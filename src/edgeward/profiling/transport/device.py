@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edgeward.core.errors import UserError
 
 if TYPE_CHECKING:
-    from edgeward.profiling.config import ProfileConfig
+    from edgeward.profiling.config import DeviceConfig
 
 PROBLEM = {
     "file": "the model did not arrive as it was sent",
@@ -66,7 +66,7 @@ class Device(ABC):
 
     emulated = False
 
-    def __init__(self, cfg: ProfileConfig) -> None:
+    def __init__(self, cfg: DeviceConfig) -> None:
         self.cfg = cfg
         self.where = f"config/profile/{cfg.name}.yaml"
 

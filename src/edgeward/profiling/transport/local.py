@@ -19,7 +19,7 @@ from edgeward.profiling.transport.config import EmulatedTransport
 from edgeward.profiling.transport.device import Device, Ended
 
 if TYPE_CHECKING:
-    from edgeward.profiling.config import ProfileConfig
+    from edgeward.profiling.config import DeviceConfig
 
 
 SET_UP = "`tools/arm64_device.sh` sets up what config/profile/arm64_emulated.yaml names."
@@ -29,7 +29,7 @@ class LocalDevice(Device):
     """The agent as a process of its own on this machine; files are used where they are."""
 
     def __init__(
-        self, cfg: ProfileConfig, folder: Path, python: list[str], environment: dict[str, str]
+        self, cfg: DeviceConfig, folder: Path, python: list[str], environment: dict[str, str]
     ) -> None:
         super().__init__(cfg)
         self.command = [*python, str(folder / "agent.pyz")]
@@ -61,7 +61,7 @@ class LocalDevice(Device):
 
 
 @contextmanager
-def open_host(cfg: ProfileConfig) -> Iterator[Device]:
+def open_host(cfg: DeviceConfig) -> Iterator[Device]:
     """Open this machine, with the interpreter that runs now."""
     with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
         yield LocalDevice(cfg, Path(folder), [sys.executable], {})
@@ -74,7 +74,7 @@ class EmulatedDevice(LocalDevice):
 
 
 @contextmanager
-def open_emulated(cfg: ProfileConfig, transport: EmulatedTransport) -> Iterator[Device]:
+def open_emulated(cfg: DeviceConfig, transport: EmulatedTransport) -> Iterator[Device]:
     """Open another architecture on this machine.
 
     Raises

@@ -20,7 +20,7 @@ from edgeward.profiling.transport.channel import Channel, Lost
 from edgeward.profiling.transport.device import Device, Ended
 
 if TYPE_CHECKING:
-    from edgeward.profiling.config import ProfileConfig
+    from edgeward.profiling.config import DeviceConfig
     from edgeward.profiling.transport.config import RemoteTransport
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class RemoteDevice(Device):
     program: str  # the client
     package: str  # what provides it, for the message when it is absent
 
-    def __init__(self, cfg: ProfileConfig, transport: RemoteTransport) -> None:
+    def __init__(self, cfg: DeviceConfig, transport: RemoteTransport) -> None:
         super().__init__(cfg)
         self.transport = transport
         self._files: dict[tuple[str, int, int], str] = {}
