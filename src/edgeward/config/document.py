@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
@@ -113,8 +114,29 @@ def documents(project: Path) -> dict[Path, str]:
     }
 
 
-if __name__ == "__main__":
+def stale(project: Path) -> dict[Path, str]:
+    """Return the derived files that are not what the YAML files say, and what they should be."""
+    return {
+        path: text
+        for path, text in documents(project).items()
+        if not path.is_file() or path.read_text() != text
+    }
+
+
+def main() -> int:
+    """Write the derived files that are stale, or with ``--check`` name them."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; 1 if any is stale")
+    check = parser.parse_args().check
     assert set(GROUPS) < set(TITLES)
-    for path, text in documents(Path.cwd()).items():
-        path.write_text(text)
-        print(f"wrote {path.relative_to(Path.cwd())}", file=sys.stderr)
+    found = stale(Path.cwd())
+    for path, text in found.items():
+        if not check:
+            path.write_text(text)
+        says = "is stale; run: python -m edgeward.config.document" if check else "written"
+        print(f"{path.relative_to(Path.cwd())} {says}", file=sys.stderr)
+    return int(check and bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
