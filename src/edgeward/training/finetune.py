@@ -22,7 +22,7 @@ from edgeward.models.checkpoint import read_tensors
 from edgeward.training.batches import stream
 from edgeward.training.choice import criterion_of, task_of
 from edgeward.training.config import FinetuneConfig
-from edgeward.training.history import Row, curve, log_epoch
+from edgeward.training.history import Pace, Row, curve, log_epoch
 from edgeward.training.loss import Loss
 from edgeward.training.metrics import check_finite
 from edgeward.training.optim import adamw, cosine
@@ -121,7 +121,8 @@ def finetune(
             on_epoch_start(epoch)
         started = time.perf_counter()
         items = task.train_items(cfg.batch_size, seed=seed, epoch=epoch)
-        losses = []
+        losses: list[float] = []
+        pace = Pace(epoch + 1, cfg.epochs, steps)
         for step, item in enumerate(items):
             if on_step_start is not None:
                 on_step_start(epoch * steps + step, cfg.epochs * steps)
@@ -139,6 +140,7 @@ def finetune(
             optimizer.step()
             optimizer.zero_grad()
             schedule.step()
+            pace.step(losses)
         trained = time.perf_counter()
         set_eval(model)
         row: Row = {

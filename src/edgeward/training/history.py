@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import logging
 import math
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import SupportsFloat
 
 from edgeward.core.io import atomic
 
@@ -21,7 +24,6 @@ def curve(row: Row) -> dict[str, float]:
 
 def log_epoch(row: Row, epochs: int) -> None:
     """Log one line on the epoch of `row`: progress, loss, metrics, speed, time left."""
-    left = (epochs - row["epoch"]) * row["seconds"]
     said = {
         "AUC": "val_auc",
         "balanced accuracy": "val_balanced_accuracy",
@@ -36,8 +38,44 @@ def log_epoch(row: Row, epochs: int) -> None:
         row["train_loss"],
         ", ".join(found),
         row["images_per_second"],
-        f"{left / 60:.0f} min" if left >= 100 else f"{left:.0f} s",
+        _duration((epochs - row["epoch"]) * row["seconds"]),
     )
+
+
+class Pace:
+    """Says now and then how far an epoch is: on a small machine it may take an hour.
+
+    Parameters
+    ----------
+    epoch, epochs : number of the epoch, from 1, and of all of them.
+    steps : in this epoch.
+    """
+
+    EVERY_S = 60.0
+
+    def __init__(self, epoch: int, epochs: int, steps: int) -> None:
+        self.epoch, self.epochs, self.steps = epoch, epochs, steps
+        self.started = self.said = time.perf_counter()
+
+    def step(self, losses: Sequence[SupportsFloat]) -> None:
+        """Note that another step is done; `losses` are those of all steps of the epoch so far."""
+        now, done = time.perf_counter(), len(losses)
+        if now - self.said < self.EVERY_S or done == self.steps:
+            return
+        self.said = now
+        left = (now - self.started) / done * (self.steps - done)
+        logger.info(
+            "epoch %d/%d, %.0f %%: loss %.3f, %s left in this epoch",
+            self.epoch,
+            self.epochs,
+            100 * done / self.steps,
+            sum(map(float, losses)) / done,
+            _duration(left),
+        )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 100 else f"{seconds:.0f} s"
 
 
 def write_history(path: Path, rows: list[Row]) -> None:

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from edgeward.models.deploy import reparameterize
 from edgeward.training.batches import stream
 from edgeward.training.config import TrainConfig
-from edgeward.training.history import Row, best_epoch, curve, finished, log_epoch
+from edgeward.training.history import Pace, Row, best_epoch, curve, finished, log_epoch
 from edgeward.training.metrics import check_finite
 from edgeward.training.optim import Average, adamw, cosine
 from edgeward.training.tasks import Batch, Item, Task, layout_of
@@ -137,6 +137,7 @@ class Progress(pl.Callback):
         self.history: list[Row] = []
         self.best: dict[str, torch.Tensor] = {}
         self.started = self.trained = 0.0
+        self.pace = Pace(1, cfg.epochs, 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"history": self.history, "best": self.best}
@@ -145,8 +146,22 @@ class Progress(pl.Callback):
         self.history, self.best = state_dict["history"], state_dict["best"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        del trainer, pl_module
+        del pl_module
         self.started = time.perf_counter()
+        steps = int(trainer.num_training_batches)
+        self.pace = Pace(len(self.history) + 1, self.cfg.epochs, steps)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        del trainer, outputs, batch, batch_idx
+        assert isinstance(pl_module, Learner)
+        self.pace.step(pl_module.losses)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         del trainer, pl_module

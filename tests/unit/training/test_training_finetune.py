@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from edgeward.models import Deployable, build
 from edgeward.models.config import ModelConfig
 from edgeward.training.config import FinetuneConfig, LearningConfig, TrainConfig
 from edgeward.training.finetune import finetune
+from edgeward.training.history import Pace
 
 CONFIG = Path(__file__).parents[3] / "config"
 
@@ -178,3 +180,15 @@ def test_a_constraint_is_not_silently_left_out(tune):
     asked["acceptance"]["margins"] = {"recall": 0.05, "ece": 0.02}
     with pytest.raises(ValueError, match="go together"):
         tune(network(), cfg=config(constraint=asked))
+
+
+def test_every_epoch_says_how_far_it_is(
+    tune, small_prepared, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Pace, "EVERY_S", 0.0)
+    caplog.set_level(logging.INFO)
+    tune(network(), cfg=config(epochs=1))
+    steps = len(small_prepared.indices("train")) // 16
+    lines = [m for m in caplog.messages if m.startswith("epoch 1/1, ")]
+    expected = [f"{100 * step / steps:.0f} %" for step in range(1, steps)]
+    assert [line.split(", ")[1].split(":")[0] for line in lines] == expected

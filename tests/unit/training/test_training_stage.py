@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.training.config import TrainConfig
+from edgeward.training.history import Pace
 from edgeward.training.metrics import validation_metrics
 from edgeward.training.stage import run
 
@@ -264,3 +266,19 @@ def write_prepared(root: Path, source: Any) -> Prepared:
     }
     (root / "card.json").write_text(json.dumps(card))
     return open_prepared(root)
+
+
+def test_every_epoch_says_how_far_it_is(
+    small_prepared: Prepared,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(Pace, "EVERY_S", 0.0)
+    caplog.set_level(logging.INFO)
+    train(small_prepared, tmp_path, epochs=2)
+    steps = len(small_prepared.indices("train")) // 16
+    for epoch in (1, 2):
+        lines = [m for m in caplog.messages if m.startswith(f"epoch {epoch}/2, ")]
+        expected = [f"{100 * step / steps:.0f} %" for step in range(1, steps)]
+        assert [line.split(", ")[1].split(":")[0] for line in lines] == expected
