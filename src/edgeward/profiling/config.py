@@ -105,6 +105,15 @@ class Int8Parity(Closed):
     mean_to_spread: float = Field(
         gt=0, description="Mean |error| allowed, as a share of the logit spread."
     )
+    perturbation: float = Field(
+        gt=0, le=1, description="Grey levels, +-, by which images change for the sensitivity."
+    )
+    mean_to_sensitivity: float = Field(
+        ge=0, description="Mean |error| allowed besides, as a multiple of the sensitivity."
+    )
+    max_mean_to_spread: float = Field(
+        gt=0, description="Mean |error| that is never allowed, as a share of the logit spread."
+    )
     decided_margin: float = Field(
         gt=0, description="An image is decided if its top-2 margin exceeds so many times the limit."
     )

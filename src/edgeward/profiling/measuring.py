@@ -34,6 +34,7 @@ class Bench:
     ----------
     request : what all questions about the model have in common.
     inputs, reference : images, uint8 (n, c, *spatial), and the reference engine's logits for them.
+    sensitivity : of the reference engine to rounding (`parity.sensitivity`); None: not INT8.
     precision : "int8" or the float type of the model.
     """
 
@@ -43,6 +44,7 @@ class Bench:
     inputs: np.ndarray
     reference: np.ndarray
     precision: str
+    sensitivity: float | None = None
 
     def ask(self, task: str, **more: Any) -> dict[str, Any]:
         """Put one question; a fresh process on the device answers it."""
@@ -66,7 +68,9 @@ class Bench:
 
     def _parity(self, answer: dict[str, Any]) -> dict[str, Any]:
         found = parity.decode(answer["logits"])
-        return parity.compare(self.reference, found, self.precision, self.cfg.parity)
+        return parity.compare(
+            self.reference, found, self.precision, self.cfg.parity, self.sensitivity
+        )
 
     def _verdict(self, reasons: list[str]) -> dict[str, Any]:
         if self.device.emulated:

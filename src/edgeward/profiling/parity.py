@@ -5,8 +5,9 @@ saturate. So before it is timed, a session answers a few seeded images, and its 
 with those of onnxruntime on the CPU of this machine, one thread, no graph optimisation.
 
 fp32 differs by rounding: the largest error has a limit. INT8 differs by whole levels where two
-engines round apart, so the mean error has one, and images that are clearly decided must be decided
-alike (as in `edgeward.export.parity`, which judges the file itself, on real images).
+engines round apart, and a network may amplify that; how much is measured (`sensitivity`). So the mean
+error has a limit, and images that are clearly decided must be decided alike (as in
+`edgeward.export.parity`, which judges the file itself, on real images).
 """
 
 from __future__ import annotations
@@ -62,6 +63,10 @@ def decode(encoded: dict[str, Any]) -> np.ndarray:
 def reference_logits(model: Path, array: np.ndarray) -> np.ndarray:
     """Return the logits of the reference engine, float64 (n, classes, ..), one image at a time.
 
+    Parameters
+    ----------
+    array : images (n, c, *spatial) of any type, in the values that the model takes.
+
     Raises
     ------
     UserError
@@ -84,27 +89,54 @@ def reference_logits(model: Path, array: np.ndarray) -> np.ndarray:
     return np.concatenate(parts).astype(np.float64)
 
 
+def sensitivity(
+    model: Path, array: np.ndarray, reference: np.ndarray, perturbation: float
+) -> float:
+    """Return by how much the reference engine's own logits move when the images hardly change.
+
+    Parameters
+    ----------
+    array, reference : images (n, c, *spatial) and the logits of `reference_logits` for them.
+    perturbation : every pixel changes by a seeded uniform value of at most so many grey levels.
+
+    Returns
+    -------
+    Mean |difference| of the logits.
+    """
+    noise = np.random.default_rng(0).uniform(-perturbation, perturbation, array.shape)
+    return float(np.abs(reference_logits(model, array + noise) - reference).mean())
+
+
 def _margin(logits: np.ndarray) -> np.ndarray:
     top = np.sort(logits, axis=1)
     return top[:, -1] - top[:, -2] if logits.shape[1] > 1 else np.abs(top[:, -1])
 
 
 def compare(
-    reference: np.ndarray, found: np.ndarray, precision: str, cfg: ParityConfig
+    reference: np.ndarray,
+    found: np.ndarray,
+    precision: str,
+    cfg: ParityConfig,
+    moved: float | None = None,
 ) -> dict[str, Any]:
     """Return how the logits of the device lie to the reference, both (n, classes, ..).
 
     Of segmentation networks every pixel or voxel counts as an image.
 
+    Parameters
+    ----------
+    moved : the `sensitivity` of an INT8 model.
+
     Returns
     -------
-    ``n, spread`` (standard deviation of the reference), ``max_abs, mean_abs, agreement`` (share of
-    equal argmax), ``limit`` (of max_abs, for INT8 of mean_abs), ``decided {n, agreement}`` (INT8;
-    else None), ``passed, reasons``.
+    ``n, spread`` (standard deviation of the reference), ``sensitivity`` (`moved`), ``max_abs, mean_abs,
+    agreement`` (share of equal argmax), ``limit`` (of max_abs, for INT8 of mean_abs), ``decided {n,
+    agreement}`` (INT8; else None), ``passed, reasons``.
     """
     result: dict[str, Any] = {
         "n": len(reference),
         "spread": float(reference.std()),
+        "sensitivity": moved,
         "max_abs": None,
         "mean_abs": None,
         "agreement": None,
@@ -125,7 +157,13 @@ def compare(
         "agreement": float(same.mean()),
     }
     if precision == "int8":
-        limit = cfg.int8.mean_to_spread * result["spread"]
+        limit = min(
+            cfg.int8.max_mean_to_spread * result["spread"],
+            max(
+                cfg.int8.mean_to_spread * result["spread"],
+                cfg.int8.mean_to_sensitivity * (moved or 0.0),
+            ),
+        )
         decided = _margin(reference) > cfg.int8.decided_margin * limit
         share = float(same[decided].mean()) if decided.any() else None
         result["decided"] = {"n": int(decided.sum()), "agreement": share}
@@ -137,8 +175,8 @@ def compare(
             )
         if share is not None and share < cfg.int8.decided_agreement:
             reasons.append(
-                f"the engine decides {share:.1%} of {decided.sum()} clear images as the reference "
-                f"does, {cfg.int8.decided_agreement:.1%} asked; see parity.int8.decided_agreement"
+                f"the engine decides {share:.2%} of {decided.sum()} clear images as the reference "
+                f"does, {cfg.int8.decided_agreement:.2%} asked; see parity.int8.decided_agreement"
             )
     else:
         limit = cfg.fp32.absolute + cfg.fp32.to_spread * result["spread"]

@@ -147,6 +147,10 @@ class Parity(Part):
 
     n: Count = Field(description="Images.")
     spread: Amount = Field(description="Standard deviation of the reference's logits.")
+    sensitivity: Amount | None = Field(
+        default=None,
+        description="Mean change of the reference's logits when pixels change by less than their rounding; INT8.",
+    )
     max_abs: Amount | None
     mean_abs: Amount | None
     agreement: Share | None = Field(description="Share of equal decisions.")

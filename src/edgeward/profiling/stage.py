@@ -45,13 +45,18 @@ def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -
     low, high = common["input_range"]
     shape = tuple(facts.input_shape[1:])
     inputs = parity.images(cfg.parity.images, shape, (low, high), cfg.seed)
+    reference, moved = parity.reference_logits(model, inputs), None
+    if facts.precision == "int8":
+        perturbation = cfg.parity.int8.perturbation
+        moved = parity.sensitivity(model, inputs, reference, perturbation)
     return Bench(
         cfg=cfg,
         device=device,
         request={"model": str(model.resolve()), "sha256": sha256(model), **common},
         inputs=inputs,
-        reference=parity.reference_logits(model, inputs),
+        reference=reference,
         precision=facts.precision,
+        sensitivity=moved,
     )
 
 

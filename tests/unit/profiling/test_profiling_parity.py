@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from profiling_models import SIZE
@@ -70,6 +71,64 @@ def test_int8_is_judged_on_its_mean_error(logits: np.ndarray, cfg: ParityConfig)
     assert not parity.compare(logits, found, "fp32", cfg)["passed"]
     result = parity.compare(logits, logits + 0.03 * spread, "int8", cfg)
     assert "mean logit error" in result["reasons"][0]
+
+
+def test_int8_may_differ_by_what_rounding_does_to_the_network_anyway(
+    logits: np.ndarray, cfg: ParityConfig
+) -> None:
+    spread = logits.std()
+    found = logits + 0.03 * spread
+    steady = parity.compare(logits, found, "int8", cfg, 0.025 * spread)
+    assert not steady["passed"]
+    assert steady["limit"] == pytest.approx(0.025 * spread)
+    nervous = parity.compare(logits, found, "int8", cfg, 0.05 * spread)
+    assert nervous["passed"]
+    assert nervous["limit"] == pytest.approx(0.05 * spread)
+    assert nervous["sensitivity"] == 0.05 * spread
+    # An engine that computes something else does not pass, however nervous the network.
+    assert not parity.compare(logits, logits + 0.11 * spread, "int8", cfg, 10 * spread)["passed"]
+    assert not parity.compare(logits, found, "fp32", cfg, 10 * spread)["passed"]
+
+
+def test_sensitivity_is_the_mean_change_of_the_logits(tmp_path: Path) -> None:
+    # Logits that are the pixels change by |U(-a, a)|, on average a / 2; seven times as large ones by 7 a / 2.
+    inputs = parity.images(4, (3, SIZE, SIZE), (0, 255), 0)
+    for gain in (1.0, 7.0, 0.0):
+        path = tmp_path / f"{gain}.onnx"
+        onnx.save(_times(gain), path)
+        reference = parity.reference_logits(path, inputs)
+        moved = parity.sensitivity(path, inputs, reference, 0.5)
+        assert moved == pytest.approx(gain * 0.25, rel=0.02)
+        assert moved == parity.sensitivity(path, inputs, reference, 0.5)
+
+
+def _times(gain: float) -> onnx.ModelProto:
+    shape = ["n", 3, SIZE, SIZE]
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Mul", ["image", "gain"], ["logits"])],
+        "times",
+        [value("image", onnx.TensorProto.FLOAT, shape)],
+        [value("logits", onnx.TensorProto.FLOAT, shape)],
+        [onnx.numpy_helper.from_array(np.float32(gain), "gain")],
+    )
+    opsets = [onnx.helper.make_opsetid("", 20)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def test_a_pixel_of_thousands_may_be_decided_otherwise_but_no_image(cfg: ParityConfig) -> None:
+    clear = np.stack([np.full((2, 64, 64), 9.0), np.full((2, 64, 64), -9.0)], axis=1)
+    for flipped, passes in ((1, True), (8, True), (9, False)):  # of 8,192; 0.1 % are 8
+        found = np.where(np.arange(8192).reshape(2, 1, 64, 64) < flipped, -clear, clear)
+        result = parity.compare(clear, found, "int8", cfg)
+        assert result["decided"]["n"] == 8192
+        assert result["passed"] is passes, flipped
+    images = np.array([[9.0, -9.0]] * 200)
+    found = images.copy()
+    found[0] *= -1
+    reasons = parity.compare(images, found, "int8", cfg)["reasons"]
+    assert len(reasons) == 1
+    assert "decides 99.50% of 200 clear images" in reasons[0]
 
 
 def test_clear_images_have_to_be_decided_alike(logits: np.ndarray, cfg: ParityConfig) -> None:
