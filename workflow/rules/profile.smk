@@ -18,7 +18,7 @@ rule profile:
         "../../envs/runtime.yaml"
     threads: workflow.cores
     resources:
-        mem_mb=2000,
+        mem_mb=4000,
         runtime="1h",
     params:
         cfg=profile_slice,

@@ -63,6 +63,8 @@ def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -
 def _measured(bench: Bench, facts: GraphFacts, best: dict[str, Any] | None) -> dict[str, Any]:
     """Put all questions; return what a profile holds about the answers."""
     cfg = bench.cfg
+    # First, since some networks run more kernels than the engine can record; better to know that at once.
+    kernels = bench.ask("operators", threads=cfg.first_threads, runs=cfg.operator_runs)
     settings: list[dict[str, Any]] = []
     answers: list[dict[str, Any]] = []
     for threads in cfg.threads:
@@ -74,7 +76,6 @@ def _measured(bench: Bench, facts: GraphFacts, best: dict[str, Any] | None) -> d
     throughput = [bench.throughput(batch) for batch in cfg.throughput.batches]
     cold_start = bench.cold_start()
     energy = bench.energy()
-    kernels = bench.ask("operators", threads=cfg.first_threads, runs=cfg.operator_runs)
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
     median_ms = settings[0]["latency_ms"]["p50"]["estimate"]
     explanation = explain(kernels, facts, median_ms, best, cfg.explain)

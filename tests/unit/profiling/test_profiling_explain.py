@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 from profiling_models import MACS, SIZE
 
 from edgeward.core.errors import UserError
+from edgeward.profiling.agent import operators as agent_operators
+from edgeward.profiling.agent.errors import AgentError
 from edgeward.profiling.agent.operators import operators
 from edgeward.profiling.explain import signatures
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig, SignaturesConfig
@@ -305,6 +307,26 @@ def test_the_body_of_a_scan_is_inside_it_and_counted_by_its_calls(tmp_path: Path
     record = explain(answer(path), read_graph(path, 1), 1.0, RECORD, CONFIG)
     outer = [o for o in record["operators"] if not o["inner"]]
     assert sum(o["share"] for o in outer) == pytest.approx(1)
+
+
+def test_a_scan_of_very_many_steps_is_recorded_and_one_of_too_many_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More kernels than two timed inferences of a record may have; LightM-UNet on 32x32x32 runs 290,000.
+    steps = 110_000
+    path = scan_model(tmp_path / "scan.onnx", steps=steps)
+    found = answer(path)
+    assert found["runs"] == 1
+    kernels = {k["operator"]: k for k in found["kernels"]}
+    assert kernels["Add"]["calls"] == steps
+    assert kernels["Add"]["inside"] == "loop"
+    assert kernels["Scan"]["calls"] == kernels["MatMul"]["calls"] == 1
+
+    monkeypatch.setattr(agent_operators, "ENGINE_EVENTS", 2 * steps)
+    with pytest.raises(
+        AgentError, match=rf"runs {2 * steps + 3} kernels, too many .* half as many"
+    ):
+        answer(path)
 
 
 def test_a_fused_recurrence_has_its_macs_and_its_shape(tmp_path: Path) -> None:

@@ -11,12 +11,38 @@ from typing import Any
 from .engines import check_file, image_shape, load_engine, random_image, thread_count
 from .errors import AgentError
 
-MOST_EVENTS = 200_000  # of one record; the engine itself stops recording at a million
+MOST_EVENTS = 200_000  # of one record, for more than one timed inference
+ENGINE_EVENTS = 950_000  # of one record at all: at a million the engine stops recording
 Events = list  # of the profiler's events, one for each time that a kernel ran
 
 
-def _record(engine: Any, request: dict[str, Any], runs: int, prepack: bool) -> Events:
-    """Profile some inferences in a session of their own; return the events of its kernels."""
+def _read(path: Path) -> tuple[int, Events]:
+    """Return the number of all events in the engine's record, and the events of kernels.
+
+    There may be a million, an event a line, so they are read one by one, and of all but the first event of a
+    kernel only what `_key` and `_inside` need is kept.
+    """
+    total, kernels, seen = 0, [], set()
+    with path.open() as lines:
+        for line in lines:
+            text = line.strip().rstrip(",")
+            if text in ("", "[", "]"):
+                continue
+            event = json.loads(text)
+            total += 1
+            if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
+                continue
+            key, args = _key(event), event["args"]
+            if key in seen:
+                few = {k: args[k] for k in ("node_index", "op_name") if k in args}
+                event = {k: event[k] for k in ("name", "ts", "dur")} | {"args": few}
+            seen.add(key)
+            kernels.append(event)
+    return total, kernels
+
+
+def _record(engine: Any, request: dict[str, Any], runs: int, prepack: bool) -> tuple[int, Events]:
+    """Profile some inferences in a session of their own; see `_read`."""
     batch = request["batch"]
     with tempfile.TemporaryDirectory(prefix="edgeward-agent-") as folder:
         profile = (str(Path(folder) / "kernels"), prepack)
@@ -28,8 +54,7 @@ def _record(engine: Any, request: dict[str, Any], runs: int, prepack: bool) -> E
                 run()
         except Exception as error:
             raise AgentError("run", str(error)) from error
-        events = json.loads(Path(session.end_profiling()).read_text())
-    return [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+        return _read(Path(session.end_profiling()))
 
 
 def _key(event: dict[str, Any]) -> tuple:
@@ -77,14 +102,16 @@ def _from_onnxruntime(engine: Any, request: dict[str, Any]) -> tuple[int, list[d
     the record. The times come from one that packs them, as sessions do; without that an INT8
     convolution takes twice as long. Which kernels run does not depend on it.
     """
-    shapes = _record(engine, request, 1, prepack=False)
-    if len(shapes) >= MOST_EVENTS:
+    total, shapes = _record(engine, request, 1, prepack=False)
+    runs = max(1, min(request["runs"], MOST_EVENTS // max(1, total) - 1))
+    if (runs + 1) * total > ENGINE_EVENTS:
         raise AgentError(
-            "run", f"one inference runs {len(shapes)} kernels, too many for the engine's profiler"
+            "run",
+            f"one inference runs {len(shapes)} kernels, too many for the engine's profiler; half as many "
+            "pixels or voxels need half as many.",
         )
-    runs = max(1, min(request["runs"], MOST_EVENTS // max(1, len(shapes)) - 1))
     durations: dict[tuple, list] = {}
-    for event in _record(engine, request, runs + 1, prepack=True):
+    for event in _record(engine, request, runs + 1, prepack=True)[1]:
         durations.setdefault(_key(event), []).append(event["dur"])
     inside = _inside(shapes)
     kernels: dict[tuple, dict[str, Any]] = {}
