@@ -13,7 +13,8 @@ quantize/dequantize pair. The rules here follow from that:
   select. Linear upsampling stays float: onnxruntime's integer kernel cuts instead of rounding.
 - ``cat`` of channels that a convolution reads: every input and the output.
 - convolutions that onnxruntime computes faster in float: of one or two channels, of groups with more than
-  one channel in or out, and depthwise ones over volumes with large kernels (`benchmarks/conv_kernels.py`).
+  one channel in or out, and over volumes dense ones of up to eight channels and depthwise ones with large
+  kernels (`benchmarks/conv_kernels.py`).
 - transposed and one-dimensional convolutions stay float: the former have no integer kernel, the
   latter stand between transpositions and a float gate in the Mamba blocks.
 - never ``softmax``, and no operator that touches it (through reshapes, scalings or added
@@ -49,6 +50,7 @@ CONVOLUTIONS = {
 }
 WEIGHTED = CONVOLUTIONS | {aten.linear.default}
 FEW_CHANNELS = 2
+FEW_CHANNELS_OF_VOLUMES = 8  # read by a dense kernel of more than one tap
 LARGEST_KERNEL = 27  # taps of a depthwise convolution over volumes
 ALWAYS_FLOAT = {
     aten.conv_transpose2d.input,
@@ -238,8 +240,11 @@ def _slow(node: Node) -> bool:
     outputs, inner, *kernel = node.args[1].meta["val"].shape
     groups = node.args[6] if len(node.args) > 6 else 1
     grouped = groups > 1 and (inner > 1 or outputs > groups)
-    large = groups > 1 and len(kernel) == 3 and math.prod(kernel) > LARGEST_KERNEL
-    return groups * inner <= FEW_CHANNELS or grouped or large
+    taps = math.prod(kernel)
+    large = groups > 1 and len(kernel) == 3 and taps > LARGEST_KERNEL
+    dense = groups == 1 and len(kernel) == 3 and taps > 1
+    few = FEW_CHANNELS_OF_VOLUMES if dense else FEW_CHANNELS
+    return groups * inner <= few or grouped or large
 
 
 def _joins_channels(node: Node) -> bool:
