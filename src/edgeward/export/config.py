@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgeward.core.config import Closed
+from edgeward.core.int8 import Int8Tolerance
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -20,31 +21,6 @@ class Fp32Tolerance(Closed):
 
     absolute: float = Field(ge=0, description="In logits.")
     to_spread: float = Field(ge=0, description="As a share of the logit spread.")
-
-
-class Int8Tolerance(Closed):
-    """How far onnxruntime's fused INT8 run may lie from the quantised PyTorch program.
-
-    An INT8 net answers in steps, so an error is judged against what the same program does, in
-    PyTorch alone, to images changed by less than their own resolution.
-    """
-
-    perturbation: float = Field(
-        gt=0, le=1, description="Uniform +- change of the pixels, in grey levels of 0-255."
-    )
-    mean_to_spread: float = Field(
-        ge=0, description="Mean |error| that always passes, as a share of the logit spread."
-    )
-    mean_to_sensitivity: float = Field(
-        ge=0, description="Mean |error| allowed, as a multiple of that under the perturbation."
-    )
-    max_mean_to_spread: float = Field(
-        gt=0, description="Mean |error| that never passes, as a share of the logit spread."
-    )
-    decided_margin: float = Field(
-        gt=0, description="An image is decided if its top-2 margin exceeds so many times the limit."
-    )
-    decided_agreement: Share = Field(description="Least argmax agreement on decided images.")
 
 
 class ParityConfig(Closed):

@@ -23,6 +23,7 @@ import torch
 
 from edgeward.compression.inputs import Read, reader
 from edgeward.core.errors import UserError
+from edgeward.core.int8 import margin
 from edgeward.data.store import Prepared
 from edgeward.export.config import ParityConfig
 
@@ -114,12 +115,6 @@ def compare(reference: Logits, other: Logits) -> dict[str, float]:
     }
 
 
-def margin(logits: Logits) -> np.ndarray:
-    """Return the distance of the highest logit to the second highest, shape (n, ..)."""
-    top = np.sort(logits, axis=1)
-    return top[:, -1] - top[:, -2]
-
-
 def _check_fp32(result: dict[str, Any], cfg: ParityConfig) -> list[str]:
     limit = cfg.fp32.absolute + cfg.fp32.to_spread * result["spread"]
     result["limit"] = {"max_abs": limit}
@@ -136,18 +131,10 @@ def _check_int8(
     result: dict[str, Any], reference: Logits, fused: Logits, cfg: ParityConfig
 ) -> list[str]:
     tolerance, spread = cfg.int8, result["spread"]
-    limit = min(
-        tolerance.max_mean_to_spread * spread,
-        max(
-            tolerance.mean_to_spread * spread,
-            tolerance.mean_to_sensitivity * result["sensitivity"]["mean_abs"],
-        ),
-    )
-    decided = margin(reference) > tolerance.decided_margin * limit
-    alike = (reference.argmax(1) == fused.argmax(1))[decided]
-    agreement = float(alike.mean()) if len(alike) else None
+    limit = tolerance.limit(spread, result["sensitivity"]["mean_abs"])
+    n, agreement = tolerance.decided(reference, fused, limit)
     result["limit"] = {"mean_abs": limit, "decided_margin": tolerance.decided_margin * limit}
-    result["decided"] = {"n": len(alike), "agreement": agreement}
+    result["decided"] = {"n": n, "agreement": agreement}
     failures = []
     found = result["onnx_vs_torch"]["mean_abs"]
     if found > limit:
@@ -164,7 +151,7 @@ def _check_int8(
         )
     if agreement is not None and agreement < tolerance.decided_agreement:
         failures.append(
-            f"{agreement:.1%} of {len(alike)} clearly decided images are decided alike, "
+            f"{agreement:.1%} of {n} clearly decided images are decided alike, "
             f"{tolerance.decided_agreement:.1%} asked; see export.parity.int8.decided_agreement"
         )
     return failures

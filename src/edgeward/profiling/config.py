@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeward.core.config import Closed
+from edgeward.core.int8 import Int8Tolerance
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig
 from edgeward.profiling.transport.config import TransportConfig
 
@@ -99,25 +100,12 @@ class Fp32Parity(Closed):
     to_spread: float = Field(ge=0, description="As a share of the logit spread.")
 
 
-class Int8Parity(Closed):
+class Int8Parity(Int8Tolerance):
     """How far the logits of an INT8 model may lie from the reference engine's."""
 
-    mean_to_spread: float = Field(
-        gt=0, description="Mean |error| allowed, as a share of the logit spread."
+    mean_to_spread: Positive = Field(
+        description="Mean |error| that always passes, as a share of the logit spread."
     )
-    perturbation: float = Field(
-        gt=0, le=1, description="Grey levels, +-, by which images change for the sensitivity."
-    )
-    mean_to_sensitivity: float = Field(
-        ge=0, description="Mean |error| allowed besides, as a multiple of the sensitivity."
-    )
-    max_mean_to_spread: float = Field(
-        gt=0, description="Mean |error| that is never allowed, as a share of the logit spread."
-    )
-    decided_margin: float = Field(
-        gt=0, description="An image is decided if its top-2 margin exceeds so many times the limit."
-    )
-    decided_agreement: Share = Field(description="Least argmax agreement on decided images.")
 
 
 class ParityConfig(Closed):

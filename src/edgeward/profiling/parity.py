@@ -107,11 +107,6 @@ def sensitivity(
     return float(np.abs(reference_logits(model, array + noise) - reference).mean())
 
 
-def _margin(logits: np.ndarray) -> np.ndarray:
-    top = np.sort(logits, axis=1)
-    return top[:, -1] - top[:, -2] if logits.shape[1] > 1 else np.abs(top[:, -1])
-
-
 def compare(
     reference: np.ndarray,
     found: np.ndarray,
@@ -157,16 +152,9 @@ def compare(
         "agreement": float(same.mean()),
     }
     if precision == "int8":
-        limit = min(
-            cfg.int8.max_mean_to_spread * result["spread"],
-            max(
-                cfg.int8.mean_to_spread * result["spread"],
-                cfg.int8.mean_to_sensitivity * (moved or 0.0),
-            ),
-        )
-        decided = _margin(reference) > cfg.int8.decided_margin * limit
-        share = float(same[decided].mean()) if decided.any() else None
-        result["decided"] = {"n": int(decided.sum()), "agreement": share}
+        limit = cfg.int8.limit(result["spread"], moved or 0.0)
+        n, share = cfg.int8.decided(reference, found, limit)
+        result["decided"] = {"n": n, "agreement": share}
         if result["mean_abs"] > limit:
             reasons.append(
                 f"the engine's mean logit error is {result['mean_abs']:.3g}, {limit:.3g} allowed "
@@ -175,7 +163,7 @@ def compare(
             )
         if share is not None and share < cfg.int8.decided_agreement:
             reasons.append(
-                f"the engine decides {share:.2%} of {decided.sum()} clear images as the reference "
+                f"the engine decides {share:.2%} of {n} clear images as the reference "
                 f"does, {cfg.int8.decided_agreement:.2%} asked; see parity.int8.decided_agreement"
             )
     else:

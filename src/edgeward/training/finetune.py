@@ -119,10 +119,9 @@ def finetune(
         set_train(model)
         if on_epoch_start is not None:
             on_epoch_start(epoch)
-        started = time.perf_counter()
+        pace = Pace(epoch + 1, cfg.epochs, steps)
         items = task.train_items(cfg.batch_size, seed=seed, epoch=epoch)
         losses: list[float] = []
-        pace = Pace(epoch + 1, cfg.epochs, steps)
         for step, item in enumerate(items):
             if on_step_start is not None:
                 on_step_start(epoch * steps + step, cfg.epochs * steps)
@@ -149,8 +148,9 @@ def finetune(
             **evaluate(model, task, cfg.batch_size),
             **({} if constraint is None else constraint.close_epoch()),
             "lr": optimizer.param_groups[0]["lr"],
-            "images_per_second": sum(len(item.indices) for item in items) / (trained - started),
-            "seconds": time.perf_counter() - started,
+            "images_per_second": sum(len(item.indices) for item in items)
+            / (trained - pace.started),
+            "seconds": time.perf_counter() - pace.started,
         }
         history.append(row)
         log_epoch(row, cfg.epochs)

@@ -136,7 +136,7 @@ class Progress(pl.Callback):
         self.cfg, self.checkpoint, self.images, self.live = cfg, checkpoint, images, live
         self.history: list[Row] = []
         self.best: dict[str, torch.Tensor] = {}
-        self.started = self.trained = 0.0
+        self.trained = 0.0
         self.pace = Pace(1, cfg.epochs, 1)
 
     def state_dict(self) -> dict[str, Any]:
@@ -147,7 +147,6 @@ class Progress(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         del pl_module
-        self.started = time.perf_counter()
         steps = int(trainer.num_training_batches)
         self.pace = Pace(len(self.history) + 1, self.cfg.epochs, steps)
 
@@ -175,8 +174,8 @@ class Progress(pl.Callback):
             "train_loss": float(torch.stack(pl_module.losses).mean()),
             **pl_module.metrics,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "images_per_second": self.images / (self.trained - self.started),
-            "seconds": now - self.started,
+            "images_per_second": self.images / (self.trained - self.pace.started),
+            "seconds": now - self.pace.started,
         }
         self.history.append(row)
         if best_epoch(self.history) == len(self.history) - 1:

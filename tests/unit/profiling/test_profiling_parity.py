@@ -10,6 +10,7 @@ import pytest
 import yaml
 from profiling_models import SIZE
 
+from edgeward.core.int8 import margin
 from edgeward.profiling import parity
 from edgeward.profiling.config import ParityConfig
 
@@ -132,7 +133,7 @@ def test_a_pixel_of_thousands_may_be_decided_otherwise_but_no_image(cfg: ParityC
 
 
 def test_clear_images_have_to_be_decided_alike(logits: np.ndarray, cfg: ParityConfig) -> None:
-    clear = int(np.argmax(parity._margin(logits)))
+    clear = int(np.argmax(margin(logits)))
     found = logits.copy()
     order = np.argsort(found[clear])
     found[clear, order[[-1, -2]]] = found[clear, order[[-2, -1]]]
