@@ -19,7 +19,7 @@ lint: .venv/ready
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --lint
 	$(BIN)/mypy
-	$(BIN)/python -m edgeward.config.document --check
+	$(BIN)/python -m edgeward.pipeline.document --check
 
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgeward needs Python 3.11 or newer; choose one with: make PYTHON=python3.11 ...")'

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from edgeward.safety import bootstrap
 from edgeward.safety.config import SafetyConfig
 from edgeward.safety.stage import assess
-from edgeward.safety.study import Sample, evaluate
+from edgeward.tasks.multiclass import arm as bootstrap
+from edgeward.tasks.multiclass.study import Sample, evaluate
 
 PREVALENCE = np.array([0.669, 0.111, 0.110, 0.051, 0.033, 0.014, 0.012])
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from edgeward.safety import paired
-from edgeward.safety.clusters import design_effect, pooled_correlation
 from edgeward.safety.config import DenseConfig, SafetyConfig
-from edgeward.safety.dense import Cases, DenseArm, resample, value
-from edgeward.safety.dense_comparison import difference
-from edgeward.safety.dense_study import interval
-from edgeward.safety.intervals import tango, tango_statistic, wilson, z_value
 from edgeward.safety.stage import assess
-from edgeward.safety.study import SCALARS, Assessed, Sample, evaluate, scalar
-from edgeward.safety.tables import Lesion, Overlap, Tables
+from edgeward.statistics import paired
+from edgeward.statistics.clusters import design_effect, pooled_correlation
+from edgeward.statistics.intervals import tango, tango_statistic, wilson, z_value
+from edgeward.tasks.multiclass.study import SCALARS, Assessed, Sample, evaluate, scalar
+from edgeward.tasks.segmentation.arm import Cases, DenseArm, resample, value
+from edgeward.tasks.segmentation.comparison import difference
+from edgeward.tasks.segmentation.study import interval
+from edgeward.tasks.segmentation.tables import Lesion, Overlap, Tables
 
 LEVEL = 0.95
 SIZES = np.array([1, 1, 1, 2, 2, 3, 4])  # images per group: mean 2, as in sets with repeat images

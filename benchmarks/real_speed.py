@@ -17,8 +17,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from edgeward.config.compose import compose
 from edgeward.core.io import read_json, write_json
+from edgeward.pipeline.compose import compose
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 MODELS = ("mobileone_s0", "mobilenetv3_small")

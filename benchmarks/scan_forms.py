@@ -80,8 +80,8 @@ def _status(key: str) -> int:
 
 def write_s6(folder: Path, length: int, k: int, d: int, n: int) -> dict[str, Any]:
     """Write inputs, their float64 result and the models of S6; return the forms."""
-    from edgeward.export.lowering import selective
     from edgeward.models.ssm.reference import sequential_scan
+    from edgeward.runtimes.onnxruntime.lowering import selective
 
     rng = np.random.default_rng(length)
     shapes = {"u": (length, k, 1, d), "dt": (length, k, 1, d), "a": (k, n, d)}
@@ -104,8 +104,8 @@ def write_ssd(folder: Path, length: int, k: int, d: int, n: int) -> dict[str, An
     """Write inputs, their float64 result and the models of SSD; return the forms."""
     import torch
 
-    from edgeward.export.lowering import gated
     from edgeward.models.ssm.gated import sequential
+    from edgeward.runtimes.onnxruntime.lowering import gated
 
     rng = np.random.default_rng(length)
     heads = d // HEAD
@@ -130,7 +130,7 @@ def write_model(path: Path, operator: str, values: Any, write: Any, attributes: 
     import onnx
     from onnx import TensorProto, helper
 
-    from edgeward.export.lowering import DOMAIN, VERSIONS, Site
+    from edgeward.runtimes.onnxruntime.lowering import DOMAIN, VERSIONS, Site
 
     outputs = ["y", "starts"] if operator == "SelectiveScan" else ["y"]
     node = helper.make_node(operator, list(values), outputs, domain=DOMAIN, **attributes)

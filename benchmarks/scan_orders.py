@@ -24,10 +24,10 @@ import numpy as np
 import onnx
 
 from edgeward.compression.config import RecipeConfig
-from edgeward.config.compose import compose
 from edgeward.core.io import read_json, write_json
 from edgeward.export.config import ExportConfig
 from edgeward.models.config import ModelConfig
+from edgeward.pipeline.compose import compose
 from edgeward.profiling import interleave
 from edgeward.profiling.agent.conditions import peak_bytes
 from edgeward.profiling.config import ProfileConfig

@@ -11,14 +11,14 @@ BASE = Path(workflow.basedir)
 LIBRARY = BASE / "src" / "edgeward"
 sys.path.insert(0, str(BASE / "src"))
 
-from edgeward.config.compose import names
-from edgeward.config.environment import offer
-from edgeward.config.plan import Candidate, Plan, check_settings
-from edgeward.config.tasks import tasks
+from edgeward.pipeline.compose import names
+from edgeward.pipeline.environment import offer
+from edgeward.pipeline.plan import Candidate, Plan, check_settings
+from edgeward.pipeline.tasks import tasks
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
-from edgeward.core.job import OUTBOX, STATE
-from edgeward.core.results import checkpoint, evidence, kept, scaled
+from edgeward.pipeline.job import OUTBOX, STATE
+from edgeward.pipeline.paths import checkpoint, evidence, kept, scaled
 from edgeward.reporting.summary import table
 from edgeward.tracking.session import Session, deliver_command
 

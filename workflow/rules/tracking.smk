@@ -1,6 +1,6 @@
 """MLflow: one process delivers the entries of all stages while the workflow runs."""
 
-from edgeward.config.environment import headline
+from edgeward.pipeline.environment import headline
 
 headline(PLAN.sweep.device[0])
 

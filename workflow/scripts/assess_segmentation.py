@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from edgeward.core.job import Job
+from edgeward.pipeline.job import Job
 
 
 def main(job: Job) -> dict[str, float]:
     from edgeward.safety.config import DenseConfig
-    from edgeward.safety.dense_stage import run
+    from edgeward.tasks.segmentation.stage import run
 
     job.loaded()
     reference = list(job.input.get("reference", []))

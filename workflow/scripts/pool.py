@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from edgeward.core.job import Job
-from edgeward.core.results import evidence
+from edgeward.pipeline.job import Job
+from edgeward.pipeline.paths import evidence
 
 
 def main(job: Job) -> dict[str, float]:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from edgeward.core.job import Job
+from edgeward.pipeline.job import Job
 
 
 def main(job: Job) -> dict[str, float]:

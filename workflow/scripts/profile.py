@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgeward.core.job import OUTBOX, Job
+from edgeward.pipeline.job import OUTBOX, Job
 
 
 def main(job: Job) -> dict[str, float]:

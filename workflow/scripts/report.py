@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from edgeward.core.job import Job
-from edgeward.core.results import evidence, scaled
+from edgeward.pipeline.job import Job
+from edgeward.pipeline.paths import evidence, scaled
 
 
 def main(job: Job) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from edgeward.core.job import Job
+from edgeward.pipeline.job import Job
 
 
 def main(job: Job) -> dict[str, float]:

@@ -24,16 +24,16 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import Quantizer
 
-from edgeward.compression.program import dynamic_batch, export_program
-from edgeward.compression.quantizer import (
+from edgeward.compression.schemes import Granularity, Observer, ptq_specs, qat_specs
+from edgeward.core.errors import UserError
+from edgeward.models.program import dynamic_batch, export_program
+from edgeward.runtimes.onnxruntime.quantizer import (
     ALWAYS_FLOAT,
     WEIGHTED,
     OnnxRuntimeQuantizer,
     module_names,
     tensor_at,
 )
-from edgeward.compression.schemes import Granularity, Observer, ptq_specs, qat_specs
-from edgeward.core.errors import UserError
 
 HOOK = "update_quantizer_based_on_quant_config"
 # neural-compressor's names of the observers.

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-from edgeward.compression.inputs import Read
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
+from edgeward.tasks.inputs import Read
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def feed(
 
     Parameters
     ----------
-    read : see `edgeward.compression.inputs.reader`.
+    read : see `edgeward.tasks.inputs.reader`.
     """
     starts = list(range(0, len(indices), batch_size))
     if len(starts) > 1 and len(indices) - starts[-1] == 1:

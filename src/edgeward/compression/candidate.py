@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgeward.compression.inputs import Read, reader
 from edgeward.data.store import Prepared, open_prepared
+from edgeward.tasks.inputs import Read, reader
 
 
 @dataclass

@@ -24,8 +24,8 @@ from torch.fx import Node
 
 from edgeward.compression.cost import macs
 from edgeward.compression.layers import Weighted
-from edgeward.compression.program import export_program
 from edgeward.core.errors import UserError
+from edgeward.models.program import export_program
 
 # Largest difference between the pruned and the masked network, relative to the spread of the logits.
 TOLERANCE = 1e-3

@@ -14,7 +14,7 @@ from torch import nn
 from torch.fx import Graph, Node
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from edgeward.compression.program import export_program
+from edgeward.models.program import export_program
 
 aten = torch.ops.aten
 TRANSPOSED = nn.ConvTranspose2d | nn.ConvTranspose3d

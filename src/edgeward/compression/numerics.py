@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from edgeward.compression.quantizer import WEIGHTED, tensor_at
+from edgeward.runtimes.onnxruntime.quantizer import WEIGHTED, tensor_at
 
 # Largest magnitude of an int32 bias; the other half of the range is left to the products.
 BIAS_LIMIT = 2**30

@@ -15,10 +15,10 @@ from edgeward.compression.candidate import Candidate
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.acceptance import accept_on_validation
 from edgeward.compression.cost import macs
-from edgeward.compression.program import export_program, save_program
 from edgeward.compression.steps.base import Step
 from edgeward.core.io import write_json
 from edgeward.models.checkpoint import load_checkpoint
+from edgeward.models.program import export_program, save_program
 
 logger = logging.getLogger(__name__)
 

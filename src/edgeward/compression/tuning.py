@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from edgeward.compression.constraint.training import constrain
+from edgeward.tasks.multiclass.losses import Loss
 from edgeward.training.config import FinetuneConfig
 from edgeward.training.finetune import Mode, finetune
-from edgeward.training.loss import Loss
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate

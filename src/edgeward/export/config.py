@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgeward.core.config import Closed
-from edgeward.core.int8 import Int8Tolerance
+from edgeward.runtimes.tolerance import Int8Tolerance
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -21,11 +21,11 @@ import numpy as np
 import onnxruntime
 import torch
 
-from edgeward.compression.inputs import Read, reader
 from edgeward.core.errors import UserError
-from edgeward.core.int8 import margin
 from edgeward.data.store import Prepared
 from edgeward.export.config import ParityConfig
+from edgeward.runtimes.tolerance import margin
+from edgeward.tasks.inputs import Read, reader
 
 Logits = np.ndarray
 
@@ -65,7 +65,7 @@ def logits_of(
     Parameters
     ----------
     forward : float32 (b, c, *spatial), 0-255 -> float32 logits.
-    read : from indices to such images (`edgeward.compression.inputs.reader`).
+    read : from indices to such images (`edgeward.tasks.inputs.reader`).
     noise : each pixel is changed by a uniform value in +-noise grey levels, seeded.
     """
     rng = np.random.default_rng(0)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from edgeward.compression.program import load_program
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic, digest, read_json, write_json
 from edgeward.data.store import open_prepared
-from edgeward.export import onnx_file, parity
+from edgeward.export import parity
 from edgeward.export.config import ExportConfig
+from edgeward.models.program import load_program
+from edgeward.runtimes.onnxruntime import onnx_file
 
 log = logging.getLogger(__name__)
 

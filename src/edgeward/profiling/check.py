@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgeward.config.compose import compose
 from edgeward.core.errors import UserError
+from edgeward.pipeline.compose import compose
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeward.core.config import Closed
-from edgeward.core.int8 import Int8Tolerance
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig
 from edgeward.profiling.transport.config import TransportConfig
+from edgeward.runtimes.tolerance import Int8Tolerance
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -1,4 +1,4 @@
-"""The seeds of a sweep pooled on one data set: see `edgeward.safety.seeds` for how."""
+"""The seeds of a sweep pooled on one data set: see `edgeward.statistics.seeds` for how."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.data.store import open_prepared
-from edgeward.safety import bootstrap
 from edgeward.safety.config import DenseConfig, SafetyConfig
-from edgeward.safety.contact import contact_sheet
-from edgeward.safety.dense import SCALARS as OF_SEGMENTATION
-from edgeward.safety.dense import DenseArm, resample, value
-from edgeward.safety.dense_stage import cases_of, load_tables
-from edgeward.safety.exemplars import forgotten
-from edgeward.safety.seeds import Key, Values, defined, differences_and_rows
 from edgeward.safety.stage import fingerprint, load_reference
-from edgeward.safety.study import Assessed, Sample, scalar
+from edgeward.statistics.seeds import Key, Values, defined, differences_and_rows
+from edgeward.tasks.multiclass import arm as bootstrap
+from edgeward.tasks.multiclass.contact import contact_sheet
+from edgeward.tasks.multiclass.exemplars import forgotten
+from edgeward.tasks.multiclass.study import Assessed, Sample, scalar
+from edgeward.tasks.segmentation.arm import SCALARS as OF_SEGMENTATION
+from edgeward.tasks.segmentation.arm import DenseArm, resample, value
+from edgeward.tasks.segmentation.stage import cases_of, load_tables
 
 PICTURES = 18  # on the contact sheet of each recipe
 SCALARS = ("auc_macro", "balanced_accuracy", "rare_recall", "ece")
@@ -82,7 +82,7 @@ def pool_dense(
 
     Returns
     -------
-    As `differences_and_rows`; names of metrics are those of `edgeward.safety.dense` that lie in [0, 1],
+    As `differences_and_rows`; names of metrics are those of `edgeward.tasks.segmentation.arm` that lie in [0, 1],
     and ``dice_<class>``.
     """
     arms = {(key, i): arm for key, models in members.items() for i, arm in enumerate(models)}

@@ -12,10 +12,11 @@ import numpy as np
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic, digest, read_json, write_json
 from edgeward.data.store import Prepared, open_prepared
-from edgeward.safety import bootstrap, inference
-from edgeward.safety.comparison import compare, reference_verdict
+from edgeward.safety import inference
 from edgeward.safety.config import SafetyConfig
-from edgeward.safety.study import (
+from edgeward.tasks.multiclass import arm as bootstrap
+from edgeward.tasks.multiclass.comparison import compare, reference_verdict
+from edgeward.tasks.multiclass.study import (
     SCALARS,
     Assessed,
     Sample,
@@ -35,7 +36,7 @@ def assess(
 
     Parameters
     ----------
-    model, reference : from `edgeward.safety.study.evaluate`; None if the model is the reference.
+    model, reference : from `edgeward.tasks.multiclass.study.evaluate`; None if the model is the reference.
     cfg : the safety group.
 
     Returns

@@ -19,14 +19,14 @@ from torch import nn
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import read_tensors
-from edgeward.training.batches import stream
-from edgeward.training.choice import criterion_of, task_of
+from edgeward.tasks.base import Batch, Item, Task
+from edgeward.tasks.batches import stream
+from edgeward.tasks.choice import criterion_of, task_of
+from edgeward.tasks.multiclass.losses import Loss
+from edgeward.tasks.validation import check_finite
 from edgeward.training.config import FinetuneConfig
 from edgeward.training.history import Pace, Row, curve, log_epoch
-from edgeward.training.loss import Loss
-from edgeward.training.metrics import check_finite
 from edgeward.training.optim import adamw, cosine
-from edgeward.training.tasks import Batch, Item, Task
 
 logger = logging.getLogger(__name__)
 

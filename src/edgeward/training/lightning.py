@@ -18,12 +18,12 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from edgeward.models.deploy import reparameterize
-from edgeward.training.batches import stream
+from edgeward.tasks.base import Batch, Item, Task, layout_of
+from edgeward.tasks.batches import stream
+from edgeward.tasks.validation import check_finite
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Pace, Row, best_epoch, curve, finished, log_epoch
-from edgeward.training.metrics import check_finite
 from edgeward.training.optim import Average, adamw, cosine
-from edgeward.training.tasks import Batch, Item, Task, layout_of
 
 Live = Callable[[int, dict[str, float]], None]
 

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from edgeward.core.io import read_json, write_json
+from edgeward.tasks.base import Batch, Task
 from edgeward.training.config import TrainConfig
 from edgeward.training.optim import adamw
-from edgeward.training.tasks import Batch, Task
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.fx import GraphModule, Node
 
-from edgeward.compression.program import dynamic_batch, export_program
-from edgeward.compression.quantizer import ANNOTATION, OnnxRuntimeQuantizer
 from edgeward.compression.schemes import ptq_specs
+from edgeward.models.program import dynamic_batch, export_program
+from edgeward.runtimes.onnxruntime.quantizer import ANNOTATION, OnnxRuntimeQuantizer
 
 EXAMPLE = torch.full((2, 3, 16, 16), 128.0)
 

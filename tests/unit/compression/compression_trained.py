@@ -12,7 +12,6 @@ import yaml
 from small_data import write_small_prepared
 
 from edgeward.compression.config import RecipeConfig
-from edgeward.compression.program import load_program
 from edgeward.compression.stage import run as compress
 from edgeward.core.io import read_json
 from edgeward.data.store import Prepared, open_prepared, to_input
@@ -20,6 +19,7 @@ from edgeward.models.checkpoint import save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
+from edgeward.models.program import load_program
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 TRAIN: dict[str, Any] = {

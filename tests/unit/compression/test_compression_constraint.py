@@ -30,8 +30,8 @@ from edgeward.compression.constraint.training import (
     balanced_batch,
 )
 from edgeward.core.errors import UserError
-from edgeward.safety.scores import fit_temperature as fit_on_natural
-from edgeward.safety.scores import natural_logits
+from edgeward.tasks.multiclass.scores import fit_temperature as fit_on_natural
+from edgeward.tasks.multiclass.scores import natural_logits
 from edgeward.training.config import AcceptanceConfig, AugmentConfig, ConstraintConfig, SafetyLimits
 
 ACCEPTANCE: dict[str, Any] = {

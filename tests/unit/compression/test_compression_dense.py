@@ -10,7 +10,7 @@ import torch
 from edgeward.compression.constraint.temperature import scale
 from edgeward.compression.distillation import soft_targets
 from edgeward.core.errors import UserError
-from edgeward.training.choice import plain_task
+from edgeward.tasks.choice import plain_task
 
 
 def test_pixels_are_distilled_one_by_one():

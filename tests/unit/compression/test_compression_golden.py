@@ -14,9 +14,9 @@ from compression_nets import executed, onnx_of, run, session
 
 from edgeward.compression import backend, numerics
 from edgeward.compression.fusion import fuse
-from edgeward.compression.program import export_program
 from edgeward.core.io import read_json
 from edgeward.models.deploy import Deployable, reparameterize
+from edgeward.models.program import export_program
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 # How data is laid out between kernels depends on the processor.

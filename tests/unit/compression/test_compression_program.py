@@ -13,13 +13,13 @@ import pytest
 import torch
 from compression_nets import EXAMPLE, Residual
 
-from edgeward.compression.program import export_program, load_program, save_program
 from edgeward.core.errors import UserError
+from edgeward.models.program import export_program, load_program, save_program
 
 READ = """
 import sys, torch
 from pathlib import Path
-from edgeward.compression.program import load_program
+from edgeward.models.program import load_program
 model = load_program(Path(sys.argv[1])).module()
 with torch.no_grad():
     torch.save([model(torch.load(sys.argv[2])), model(torch.load(sys.argv[2])[:1])], sys.argv[3])

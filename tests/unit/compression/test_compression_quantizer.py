@@ -29,10 +29,10 @@ from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
 from edgeward.compression.backend import float_layers, quantized_parameters
 from edgeward.compression.numerics import BIAS_LIMIT, quantize_biases
-from edgeward.compression.program import export_program
-from edgeward.compression.quantizer import ANNOTATION, OnnxRuntimeQuantizer
 from edgeward.compression.schemes import ptq_specs, weight_range
 from edgeward.core.errors import UserError
+from edgeward.models.program import export_program
+from edgeward.runtimes.onnxruntime.quantizer import ANNOTATION, OnnxRuntimeQuantizer
 
 
 def quantized(net: nn.Module, images: torch.Tensor) -> torch.fx.GraphModule:

@@ -11,11 +11,11 @@ import yaml
 from compression_trained import CONFIG, Trained, recipe, train
 
 from edgeward.compression.config import RecipeConfig
-from edgeward.compression.program import load_program
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
 from edgeward.export import stage as export
 from edgeward.export.config import ExportConfig
+from edgeward.models.program import load_program
 
 RECIPES = ["prune_80", "structured_50", "low_rank", "prune_distil_qat"]
 SPARSITY = 0.5

@@ -17,14 +17,14 @@ from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.placement import cost, macs, place, units
 from edgeward.compression.constraint.simulated import Simulated
 from edgeward.compression.fusion import fuse
-from edgeward.compression.program import load_program
-from edgeward.compression.quantizer import WEIGHTED
 from edgeward.compression.steps.safe_mixed_int8 import CostConfig, SafeMixedInt8
 from edgeward.data.store import to_input
 from edgeward.export.config import ExportConfig
 from edgeward.export.stage import run as export
 from edgeward.models.checkpoint import load_checkpoint, save_checkpoint
 from edgeward.models.deploy import reparameterize
+from edgeward.models.program import load_program
+from edgeward.runtimes.onnxruntime.quantizer import WEIGHTED
 
 MARGINS = {"recall": 0.05, "ece": 0.02}
 

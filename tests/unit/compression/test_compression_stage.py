@@ -18,7 +18,6 @@ from compression_nets import executed, onnx_of, run, session
 from small_data import write_small_prepared
 
 from edgeward.compression.config import RecipeConfig
-from edgeward.compression.program import load_program
 from edgeward.compression.stage import run as compress
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest, read_json
@@ -27,6 +26,7 @@ from edgeward.models.checkpoint import load_checkpoint, save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
+from edgeward.models.program import load_program
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 TRAIN: dict[str, Any] = {

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeward.config.environment import offer
 from edgeward.core.errors import UserError
+from edgeward.pipeline.environment import offer
 
 
 @pytest.fixture(autouse=True)

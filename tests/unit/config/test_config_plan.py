@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgeward.config.compose import compose, names
-from edgeward.config.document import keys, stale
-from edgeward.config.plan import Candidate, Plan, check_settings
-from edgeward.config.tasks import tasks
 from edgeward.core.errors import UserError
+from edgeward.pipeline.compose import compose, names
+from edgeward.pipeline.document import keys, stale
+from edgeward.pipeline.plan import Candidate, Plan, check_settings
+from edgeward.pipeline.tasks import tasks
 from edgeward.safety.config import DenseConfig, SafetyConfig
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -179,7 +179,7 @@ def test_comments_become_documentation() -> None:
 
 
 def test_derived_files_are_up_to_date() -> None:
-    assert list(stale(PROJECT)) == [], "run: python -m edgeward.config.document"
+    assert list(stale(PROJECT)) == [], "run: python -m edgeward.pipeline.document"
 
 
 def segmentation(tree: Path, **changes: object) -> Plan:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edgeward.config.plan import Plan
 from edgeward.core.errors import UserError
+from edgeward.pipeline.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[3] / "config"
 

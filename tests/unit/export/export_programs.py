@@ -10,9 +10,9 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from edgeward.compression.program import export_program
 from edgeward.data.store import Prepared, to_input
 from edgeward.models.deploy import Deployable, reparameterize
+from edgeward.models.program import export_program
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MEAN, STD = [0.6, 0.55, 0.5], [0.2, 0.2, 0.2]
@@ -69,8 +69,8 @@ def to_int8(module: nn.Module, images: torch.Tensor) -> ExportedProgram:
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     from edgeward.compression.numerics import quantize_biases
-    from edgeward.compression.quantizer import OnnxRuntimeQuantizer
     from edgeward.compression.schemes import ptq_specs
+    from edgeward.runtimes.onnxruntime.quantizer import OnnxRuntimeQuantizer
 
     graph = export_program(module, images[:2]).module()
     prepared = prepare_pt2e(graph, OnnxRuntimeQuantizer(*ptq_specs("minmax", False), keep_float=[]))

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeward.export.float_layers import hold
+from edgeward.runtimes.onnxruntime.float_layers import hold
 
 SHAPES: dict[str, Any] = {
     "Conv": ([2, 8, 6, 6], (16, 4, 3, 3), {"group": 2}),

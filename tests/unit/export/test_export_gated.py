@@ -11,13 +11,13 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from edgeward.compression.program import export_program, load_program, save_program
 from edgeward.core.errors import UserError
-from edgeward.export import lowering, onnx_file
 from edgeward.export.config import RecurrenceConfig
 from edgeward.export.parity import open_session
+from edgeward.models.program import export_program, load_program, save_program
 from edgeward.models.ssm.gated import gated_scan, sequential
 from edgeward.models.zoo.ssd import build
+from edgeward.runtimes.onnxruntime import lowering, onnx_file
 
 FORMS = ["linear_attention", "matmul", "scan"]
 

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgeward.compression.inputs import reader
 from edgeward.data.store import Prepared
 from edgeward.export import parity
 from edgeward.export.config import ExportConfig
+from edgeward.tasks.inputs import reader
 
 CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
 LOGITS = arrays(np.float64, (6, 3), elements=st.floats(-20, 20))

@@ -17,20 +17,21 @@ from torch import nn
 
 from edgeward.compression import calibration
 from edgeward.compression.config import RecipeConfig
-from edgeward.compression.inputs import reader
-from edgeward.compression.program import export_program
 from edgeward.compression.stage import run as compress
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
 from edgeward.data.store import Prepared, to_input
-from edgeward.export import onnx_file, parity
+from edgeward.export import parity
 from edgeward.export.config import ExportConfig
 from edgeward.export.stage import run as export
 from edgeward.models import Deployable, build
 from edgeward.models.checkpoint import save_checkpoint
 from edgeward.models.config import ModelConfig
+from edgeward.models.program import export_program
 from edgeward.models.zoo.ssd import ScanBlock
 from edgeward.profiling.graph import read_graph
+from edgeward.runtimes.onnxruntime import onnx_file
+from edgeward.tasks.inputs import reader
 
 torch.set_num_threads(1)
 

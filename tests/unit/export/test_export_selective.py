@@ -17,15 +17,15 @@ import yaml
 from onnx import TensorProto, helper
 from torch import nn
 
-from edgeward.compression import program
-from edgeward.export import onnx_file
 from edgeward.export.config import ExportConfig
-from edgeward.export.lowering import DOMAIN, Site, selective, softplus
+from edgeward.models import program
 from edgeward.models.deploy import Deployable
 from edgeward.models.ssm.orders import ORDERS
 from edgeward.models.ssm.reference import sequential_scan
 from edgeward.models.ssm.ss2d import SS2D
 from edgeward.models.zoo import medmamba, vmamba
+from edgeward.runtimes.onnxruntime import onnx_file
+from edgeward.runtimes.onnxruntime.lowering import DOMAIN, Site, selective, softplus
 
 CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
 Run = Callable[..., np.ndarray]

@@ -17,12 +17,13 @@ import torch
 import yaml
 from export_programs import calibration_images, golden, recipe, to_int8, trained, zoo
 
-from edgeward.compression.program import export_program, save_program
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.data.store import Prepared, to_input
-from edgeward.export import onnx_file, parity, stage
+from edgeward.export import parity, stage
 from edgeward.export.config import ExportConfig
+from edgeward.models.program import export_program, save_program
+from edgeward.runtimes.onnxruntime import onnx_file
 
 CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
 METADATA = (

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from edgeward.config.compose import compose, names
+from edgeward.pipeline.compose import compose, names
 from edgeward.profiling.config import ProfileConfig
 
 CONFIG = Path(__file__).parents[3] / "config"

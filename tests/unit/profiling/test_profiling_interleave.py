@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from profiling_models import host_quick as quick
 
-from edgeward.config.plan import Candidate, Plan
 from edgeward.core.errors import UserError
+from edgeward.pipeline.plan import Candidate, Plan
 from edgeward.profiling import interleave
 from edgeward.profiling.statistics import paired_ratio
 

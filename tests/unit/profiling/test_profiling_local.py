@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from profiling_devices import quick
 
-from edgeward.config.compose import compose
 from edgeward.core.errors import UserError
+from edgeward.pipeline.compose import compose
 from edgeward.profiling import check, stage
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device

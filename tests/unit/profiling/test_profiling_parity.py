@@ -10,9 +10,9 @@ import pytest
 import yaml
 from profiling_models import SIZE
 
-from edgeward.core.int8 import margin
 from edgeward.profiling import parity
 from edgeward.profiling.config import ParityConfig
+from edgeward.runtimes.tolerance import margin
 
 CONFIG = Path(__file__).parents[3] / "config" / "profile" / "host.yaml"
 

@@ -29,8 +29,8 @@ from profiling_devices import (
 )
 from pydantic import ValidationError
 
-from edgeward.config.compose import compose
 from edgeward.core.errors import UserError
+from edgeward.pipeline.compose import compose
 from edgeward.profiling.bundle import AGENT
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import keeper, open_device, remote

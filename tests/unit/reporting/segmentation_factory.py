@@ -17,13 +17,13 @@ from reporting_factory import Spec, build
 
 from edgeward.core.io import read_json, write_json, write_yaml
 from edgeward.data.store import VOLUME_COLUMNS
-from edgeward.safety.cases import measure
 from edgeward.safety.config import DenseConfig
-from edgeward.safety.dense import Cases, DenseArm, resample
-from edgeward.safety.dense_comparison import compare, reference_verdict
-from edgeward.safety.dense_stage import write_predictions
-from edgeward.safety.dense_study import describe
-from edgeward.safety.tables import Tables, write_tables
+from edgeward.tasks.segmentation.arm import Cases, DenseArm, resample
+from edgeward.tasks.segmentation.cases import measure
+from edgeward.tasks.segmentation.comparison import compare, reference_verdict
+from edgeward.tasks.segmentation.stage import write_predictions
+from edgeward.tasks.segmentation.study import describe
+from edgeward.tasks.segmentation.tables import Tables, write_tables
 
 CONFIG = Path(__file__).resolve().parents[3] / "config" / "safety" / "default.yaml"
 N_TEST, N_OTHER = 40, 4

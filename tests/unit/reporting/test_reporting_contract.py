@@ -15,7 +15,7 @@ from edgeward.reporting.figures.forest import class_difference, class_endpoint
 from edgeward.reporting.load import load
 from edgeward.safety.config import SafetyConfig
 from edgeward.safety.stage import assess
-from edgeward.safety.study import Sample, evaluate
+from edgeward.tasks.multiclass.study import Sample, evaluate
 
 CONFIG = Path(__file__).resolve().parents[3] / "config" / "safety" / "default.yaml"
 

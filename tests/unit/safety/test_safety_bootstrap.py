@@ -7,9 +7,9 @@ import pytest
 from safety_cases import lesions
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from edgeward.safety import bootstrap
-from edgeward.safety.bootstrap import Arm, resample_weights, strata
-from edgeward.safety.scores import log_softmax, score
+from edgeward.tasks.multiclass import arm as bootstrap
+from edgeward.tasks.multiclass.arm import Arm, resample_weights, strata
+from edgeward.tasks.multiclass.scores import log_softmax, score
 
 RARE = np.array([2])
 

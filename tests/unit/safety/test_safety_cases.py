@@ -14,10 +14,10 @@ from scipy import ndimage
 from skimage.measure import label
 
 from edgeward.core.errors import UserError
-from edgeward.safety.calibration import binned_ece, equal_width_bins
-from edgeward.safety.cases import find_lesions, measure
-from edgeward.safety.surfaces import near_boundary, surfaces
-from edgeward.safety.tables import Tables, read_tables, write_tables
+from edgeward.statistics.calibration import binned_ece, equal_width_bins
+from edgeward.tasks.segmentation.cases import find_lesions, measure
+from edgeward.tasks.segmentation.surfaces import near_boundary, surfaces
+from edgeward.tasks.segmentation.tables import Tables, read_tables, write_tables
 
 CASES = [((40, 33), (1.0, 1.0)), ((18, 25, 21), (3.0, 0.8, 1.4))]
 

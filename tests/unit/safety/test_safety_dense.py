@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safety_cases import dense_config
 
-from edgeward.safety.calibration import binned_ece, debiased_square
-from edgeward.safety.dense import SCALARS, Cases, DenseArm, resample, value
-from edgeward.safety.dense_calibration import GroupedECE
-from edgeward.safety.dense_comparison import compare, reference_verdict
-from edgeward.safety.dense_study import churn, describe
-from edgeward.safety.tables import Lesion, Overlap, Tables
+from edgeward.statistics.calibration import binned_ece, debiased_square
+from edgeward.statistics.grouped_calibration import GroupedECE
+from edgeward.tasks.segmentation.arm import SCALARS, Cases, DenseArm, resample, value
+from edgeward.tasks.segmentation.comparison import compare, reference_verdict
+from edgeward.tasks.segmentation.study import churn, describe
+from edgeward.tasks.segmentation.tables import Lesion, Overlap, Tables
 
 CLASSES = ["organ", "spot"]
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from scipy.stats import spearmanr
 
-from edgeward.safety.contact import contact_sheet
-from edgeward.safety.exemplars import (
+from edgeward.tasks.multiclass.contact import contact_sheet
+from edgeward.tasks.multiclass.exemplars import (
     exemplars,
     halves,
     modal_label,

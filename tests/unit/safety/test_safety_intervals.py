@@ -12,9 +12,9 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from edgeward.safety import paired
-from edgeward.safety.clusters import cluster_correlation, design_effect, pooled_correlation
-from edgeward.safety.intervals import (
+from edgeward.statistics import paired
+from edgeward.statistics.clusters import cluster_correlation, design_effect, pooled_correlation
+from edgeward.statistics.intervals import (
     expanded_tail,
     mover,
     percentile,

@@ -12,9 +12,9 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 from edgeward.core.errors import UserError
-from edgeward.safety import calibration
-from edgeward.safety.ranking import RankTable, auc
-from edgeward.safety.scores import fit_temperature, log_softmax, natural_logits, score
+from edgeward.statistics import calibration
+from edgeward.statistics.ranking import RankTable, auc
+from edgeward.tasks.multiclass.scores import fit_temperature, log_softmax, natural_logits, score
 
 ZERO = np.zeros(3)
 

@@ -11,10 +11,10 @@ from scipy import stats
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import plain
-from edgeward.safety.exemplars import forgotten
 from edgeward.safety.pooled import pool, run
-from edgeward.safety.seeds import combine, satterthwaite
-from edgeward.safety.study import Sample, evaluate
+from edgeward.statistics.seeds import combine, satterthwaite
+from edgeward.tasks.multiclass.exemplars import forgotten
+from edgeward.tasks.multiclass.study import Sample, evaluate
 
 
 def arm(values: list[float], spread: float, seed: int = 0) -> tuple[float, np.ndarray, np.ndarray]:

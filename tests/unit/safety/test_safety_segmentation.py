@@ -18,8 +18,8 @@ from edgeward.core.io import digest, read_json
 from edgeward.core.windows import sliding
 from edgeward.data.store import Prepared
 from edgeward.safety.config import DenseConfig
-from edgeward.safety.dense_stage import run
 from edgeward.safety.pooled import run as pool
+from edgeward.tasks.segmentation.stage import run
 
 ORGAN, SPOT = 180, 10
 
@@ -185,7 +185,7 @@ def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
 
 def test_no_torch_is_imported():
     code = (
-        "import edgeward.safety.dense_stage, edgeward.safety.pooled, sys; "
+        "import edgeward.tasks.segmentation.stage, edgeward.safety.pooled, sys; "
         "assert not {'torch', 'monai', 'mlflow', 'skimage'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

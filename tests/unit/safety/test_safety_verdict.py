@@ -14,8 +14,8 @@ from safety_cases import config, lesions
 
 from edgeward.core.errors import UserError
 from edgeward.safety.stage import assess, metrics_of
-from edgeward.safety.study import SCALARS, Assessed, Sample, evaluate
-from edgeward.safety.verdict import endpoint, judge, overall
+from edgeward.statistics.noninferiority import endpoint, judge, overall
+from edgeward.tasks.multiclass.study import SCALARS, Assessed, Sample, evaluate
 
 NAMES = ["common", "middling", "rare"]
 CFG = config()

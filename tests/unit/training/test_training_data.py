@@ -15,11 +15,11 @@ from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 from torch import nn
 
 from edgeward.core.errors import UserError
-from edgeward.training.augment import augment
-from edgeward.training.batches import epoch_batches, read, split_batches, stream, to_float
+from edgeward.tasks.augment import augment
+from edgeward.tasks.batches import epoch_batches, read, split_batches, stream, to_float
+from edgeward.tasks.validation import macro_auc, validation_metrics
 from edgeward.training.config import AugmentConfig
 from edgeward.training.history import best_epoch, finished, write_history
-from edgeward.training.metrics import macro_auc, validation_metrics
 from edgeward.training.optim import Average, cosine
 
 NOTHING: dict[str, Any] = {

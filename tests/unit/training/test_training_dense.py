@@ -13,11 +13,11 @@ from monai.losses import DiceCELoss
 from monai.metrics import compute_dice
 from torch import nn
 
-from edgeward.training.augment import augment_with_masks
+from edgeward.tasks.augment import augment_with_masks
+from edgeward.tasks.segmentation.losses import make_dense_loss, outputs_of, supervise
+from edgeward.tasks.segmentation.patches import corner, crop, draw
+from edgeward.tasks.validation import dice_metrics, overlap
 from edgeward.training.config import AugmentConfig, DiceLossConfig, PatchConfig
-from edgeward.training.dice import make_dense_loss, outputs_of, supervise
-from edgeward.training.metrics import dice_metrics, overlap
-from edgeward.training.patches import corner, crop, draw
 
 
 def dice_loss(**changes: Any) -> DiceLossConfig:

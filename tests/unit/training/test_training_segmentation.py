@@ -15,10 +15,10 @@ from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.config import ModelConfig
+from edgeward.tasks.segmentation.losses import make_dense_loss
+from edgeward.tasks.segmentation.train import Segmentation
 from edgeward.training.config import FinetuneConfig, TrainConfig
-from edgeward.training.dice import make_dense_loss
 from edgeward.training.finetune import evaluate, finetune
-from edgeward.training.segmentation import Segmentation
 from edgeward.training.stage import run
 
 CONFIG = Path(__file__).parents[3] / "config"

@@ -24,9 +24,9 @@ from edgeward.core.io import write_json
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.config import ModelConfig
+from edgeward.tasks.validation import validation_metrics
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Pace
-from edgeward.training.metrics import validation_metrics
 from edgeward.training.stage import run
 
 CONFIG = Path(__file__).parents[3] / "config"

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from edgeward.data.store import Prepared, to_input
-from edgeward.safety.bootstrap import Arm, run
-from edgeward.safety.intervals import percentile, record
-from edgeward.safety.paired import paired_recall
-from edgeward.safety.scores import score
-from edgeward.safety.verdict import judge
+from edgeward.statistics.intervals import percentile, record
+from edgeward.statistics.noninferiority import judge
+from edgeward.statistics.paired import paired_recall
+from edgeward.tasks.multiclass.arm import Arm, run
+from edgeward.tasks.multiclass.scores import score
 from edgeward.training.config import AcceptanceConfig
 
 logger = logging.getLogger(__name__)

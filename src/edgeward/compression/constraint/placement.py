@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from torch.fx import GraphModule, Node
 
-from edgeward.compression.quantizer import (
+from edgeward.compression.schemes import ptq_specs
+from edgeward.compression.steps.safe_mixed_int8 import CostConfig
+from edgeward.runtimes.onnxruntime.quantizer import (
     ABSORBED,
     ANNOTATION,
     ELEMENTWISE,
@@ -20,8 +22,6 @@ from edgeward.compression.quantizer import (
     module_names,
     tensor_at,
 )
-from edgeward.compression.schemes import ptq_specs
-from edgeward.compression.steps.safe_mixed_int8 import CostConfig
 
 # What can be put back to float; activations go with what they are fused into.
 COMPUTING = WEIGHTED | ELEMENTWISE

@@ -20,7 +20,7 @@ from edgeward.compression import backend
 from edgeward.compression.constraint.limits import Limits
 from edgeward.compression.constraint.placement import cost, macs, place, units
 from edgeward.compression.constraint.simulated import Judge, Simulated, search_images
-from edgeward.compression.quantizer import WEIGHTED
+from edgeward.runtimes.onnxruntime.quantizer import WEIGHTED
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from edgeward.compression.constraint.acceptance import logits_of
-from edgeward.compression.program import export_program
 from edgeward.core.errors import UserError
-from edgeward.safety.scores import log_softmax
+from edgeward.models.program import export_program
+from edgeward.tasks.multiclass.scores import log_softmax
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate

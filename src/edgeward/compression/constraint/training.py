@@ -21,8 +21,8 @@ from torch import nn
 from edgeward.compression.constraint.limits import Limits
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
-from edgeward.training.augment import augment
-from edgeward.training.batches import read, stream, to_float
+from edgeward.tasks.augment import augment
+from edgeward.tasks.batches import read, stream, to_float
 from edgeward.training.config import AugmentConfig, ConstraintConfig, FinetuneConfig
 
 if TYPE_CHECKING:

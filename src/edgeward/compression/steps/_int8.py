@@ -70,7 +70,7 @@ class Int8(Step):
     def finish(self, candidate: Candidate, prepared: GraphModule) -> None:
         """Convert, export and record."""
         from edgeward.compression import backend, numerics
-        from edgeward.compression.program import export_program
+        from edgeward.models.program import export_program
 
         converted = backend.convert(prepared)
         enlarged = numerics.quantize_biases(converted)

@@ -42,7 +42,7 @@ class Distill(Step):
         from edgeward.compression.distillation import Lesson, check_teacher
         from edgeward.compression.tuning import tune
         from edgeward.models.checkpoint import load_checkpoint
-        from edgeward.training.choice import criterion_of
+        from edgeward.tasks.choice import criterion_of
 
         if self.teacher not in candidate.teachers:
             raise UserError(

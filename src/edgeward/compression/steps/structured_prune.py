@@ -81,7 +81,7 @@ class StructuredPrune(Step):
     def _gradients(self, candidate: Candidate) -> None:
         """Leave the gradients of the mean cross entropy of some training images on the module."""
 
-        from edgeward.training.choice import plain_task
+        from edgeward.tasks.choice import plain_task
 
         task = plain_task(candidate.data, candidate.meta)
         for item in task.train_items(64, seed=candidate.seed, epoch=0)[:8]:

@@ -6,7 +6,7 @@ For each head, with a state S of shape (n, p), starting from zero:
 
 (Dao and Gu, Transformers are SSMs, ICML 2024, arXiv 2405.21060, eq. 6 with C = q, B = k, the step
 size folded into k or v, and g = dt * A <= 0). It is the rule ``gated`` of the ONNX operator
-LinearAttention (opset 27), which has a fused kernel in onnxruntime; `edgeward.export.lowering`
+LinearAttention (opset 27), which has a fused kernel in onnxruntime; `edgeward.runtimes.onnxruntime.lowering`
 turns the operator defined here into that one, or into plain operators.
 
 Shapes throughout: q, k (b, t, groups * n); v (b, t, heads * p); g (b, t, heads), at most 0. Heads

@@ -9,7 +9,7 @@ multiply-add. Kept for the backward pass is the state before each chunk; the sta
 are computed again when its gradients are. With chunks of sqrt(L) steps that is memory for about
 2 sqrt(L) states instead of L (Chen et al., arXiv 1604.06174).
 
-Export keeps the operator as one node, which `edgeward.export.lowering.selective` turns into
+Export keeps the operator as one node, which `edgeward.runtimes.onnxruntime.lowering.selective` turns into
 standard ONNX.
 """
 

@@ -1,1 +1,0 @@
-"""Hydra owns the values, Snakemake owns which runs; this room joins the two."""

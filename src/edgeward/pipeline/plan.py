@@ -1,0 +1,297 @@
+"""The plan of a sweep: which candidates there are and which slice each stage reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from edgeward.compression.config import RecipeConfig
+from edgeward.core.errors import UserError, did_you_mean, unknown
+from edgeward.pipeline.compose import compose, names
+from edgeward.pipeline.schema import SweepConfig, explain
+from edgeward.pipeline.tasks import OF_THE_OTHER_TASK, check_task
+from edgeward.profiling.config import DeviceConfig, ProfileConfig
+
+SETTINGS = ("sweep", "overrides", "data_root")
+
+
+class Candidate(NamedTuple):
+    """What is judged: a model trained on a data set with a seed, compressed by a recipe."""
+
+    data: str
+    model: str
+    seed: int
+    recipe: str
+
+
+def check_settings(config: dict[str, Any]) -> None:
+    """Refuse a key of ``--config`` that the workflow does not read."""
+    for key in config:
+        if key not in SETTINGS:
+            hint = did_you_mean(key, SETTINGS)
+            raise UserError(
+                f"--config {key}=...: unknown setting.{hint} Known: {', '.join(SETTINGS)}."
+            )
+    overrides = config.get("overrides", [])
+    if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
+        raise UserError(
+            f"--config overrides={overrides!r}: must be a list of strings, e.g. "
+            "--config 'overrides=[\"train.epochs=3\"]'."
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One sweep, read and checked."""
+
+    root: Path
+    name: str
+    sweep: SweepConfig
+    overrides: tuple[str, ...]
+
+    @classmethod
+    def load(cls, root: Path, name: str, overrides: tuple[str, ...] = ()) -> Plan:
+        """Read ``config/sweeps/<name>.yaml`` and validate every run in it.
+
+        Raises
+        ------
+        UserError
+            If the sweep is unknown, has an unknown key, or one of its runs cannot be composed.
+        """
+        file = root / "sweeps" / f"{name}.yaml"
+        if not file.is_file():
+            raise unknown(
+                "sweep",
+                name,
+                names(root, "sweeps"),
+                f"--config sweep=... (or add config/sweeps/{name}.yaml)",
+            )
+        content = yaml.safe_load(file.read_text())
+        try:
+            sweep = SweepConfig.model_validate(content)
+        except ValidationError as error:
+            raise explain(error, SweepConfig, {}, f"config/sweeps/{name}.yaml") from None
+        plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
+        teachers = plan.teachers
+        for axis, more in (("data", []), ("model", teachers), ("recipe", [])):
+            stray = set(getattr(sweep, f"per_{axis}")) - {*getattr(sweep, axis), *more}
+            if stray:
+                raise UserError(
+                    f"config/sweeps/{name}.yaml: per_{axis} names {sorted(stray)}, not on the axis "
+                    f"{axis}: {getattr(sweep, axis)}."
+                )
+        for data in sweep.data:
+            plan.prepare(data)
+            for model in sweep.model:
+                # Seeds change no other value, so one composition stands for all of them.
+                plan.train(data, model, sweep.seed[0])
+                check_task(plan.compose(data, model, sweep.recipe[0]), f"config/sweeps/{name}.yaml")
+                for recipe in sweep.recipe:
+                    reference = plan.compose(data, model, recipe)["safety"]["reference"]
+                    if reference not in sweep.recipe:
+                        raise UserError(
+                            f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference "
+                            "that config/safety (key 'reference') compares with."
+                        )
+            for teacher in teachers:
+                plan.train(data, teacher, sweep.seed[0])
+        plan._check_sizes()
+        if sweep.interleave.model is not None and sweep.interleave.model not in sweep.model:
+            raise UserError(
+                f"config/sweeps/{name}.yaml: interleave.model is '{sweep.interleave.model}', not on "
+                f"the axis model: {sweep.model}."
+            )
+        first = plan.candidates[0]
+        for device in sweep.device:
+            plan.compose(first.data, first.model, first.recipe, device)
+        return plan
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """All candidates of the sweep, in the order of its axes."""
+        s = self.sweep
+        return [Candidate(*c) for c in product(s.data, s.model, s.seed, s.recipe)]
+
+    def task(self, data: str) -> str:
+        """Return what a data set is for, "classification" or "segmentation"."""
+        return str(self.compose(data, self.sweep.model[0], self.sweep.recipe[0])["data"]["task"])
+
+    @property
+    def teachers(self) -> list[str]:
+        """The models that the sweep's recipes distil from, each once; they are trained, not judged."""
+        s = self.sweep
+        named = [t for m in s.model for r in s.recipe for t in self.taught_by(s.data[0], m, r)]
+        return list(dict.fromkeys(named))
+
+    def taught_by(self, data: str, model: str, recipe: str) -> list[str]:
+        """Return the models that a recipe distils from.
+
+        Raises
+        ------
+        UserError
+            If one of them has no YAML in ``config/model/``.
+        """
+        content = self.compose(data, model, recipe)["compress"]
+        teachers = RecipeConfig.model_validate(content).teachers
+        known = names(self.root, "model")
+        for teacher in teachers:
+            if teacher not in known:
+                where = f"config/compress/{recipe}.yaml (key 'teacher')"
+                raise unknown("teacher", teacher, known, where)
+        return teachers
+
+    def _check_sizes(self) -> None:
+        """Compose every network that is profiled at the sweep's sizes."""
+        where, s = f"config/sweeps/{self.name}.yaml", self.sweep
+        if len(set(s.sizes)) < len(s.sizes) or len(set(s.size_models)) < len(s.size_models):
+            raise UserError(f"{where}: sizes {s.sizes} or size_models {s.size_models} repeat.")
+        if s.size_models and not s.sizes:
+            raise UserError(
+                f"{where}: size_models is {s.size_models}, but sizes is empty; name sizes in "
+                "pixels, e.g. [64, 128, 224], or no size_models."
+            )
+        for model in self.scaled:
+            self.scaling(model)
+
+    @property
+    def scaled(self) -> list[str]:
+        """The networks that are profiled, untrained, at each of the sweep's sizes."""
+        return list(self.sweep.size_models or self.sweep.model) if self.sweep.sizes else []
+
+    def compose(
+        self, data: str, model: str, recipe: str, device: str | None = None
+    ) -> dict[str, Any]:
+        """Compose one run with the sweep's and the command line's overrides."""
+        overrides = (
+            *self.sweep.overrides,
+            *self.sweep.per_data.get(data, ()),
+            *self.sweep.per_model.get(model, ()),
+            *self.sweep.per_recipe.get(recipe, ()),
+            *self.overrides,
+        )
+        # Some device always, so that one composition serves all stages of a candidate.
+        device = device or self.sweep.device[0]
+        choices = {"data": data, "model": model, "recipe": recipe, "device": device}
+        return compose(self.root, choices, overrides)
+
+    def prepare(self, data: str) -> dict[str, Any]:
+        """Return the slice of `prepare`; models cannot change it."""
+        slices = [self.compose(data, m, self.sweep.recipe[0])["data"] for m in self.sweep.model]
+        if any(s != slices[0] for s in slices):
+            raise UserError(
+                f"config/sweeps/{self.name}.yaml: per_model overrides change 'data', which all models share."
+            )
+        return {"data": slices[0]}
+
+    def train(self, data: str, model: str, seed: int) -> dict[str, Any]:
+        """Return the slice of `train`; recipes cannot change it."""
+        configs = [self.compose(data, model, recipe) for recipe in self.sweep.recipe]
+        config = configs[0]
+        if any(c[key] != config[key] for c in configs for key in ("data", "model", "train")):
+            raise UserError(
+                f"config/sweeps/{self.name}.yaml: per_recipe overrides change 'data', 'model' or 'train', "
+                "which all recipes share."
+            )
+        return {"model": config["model"], "train": config["train"], "seed": seed}
+
+    def stage(self, stage: str, candidate: Candidate, device: str | None = None) -> dict[str, Any]:
+        """Return the slice of a stage below `train`."""
+        config = self.compose(candidate.data, candidate.model, candidate.recipe, device)
+        if stage == "compress":
+            return {"compress": config["compress"], "seed": candidate.seed}
+        if stage == "assess":
+            other = OF_THE_OTHER_TASK[config["data"]["task"]]
+            return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
+        return {stage: config[stage]}
+
+    def device(self, device: str, keys: Collection[str] | None = None) -> dict[str, Any]:
+        """Return a device, with those overrides that name its keys, or only some of its keys."""
+        overrides = []
+        for override in (*self.sweep.overrides, *self.overrides):
+            group, *path = override.lstrip("+~").partition("=")[0].split(".")
+            if group == "profile" and path and (keys is None or path[0] in keys):
+                overrides.append(override)
+        first = self.candidates[0]
+        choices = {
+            "data": first.data,
+            "model": first.model,
+            "recipe": first.recipe,
+            "device": device,
+        }
+        return dict(compose(self.root, choices, overrides)["profile"])
+
+    def ceilings(self, device: str) -> dict[str, Any]:
+        """Return the slice of `ceilings`: what they depend on, and the deadline that the device's file names.
+
+        All sweeps share the record, and profiles follow it: if it depended on how long a latency is measured,
+        two sweeps that differ in that would discard each other's timings in turn.
+        """
+        keys = {*DeviceConfig.model_fields, "explain"} - {"deadline_s"}
+        cfg = ProfileConfig.model_validate(self.device(device, keys))
+        return {"device": cfg.of_ceilings.model_dump(mode="json")}
+
+    @property
+    def interleaved(self) -> list[list[Candidate]]:
+        """Groups of candidates that are timed in turns, the first of each being its reference.
+
+        Recipes of every seed, since some choose by the weights what they do (which layers stay float,
+        which channels go); models with one seed, since untouched networks do the same work with any weights.
+        """
+        s, groups = self.sweep, []
+        for data in s.data:
+            first = {m: Candidate(data, m, s.seed[0], self.reference(data, m)) for m in s.model}
+            if s.interleave.recipes:
+                for seed, start in product(s.seed, first.values()):
+                    reference = start._replace(seed=seed)
+                    others = [reference._replace(recipe=r) for r in s.recipe]
+                    groups.append([reference, *(c for c in others if c != reference)])
+            if s.interleave.model is not None:
+                reference = first[s.interleave.model]
+                groups.append([reference, *(c for c in first.values() if c != reference)])
+        return [group for group in groups if len(group) > 1]
+
+    def interleave(self, device: str) -> dict[str, Any]:
+        """Return the slice of `interleave`: the device, and the groups that are compared on it."""
+        groups = [[c._asdict() for c in group] for group in self.interleaved]
+        return {"profile": self.device(device), "groups": groups}
+
+    def reference(self, data: str, model: str) -> str:
+        """Return the recipe that the others are compared with."""
+        return str(self.compose(data, model, self.sweep.recipe[0])["safety"]["reference"])
+
+    def pool(self, data: str) -> dict[str, Any]:
+        """Return the slice of `pool`: the candidates on a data set, and how they are compared.
+
+        What the safety group says of the first candidate holds for all of them.
+        """
+        mine = [c for c in self.candidates if c.data == data]
+        return {
+            **self.stage("assess", mine[0]),
+            "task": self.task(data),
+            "candidates": [c._asdict() for c in mine],
+            "references": {model: self.reference(data, model) for model in self.sweep.model},
+        }
+
+    def scaling(self, model: str) -> dict[str, Any]:
+        """Return the slice of `scaling`: what builds and exports a network at any size."""
+        data = self.sweep.data[0]
+        config = self.compose(data, model, self.reference(data, model))
+        return {key: config[key] for key in ("model", "compress", "export", "scaling")}
+
+    def scaling_profile(self, model: str, device: str) -> dict[str, Any]:
+        """Return the slice of the profiles at each size: latency of the first thread setting only."""
+        data = self.sweep.data[0]
+        profile = self.compose(data, model, self.reference(data, model), device)["profile"]
+        slim = {
+            "threads": profile["threads"][:1],
+            "throughput": {**profile["throughput"], "batches": []},
+            "cold_starts": 0,
+            "power": {**profile["power"], "counter": "none"},
+        }
+        return {"profile": {**profile, **slim}}

@@ -1,0 +1,52 @@
+"""Which data are for which task, and whether a run's model and training are for it too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from edgeward.core.errors import UserError
+from edgeward.pipeline.compose import names
+
+# What the safety group says of one task only.
+OF_THE_OTHER_TASK = {
+    "classification": ("segmentation",),
+    "segmentation": ("ece_bins", "margins", "evidence"),
+}
+
+
+def tasks(root: Path) -> dict[str, str]:
+    """Return what every data set of ``config/data/`` is for: name -> task."""
+    files = {name: root / "data" / f"{name}.yaml" for name in names(root, "data")}
+    return {name: yaml.safe_load(file.read_text())["task"] for name, file in files.items()}
+
+
+def check_task(config: dict[str, Any], where: str) -> None:
+    """Refuse a composed run whose model or training is for another task than its data.
+
+    Parameters
+    ----------
+    config : from `edgeward.pipeline.compose.compose`.
+    where : the file that put the run together.
+    """
+    data, model, train = config["data"], config["model"], config["train"]
+    task, volumes = data["task"], data["volume"] is not None
+    if model["task"] != task:
+        raise UserError(
+            f"{where}: model '{model['name']}' is for {model['task']}, but data '{data['name']}' is for "
+            f"{task}; name another model or other data (their key 'task')."
+        )
+    fits = f"segmentation{3 if volumes else 2}d" if task == "segmentation" else "default"
+    advice = f'; add "train={fits}", or another file of config/train/ for such data, to overrides.'
+    loss, patches = train["loss"]["name"], train["patches"]
+    if (loss == "dice_cross_entropy") != (task == "segmentation"):
+        raise UserError(
+            f"{where}: data '{data['name']}' is for {task}, but train.loss.name is '{loss}'{advice}"
+        )
+    if volumes != (patches is not None):
+        kind, state = ("volumes", "null") if volumes else ("images in the plane", "set")
+        raise UserError(
+            f"{where}: data '{data['name']}' holds {kind}, but train.patches is {state}{advice}"
+        )
