@@ -11,6 +11,7 @@ BASE = Path(workflow.basedir)
 LIBRARY = BASE / "src" / "edgeward"
 sys.path.insert(0, str(BASE / "src"))
 
+from edgeward.pipeline.closure import closures
 from edgeward.pipeline.compose import names
 from edgeward.pipeline.environment import offer
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
@@ -47,80 +48,13 @@ wildcard_constraints:
     size=r"\d+",
 
 
-# What safety-constrained recipes share with the verdict: the paired test, and what it rests on.
-STATISTICS = [
-    f"safety/{name}.py"
-    for name in (
-        "bootstrap",
-        "calibration",
-        "clusters",
-        "intervals",
-        "paired",
-        "ranking",
-        "scores",
-        "verdict",
-    )
-]
-
-# The library modules that each stage imports: a rule that lists them is run again when they change.
-MODULES = {
-    "prepare": ["data", "core/pictures.py"],
-    "train": ["data/store.py", "core/windows.py", "models", "training"],
-    "compress": [
-        "data/store.py",
-        "core/windows.py",
-        "models",
-        "training",
-        "compression",
-        *STATISTICS,
-    ],
-    "export": [
-        "data/store.py",
-        "core/windows.py",
-        "training/config.py",
-        "training/patches.py",
-        "compression/program.py",
-        "compression/inputs.py",
-        "models/ssm",
-        "core/int8.py",
-        "export",
-    ],
-    "profile": ["profiling", "core/int8.py"],
-    "ceilings": ["profiling", "core/int8.py"],
-    "interleave": ["profiling", "core/int8.py"],
-    "assess": ["data/store.py", "safety"],
-    "assess_segmentation": ["data/store.py", "core/windows.py", "safety"],
-    "pool": ["data/store.py", "core/windows.py", "safety"],
-    "report": [
-        "reporting",
-        "data/store.py",
-        "core/pictures.py",
-        "core/windows.py",
-    ],
-    "scaling": [
-        "data/store.py",
-        "core/windows.py",
-        "training/config.py",
-        "training/patches.py",
-        "models",
-        "compression",
-        "core/int8.py",
-        "export",
-        "scaling",
-        *STATISTICS,
-    ],
-    "scaling_profile": ["profiling", "core/int8.py", "scaling/measure.py"],
-}
+# The library files that each stage imports: a rule that lists them is run again when they change.
+WATCHED = closures(LIBRARY, (BASE / "workflow" / "scripts").glob("*.py"), STATE / "closures.json")
 
 
 def code(stage):
     """List the library files behind a stage, relative, so that a moved project stays up to date."""
-    parts = [*MODULES[stage], "core/io.py", "core/errors.py", "core/config.py"]
-    files = []
-    for part in parts:
-        path = LIBRARY / part
-        files += sorted(path.rglob("*.*")) if path.is_dir() else [path]
-    return [os.path.relpath(f) for f in files if "__pycache__" not in f.parts]
+    return [os.path.relpath(file) for file in WATCHED[stage]]
 
 
 def sliced(function, *args):

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 AnyListing = Listing | VolumeListing
 
+READS = ("sources/*.py",)  # loaded by name: see edgeward.pipeline.closure
 SOURCES = {
     "phantom": phantom.open_source,
     "ham10000": ham10000.open_source,

@@ -16,6 +16,7 @@ from edgeward.models import zoo
 from edgeward.models.config import ModelConfig
 from edgeward.models.strided import replace_strided_pointwise
 
+READS = ("zoo/*.py",)  # loaded by name: see edgeward.pipeline.closure
 Size = tuple[int, ...]
 Factory = Callable[[int, int, Size], nn.Module]
 

@@ -28,6 +28,7 @@ EXPRESSION = re.compile(
     re.ASCII,
 )
 # What registers the operators that a program may use: mark in its graph -> module.
+READS = ("ssm/*.py",)  # loaded by name: see edgeward.pipeline.closure
 OPERATORS = {
     b"quantized_decomposed": "torch.ao.quantization.fx._decomposed",
     b"edgeward.gated_scan": "edgeward.models.ssm.gated",

@@ -8,6 +8,7 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
+READS = ("agent/*.py",)  # read as files: see edgeward.pipeline.closure
 AGENT = Path(__file__).parent / "agent"
 PACKAGE = "edgeward_agent"
 START = f"import sys\nfrom {PACKAGE}.__main__ import main\nsys.exit(main())\n"

@@ -20,6 +20,7 @@ from edgeward.reporting.interleaved import Ratio, between_models, own_reference
 from edgeward.reporting.load import Candidate, Timing, by_data, reference_of
 from edgeward.reporting.numbers import Interval, interval
 
+READS = ("templates/*",)  # read as files: see edgeward.pipeline.closure
 PARITY_LEFT_OUT = ("tolerance", "sensitivity", "unfused_vs_torch", "fused_vs_unfused", "batches")
 
 

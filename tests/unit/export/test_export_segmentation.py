@@ -24,9 +24,10 @@ from edgeward.data.store import Prepared, to_input
 from edgeward.export import parity
 from edgeward.export.config import ExportConfig
 from edgeward.export.stage import run as export
-from edgeward.models import Deployable, build
 from edgeward.models.checkpoint import save_checkpoint
 from edgeward.models.config import ModelConfig
+from edgeward.models.deploy import Deployable
+from edgeward.models.factory import build
 from edgeward.models.program import export_program
 from edgeward.models.zoo.ssd import ScanBlock
 from edgeward.profiling.graph import read_graph

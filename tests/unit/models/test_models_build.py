@@ -13,8 +13,9 @@ import yaml
 from torch import nn
 
 from edgeward.core.errors import UserError
-from edgeward.models import Deployable, build, reparameterize
 from edgeward.models.config import ModelConfig
+from edgeward.models.deploy import Deployable, reparameterize
+from edgeward.models.factory import build
 
 
 def config(architecture: str, builder: str = "timm", **options: Any) -> ModelConfig:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from edgeward.core.errors import UserError
-from edgeward.models import Deployable, build
 from edgeward.models.checkpoint import load_checkpoint, save_checkpoint
 from edgeward.models.config import ModelConfig
+from edgeward.models.deploy import Deployable
+from edgeward.models.factory import build
 
 CONFIG = ModelConfig(
     name="dscnn",

@@ -17,9 +17,8 @@ from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
 from edgeward.export.config import ExportConfig
-from edgeward.models import build
 from edgeward.models.config import ModelConfig
-from edgeward.models.factory import SizeError
+from edgeward.models.factory import SizeError, build
 from edgeward.profiling.config import ProfileConfig
 from edgeward.scaling import measure
 from edgeward.scaling.config import ScalingConfig

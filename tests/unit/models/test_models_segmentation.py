@@ -13,10 +13,10 @@ from torch import nn
 
 from edgeward.compression.fusion import fuse
 from edgeward.core.errors import UserError
-from edgeward.models import Deployable, build, reparameterize
 from edgeward.models.config import ModelConfig, check_task
 from edgeward.models.dense import Segmenter, double
-from edgeward.models.factory import SizeError
+from edgeward.models.deploy import Deployable, reparameterize
+from edgeward.models.factory import SizeError, build
 from edgeward.models.ssm.mamba import Mamba
 from edgeward.models.ssm.orders import ORDERS, order_indices
 from edgeward.models.ssm.reference import sequential_scan

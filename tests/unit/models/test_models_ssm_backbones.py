@@ -12,8 +12,8 @@ import yaml
 from torch import nn
 
 from edgeward.core.errors import UserError
-from edgeward.models import build
 from edgeward.models.config import ModelConfig
+from edgeward.models.factory import build
 from edgeward.models.ssm.orders import ORDERS, order_indices
 from edgeward.models.ssm.reference import sequential_scan
 from edgeward.models.ssm.ss2d import SS2D

@@ -15,8 +15,9 @@ import yaml
 from torch import nn
 
 from edgeward.core.errors import UserError
-from edgeward.models import Deployable, build
 from edgeward.models.config import ModelConfig
+from edgeward.models.deploy import Deployable
+from edgeward.models.factory import build
 from edgeward.training.config import FinetuneConfig, LearningConfig, TrainConfig
 from edgeward.training.finetune import finetune
 from edgeward.training.history import Pace

@@ -11,6 +11,8 @@ import pkgutil
 
 from edgeward.compression.steps.base import Step
 
+READS = ("*.py",)  # loaded by name: see edgeward.pipeline.closure
+
 
 def step_classes() -> list[type[Step]]:
     """Return the steps of this package, by file name; files with a leading underscore are skipped."""

@@ -1,0 +1,37 @@
+"""Plugins: a package in which every subpackage (or module) is one, found by its name.
+
+A new task or runtime is a folder in `edgeward.tasks` or `edgeward.runtimes`. These packages extend over all of
+``sys.path`` (`pkgutil.extend_path`), so a plugin may also live outside of the project.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+from types import ModuleType
+
+from edgeward.core.errors import unknown
+
+
+def names(package: str) -> list[str]:
+    """List the plugins of a package: its subpackages whose names do not begin with an underscore."""
+    found = pkgutil.iter_modules(import_module(package).__path__)
+    return sorted(m.name for m in found if m.ispkg and not m.name.startswith("_"))
+
+
+def load(package: str, name: str, part: str, where: str) -> ModuleType:
+    """Import one module of a plugin; `edgeward.pipeline.closure` follows this call to that module of every plugin.
+
+    Parameters
+    ----------
+    package : that holds the plugins. name : of the plugin. part : module in its folder.
+    where : file or key in which `name` stands, for the error.
+
+    Raises
+    ------
+    UserError
+        If there is no such plugin.
+    """
+    if name not in names(package):
+        raise unknown(package.rsplit(".", 1)[-1].rstrip("s"), name, names(package), where)
+    return import_module(f"{package}.{name}.{part}")

@@ -1,0 +1,171 @@
+"""Which files of the library a stage depends on: the import closure of its script.
+
+Imports are read from the source, nothing is imported. Counted are those inside functions too, but not those under
+``if TYPE_CHECKING``; of packages on the way their ``__init__.py``; of plugins (`edgeward.core.plugins.load` with
+constant package and part) that module of each; and what a module names in ``READS``, paths or patterns relative to its
+own folder: modules that it finds by looking into a folder, and files that are no modules. Not followed are the rooms that
+surround a job without a say in what it computes. What each file refers to is kept in a cache keyed by its size and time of
+change.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from edgeward.core.io import atomic
+
+PACKAGE = "edgeward"
+AROUND = ("pipeline", "tracking")
+# [kind, value]: "import" a dotted name; "plugin" package:part; "file" a pattern relative to the module.
+Facts = list[list[str]]
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    return getattr(test, "id", getattr(test, "attr", "")) == "TYPE_CHECKING"
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield all nodes below `node`, less those that only a type checker sees."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and _is_type_checking(child.test):
+            for other in child.orelse:
+                yield other
+                yield from _walk(other)
+            continue
+        yield child
+        yield from _walk(child)
+
+
+def _constants(call: ast.Call) -> list[str]:
+    return [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+
+
+def facts(source: str, package: str) -> Facts:
+    """Return what a module refers to.
+
+    Parameters
+    ----------
+    source : text of the module. package : dotted name of the package it lies in, for relative imports.
+    """
+    found: Facts = []
+    for node in _walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [["import", a.name] for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                base = ".".join([*parts[: len(parts) - node.level + 1], *base.split(".")]).strip(
+                    "."
+                )
+            found.append(["import", base])
+            found += [["import", f"{base}.{a.name}"] for a in node.names]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "load":
+            given = _constants(node)
+            if len(given) >= 2 and given[0].startswith(f"{PACKAGE}."):
+                found.append(["plugin", f"{given[0]}:{given[1]}"])
+        elif isinstance(node, ast.Assign) and any(
+            getattr(t, "id", "") == "READS" for t in node.targets
+        ):
+            found += [["file", name] for name in ast.literal_eval(node.value)]
+    ours = [f for f in found if f[0] != "import" or f[1].split(".")[0] == PACKAGE]
+    return [list(pair) for pair in dict.fromkeys(map(tuple, ours))]
+
+
+class Closure:
+    """Import closures of scripts over one library.
+
+    Parameters
+    ----------
+    library : folder of the package `edgeward`.
+    cache : JSON file that keeps what each file refers to; written by `save`.
+    """
+
+    def __init__(self, library: Path, cache: Path | None = None) -> None:
+        self.library, self.cache = library, cache
+        self._known: dict[str, list[Any]] = {}
+        self._behind: dict[Path, list[Path]] = {}
+        self._found: dict[str, list[Path]] = {}
+        self._fresh = False
+        if cache is not None and cache.is_file():
+            with contextlib.suppress(ValueError, OSError):
+                self._known = json.loads(cache.read_text())
+
+    def save(self) -> None:
+        """Write the cache, if anything in it changed."""
+        if self.cache is not None and self._fresh:
+            with atomic(self.cache) as temporary:
+                temporary.write_text(json.dumps(self._known))
+
+    def _facts(self, file: Path) -> Facts:
+        name, stat = str(file), file.stat()
+        mark = [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(name)
+        if known is None or known[0] != mark:
+            inside = file.is_relative_to(self.library)
+            package = file.parent.relative_to(self.library.parent).parts if inside else ()
+            self._known[name] = known = [mark, facts(file.read_text(), ".".join(package))]
+            self._fresh = True
+        found: Facts = known[1]
+        return found
+
+    def _imported(self, dotted: str) -> list[Path]:
+        """Return the files that importing a dotted name runs."""
+        if dotted not in self._found:
+            found, folder = [], self.library
+            for part in [*dotted.split(".")[1:], ""]:
+                if (start := folder / "__init__.py").is_file():
+                    found.append(start)
+                if part and (folder / f"{part}.py").is_file():
+                    found.append(folder / f"{part}.py")
+                    break
+                if not part or not (folder / part).is_dir():
+                    break  # the end, or a name that a module defines
+                folder /= part
+            self._found[dotted] = found
+        return self._found[dotted]
+
+    def _referred(self, kind: str, value: str, file: Path) -> Iterator[Path]:
+        if kind == "import":
+            if value.split(".")[1:2] and value.split(".")[1] not in AROUND:
+                yield from self._imported(value)
+        elif kind == "plugin":
+            package, part = value.split(":")
+            folder = self.library.joinpath(*package.split(".")[1:])
+            for plugin in sorted(p.name for p in folder.iterdir() if p.is_dir()):
+                if self._imported(name := f"{package}.{plugin}.{part}")[-1].parent != folder:
+                    yield from self._imported(name)
+        else:
+            for path in sorted(p.resolve() for p in file.parent.glob(value)):
+                inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+                yield from (p for p in inside if p.is_file() and "__pycache__" not in p.parts)
+
+    def _references(self, file: Path) -> list[Path]:
+        if file not in self._behind:
+            found = self._facts(file) if file.suffix == ".py" else []
+            self._behind[file] = [
+                p for kind, value in found for p in self._referred(kind, value, file)
+            ]
+        return self._behind[file]
+
+    def of(self, script: Path) -> list[Path]:
+        """Return the library's files that a script depends on, sorted."""
+        found, todo = {script}, [script]
+        while todo:
+            new = set(self._references(todo.pop())) - found
+            found |= new
+            todo += new
+        return sorted(found - {script})
+
+
+def closures(library: Path, scripts: Iterable[Path], cache: Path) -> dict[str, list[Path]]:
+    """Return script name (without suffix) -> files of the library that it depends on."""
+    closure = Closure(library, cache)
+    found = {script.stem: closure.of(script) for script in scripts}
+    closure.save()
+    return found
