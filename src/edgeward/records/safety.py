@@ -1,0 +1,168 @@
+"""``safety.json``, ``verdict.json`` and the pooled seeds: what the stage ``assess`` found of a candidate."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, JsonValue
+
+from edgeward.records.base import File, Interval, Record
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+VerdictWord = Literal["reference", "pass", "fail", "inconclusive"]
+
+
+class Reliability(Record):
+    """A reliability diagram: a value per bin of confidence."""
+
+    confidence: list[float] = Field(description="Mean confidence of the bin.")
+    accuracy: list[float | None] = Field(description="Share of right decisions.")
+    low: list[float | None]
+    high: list[float | None]
+    count: list[int]
+
+
+class ClassRow(Record):
+    """What was found of one class."""
+
+    name: str = Field(alias="class")
+    n: int = Field(description="Test cases that have it.")
+    n_groups: int
+    rare: bool
+    counts: dict[str, int] = Field(
+        default_factory=dict, description="What else is counted, e.g. lesions."
+    )
+    metrics: dict[str, Interval]
+
+
+class Safety(File):
+    """A model on the test split, without comparison."""
+
+    FORMAT: ClassVar[str] = "edgeward-safety/2"
+    STAGE: ClassVar[str] = "assess"
+
+    task: str
+    n: dict[str, int] = Field(description="Cases of the splits, groups, and what the task counts.")
+    classes: list[str]
+    rare_classes: list[str]
+    absent_classes: list[str] = Field(description="That no test case has.")
+    confidence_level: float
+    metrics: dict[str, Interval]
+    per_class: list[ClassRow]
+    reliability: dict[str, Reliability] = Field(description="Region (or all) -> diagram.")
+    confusion: list[list[int]] = Field(description="By true (rows) and decided label.")
+    facts: dict[str, JsonValue] = Field(
+        default_factory=dict, description="What the task fitted, e.g. temperature."
+    )
+    logit_shift: list[float]
+    test_sha256: str = Field(description="Of what makes the test set.")
+    measured: dict[str, JsonValue] = Field(
+        default_factory=dict, description="The settings that the per-case outputs depend on."
+    )
+
+
+class EndpointRow(Record):
+    """One endpoint, judged."""
+
+    name: str
+    metric: str
+    class_name: str | None = Field(alias="class")
+    margin: float
+    direction: Literal["higher", "lower"]
+    reference: Interval
+    compressed: Interval
+    difference: Interval
+    n: int
+    n_groups: int
+    outcome: Outcome
+    reason: str
+    cases_needed: int | None
+
+
+class ClassChange(Record):
+    """What changed of one class; counted are what the task counts (images, lesions)."""
+
+    name: str = Field(alias="class")
+    n: int
+    gained: int
+    lost: int
+    mcnemar_p: float | None
+    mcnemar_p_holm: float | None
+    difference: Interval
+
+
+class Bootstrap(Record):
+    """How the resamples were drawn."""
+
+    resamples: int
+    seed: int
+    unit: str
+    strata: str
+    groups: int
+    confidence_level: float
+
+
+class Verdict(File):
+    """A compressed model against its reference on the same cases."""
+
+    FORMAT: ClassVar[str] = "edgeward-verdict/1"
+    STAGE: ClassVar[str] = "assess"
+
+    reference: str = Field(description="Recipe of the reference.")
+    verdict: VerdictWord
+    reasons: list[str]
+    churn: Interval | None = Field(description="Share of decisions that differ.")
+    endpoints: list[EndpointRow]
+    differences: dict[str, Interval] = Field(
+        description="Compressed minus reference, of every metric; of a class: metric_class."
+    )
+    per_class: list[ClassChange]
+    bootstrap: Bootstrap
+
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Older files name no schema and are the same otherwise."""
+        return {"schema": cls.FORMAT, **content}
+
+
+class RecipeOfModel(Record):
+    """A model and its recipe."""
+
+    model: str
+    recipe: str
+
+
+class PooledRow(RecipeOfModel):
+    """Metrics of a recipe over seeds."""
+
+    metrics: dict[str, Interval]
+
+
+class PooledDifference(PooledRow):
+    """Differences of a recipe to another one over seeds."""
+
+    against: RecipeOfModel
+    paired: bool = Field(description="Whether taken seed by seed.")
+
+
+class Pooled(File):
+    """The seeds of a sweep on one data set, pooled."""
+
+    FORMAT: ClassVar[str] = "edgeward-pooled/1"
+    STAGE: ClassVar[str] = "pool"
+
+    data: str
+    seeds: list[int]
+    confidence_level: float
+    n: dict[str, int]
+    rows: list[PooledRow]
+    differences: list[PooledDifference]
+    between: list[PooledDifference]
+    exemplars: list[dict[str, JsonValue]] = Field(
+        description="Per compressed recipe, the images that compression changes."
+    )
+
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Older files name no schema and are the same otherwise."""
+        return {"schema": cls.FORMAT, **content}
