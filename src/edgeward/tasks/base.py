@@ -1,63 +1,114 @@
-"""What training does differently for classification and for segmentation; all else is shared.
+"""What is predicted, as an object: a task is a folder of this package, and nothing else asks which one it is.
 
-A task knows its batches, its loss and its validation metrics. The ``train`` stage and fine-tuning
-drive either one through the same few calls.
+A folder ``tasks/<name>/`` holds
+
+``task.py``
+    `TASK`, a `Task`: its facts. Standard library only.
+``config.py``
+    its keys: `Safety`, the section ``safety.<name>`` of the configuration, and `LOSSES`, the config models of the losses.
+``data.py``
+    what `prepare` takes from a source for it: targets, strata, the facts of the card.
+``train.py``
+    losses, batches and validation metrics: see `edgeward.tasks.training`.
+``assess.py``
+    what is measured of every test case, the metrics of a model and its resamples, endpoints.
+``report.py``
+    what a page shows of it besides the tables that all tasks share. Optional.
+
+Only the part that a stage needs is imported (`edgeward.core.plugins.load`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Literal
 
-import numpy as np
-import torch
-from torch import nn
+from edgeward.core.plugins import load, names
 
-from edgeward.data.store import Prepared
-from edgeward.training.config import AugmentConfig
-
-Batch = tuple[torch.Tensor, torch.Tensor]
+OLDER_NAMES = {"classification": "multiclass"}
+"""Names of tasks in older files."""
 
 
-class Item(NamedTuple):
-    """One batch to be read: which images, and the seed of what is random about reading them."""
+@dataclass(frozen=True)
+class Metric:
+    """One number that is found of a model on the test cases.
 
-    indices: np.ndarray
-    key: int
+    Attributes
+    ----------
+    name : its key in ``safety.json``, ``verdict.json`` and the pooled seeds.
+    title, note : heading of its column, and what stands small below it.
+    long : its name in a sentence or a list, if not the title.
+    short : its heading in the terminal.
+    digits : decimals shown.
+    better : which direction is better.
+    unit : "" for shares and other bare numbers; "length": mm in volumes, pixels in the plane.
+    share : whether it lies in [0, 1], as do limits of its interval.
+    """
 
+    name: str
+    title: str
+    note: str = ""
+    long: str = ""
+    short: str = ""
+    digits: int = 3
+    better: Literal["higher", "lower"] = "higher"
+    unit: Literal["", "length"] = ""
+    share: bool = True
 
-class Task(Protocol):
-    """Batches, loss and metrics of what is learned."""
-
-    data: Prepared
-
-    def train_items(self, batch_size: int, *, seed: int, epoch: int) -> list[Item]:
-        """Return the training batches of an epoch."""
-
-    def val_items(self, batch_size: int) -> list[Item]:
-        """Return the batches of the validation split."""
-
-    def read(self, item: Item, *, training: bool) -> Batch:
-        """Read a batch as it is stored: images and labels or masks."""
-
-    def to_input(self, images: torch.Tensor) -> torch.Tensor:
-        """Turn images, on their device, into what the model takes: float32 (b, c, *spatial), 0-255."""
-
-    def augment(self, batch: Batch, cfg: AugmentConfig, generator: torch.Generator) -> Batch:
-        """Return changed images, after `to_input`, and what becomes of their labels."""
-
-    def loss(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the scalar to be minimised."""
-
-    def observe(
-        self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[np.ndarray, ...]:
-        """Return what `metrics` needs of a validation batch; the model is in eval mode."""
-
-    def metrics(self, observed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
-        """Return the validation metrics, ``val_loss`` among them."""
+    @property
+    def label(self) -> str:
+        """Its name in a list or on an axis."""
+        return self.long or self.title
 
 
-def layout_of(cfg_layout: str) -> torch.memory_format:
-    """Return torch's memory format of the config key ``memory_format``."""
-    return {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}[cfg_layout]
+@dataclass(frozen=True)
+class Task:
+    """The facts of a task that other rooms read.
+
+    Attributes
+    ----------
+    name : of the folder.
+    dense : whether a label for every pixel or voxel is predicted, so which networks fit.
+    spatial_dims : of the data that it can be asked of, so far.
+    per_case_outputs : names of the files in which `assess` keeps what it found of every test case.
+    metrics, class_metrics : of the test set, and of each class; in the order in which records hold them.
+    columns, brief : names of the metrics in the comparison, and of those in the terminal.
+    primary : name of the one that is drawn against latency; higher is better.
+    quality, calibration : names of the metrics in checklists and details.
+    class_difference : name of the class metric whose differences per class are drawn.
+    case, counted : what the test set consists of; what is counted as gained and lost.
+    churned : what changed between two models, in a sentence.
+    unsupported : what cannot be done for the task (a capability that steps and losses name) -> why.
+    """
+
+    name: str
+    dense: bool
+    spatial_dims: tuple[int, ...]
+    per_case_outputs: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    class_metrics: tuple[Metric, ...]
+    columns: tuple[str, ...]
+    brief: tuple[str, ...]
+    primary: str
+    quality: tuple[str, ...]
+    calibration: tuple[str, ...]
+    class_difference: str
+    case: str
+    counted: str
+    churned: str
+    unsupported: dict[str, str] = field(default_factory=dict)
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric of the test set with this name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+
+def task(name: str, where: str) -> Task:
+    """Return a task by its name; `where` names the file or key that it stands in, for the error."""
+    found: Task = load("edgeward.tasks", OLDER_NAMES.get(name, name), "task", where).TASK
+    return found
+
+
+def task_names() -> list[str]:
+    """List the tasks that there are."""
+    return names("edgeward.tasks")

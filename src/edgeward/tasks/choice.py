@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
-from edgeward.tasks.base import Task, layout_of
 from edgeward.tasks.multiclass.losses import Loss, logit_shift, make_loss, train_counts
 from edgeward.tasks.multiclass.train import Classification
 from edgeward.tasks.segmentation.losses import make_dense_loss
 from edgeward.tasks.segmentation.train import Segmentation
+from edgeward.tasks.training import Task, layout_of
 from edgeward.training.config import DiceLossConfig, LossConfig, PatchConfig, TrainConfig
 
 

@@ -19,10 +19,10 @@ from torch import nn
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import read_tensors
-from edgeward.tasks.base import Batch, Item, Task
 from edgeward.tasks.batches import stream
 from edgeward.tasks.choice import criterion_of, task_of
 from edgeward.tasks.multiclass.losses import Loss
+from edgeward.tasks.training import Batch, Item, Task
 from edgeward.tasks.validation import check_finite
 from edgeward.training.config import FinetuneConfig
 from edgeward.training.history import Pace, Row, curve, log_epoch

@@ -18,8 +18,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from edgeward.models.deploy import reparameterize
-from edgeward.tasks.base import Batch, Item, Task, layout_of
 from edgeward.tasks.batches import stream
+from edgeward.tasks.training import Batch, Item, Task, layout_of
 from edgeward.tasks.validation import check_finite
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Pace, Row, best_epoch, curve, finished, log_epoch

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from edgeward.core.io import read_json, write_json
-from edgeward.tasks.base import Batch, Task
+from edgeward.tasks.training import Batch, Task
 from edgeward.training.config import TrainConfig
 from edgeward.training.optim import adamw
 

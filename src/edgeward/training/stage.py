@@ -18,9 +18,9 @@ from edgeward.models.checkpoint import read_tensors, save_checkpoint
 from edgeward.models.config import ModelConfig, check_task
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
-from edgeward.tasks.base import layout_of
 from edgeward.tasks.batches import stream
 from edgeward.tasks.choice import make_task
+from edgeward.tasks.training import layout_of
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import Batches, Learner, Progress
