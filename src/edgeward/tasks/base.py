@@ -39,6 +39,8 @@ class Metric:
     title, note : heading of its column, and what stands small below it.
     long : its name in a sentence or a list, if not the title.
     short : its heading in the terminal.
+    meaning : what it is, in a sentence or two that follow its name.
+    of : what the `n` of its interval counts.
     digits : decimals shown.
     better : which direction is better.
     unit : "" for shares and other bare numbers; "length": mm in volumes, pixels in the plane.
@@ -50,6 +52,8 @@ class Metric:
     note: str = ""
     long: str = ""
     short: str = ""
+    meaning: str = ""
+    of: str = "cases"
     digits: int = 3
     better: Literal["higher", "lower"] = "higher"
     unit: Literal["", "length"] = ""
@@ -76,7 +80,10 @@ class Task:
     primary : name of the one that is drawn against latency; higher is better.
     quality, calibration : names of the metrics in checklists and details.
     class_difference : name of the class metric whose differences per class are drawn.
-    case, counted : what the test set consists of; what is counted as gained and lost.
+    drawn : names of the metrics of the test set whose differences are drawn below them.
+    case : what the test set consists of.
+    counts : what it counts besides cases and groups: key in ``safety.json``'s `n` -> how a sentence says it after the number.
+    counted : what is counted as gained and lost.
     churned : what changed between two models, in a sentence.
     unsupported : what cannot be done for the task (a capability that steps and losses name) -> why.
     """
@@ -96,11 +103,13 @@ class Task:
     case: str
     counted: str
     churned: str
+    drawn: tuple[str, ...] = ()
+    counts: dict[str, str] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)
 
     def metric(self, name: str) -> Metric:
-        """Return the metric of the test set with this name."""
-        return next(metric for metric in self.metrics if metric.name == name)
+        """Return the metric of the test set, or else of a class, with this name."""
+        return next(m for m in (*self.metrics, *self.class_metrics) if m.name == name)
 
 
 def task(name: str, where: str) -> Task:

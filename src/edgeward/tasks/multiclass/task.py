@@ -1,0 +1,64 @@
+"""One of several classes for every image."""
+
+from __future__ import annotations
+
+from edgeward.tasks.base import Metric, Task
+
+TASK = Task(
+    name="multiclass",
+    dense=False,
+    spatial_dims=(2,),
+    per_case_outputs=("logits.npy",),
+    metrics=(
+        Metric("auc_macro", "AUC", "macro", long="AUC, macro one-vs-rest", short="AUC"),
+        Metric("accuracy", "Accuracy", long="accuracy"),
+        Metric("balanced_accuracy", "Balanced accuracy", long="balanced accuracy"),
+        Metric(
+            "rare_recall",
+            "Rare recall",
+            long="rare-class recall",
+            short="rare recall",
+            meaning="is the mean sensitivity over the rare classes. AUC can stay high while it falls, because rare "
+            "classes hardly move a mean over images or ranks.",
+            of="images of rare classes",
+        ),
+        Metric("nll", "NLL", long="negative log likelihood", better="lower", share=False),
+        Metric("brier", "Brier", long="Brier score", better="lower", share=False),
+        Metric(
+            "ece",
+            "ECE",
+            long="ECE, root mean square, debiased, bins of equal mass",
+            short="ECE",
+            better="lower",
+        ),
+        Metric(
+            "ece_15bin",
+            "ECE, 15 bins",
+            long="ECE, mean absolute, 15 bins of equal width",
+            better="lower",
+        ),
+        Metric("smooth_ece", "Smooth ECE", long="smooth ECE", better="lower"),
+        Metric(
+            "ece_temperature_scaled",
+            "ECE, temperature scaled",
+            long="ECE after temperature scaling",
+            better="lower",
+        ),
+    ),
+    class_metrics=(
+        Metric("sensitivity", "Sensitivity", long="sensitivity"),
+        Metric("specificity", "Specificity", long="specificity"),
+        Metric("auc", "AUC"),
+        Metric("classwise_ece", "Classwise ECE", long="classwise ECE", digits=4, better="lower"),
+    ),
+    columns=("auc_macro", "balanced_accuracy", "rare_recall", "ece"),
+    brief=("auc_macro", "rare_recall", "ece"),
+    primary="rare_recall",
+    quality=("auc_macro", "accuracy", "balanced_accuracy", "rare_recall"),
+    calibration=("ece", "ece_15bin", "smooth_ece", "ece_temperature_scaled", "nll", "brier"),
+    class_difference="sensitivity",
+    case="test image",
+    counts={"rare": "of rare classes"},
+    counted="images right",
+    churned="Predictions that changed",
+)
