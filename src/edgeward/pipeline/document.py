@@ -47,7 +47,7 @@ together as `config.yaml` says, changed by the sweep's `overrides`, then by thos
 
 ```
 snakemake --cores all --config sweep=ham10000
-snakemake --cores all --config 'overrides=["safety.margins.recall=0.03"]'
+snakemake --cores all --config 'overrides=["safety.multiclass.margins.recall=0.03"]'
 ```
 
 Every schema is closed: a misspelt key stops the run before any job starts, and the message names the nearest key. Editing a

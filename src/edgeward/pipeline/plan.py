@@ -15,8 +15,9 @@ from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError, did_you_mean, unknown
 from edgeward.pipeline.compose import compose, names
 from edgeward.pipeline.schema import SweepConfig, explain
-from edgeward.pipeline.tasks import OF_THE_OTHER_TASK, check_task
+from edgeward.pipeline.tasks import check_task
 from edgeward.profiling.config import DeviceConfig, ProfileConfig
+from edgeward.tasks.base import OLDER_NAMES, task_names
 
 SETTINGS = ("sweep", "overrides", "data_root")
 
@@ -206,7 +207,8 @@ class Plan:
         if stage == "compress":
             return {"compress": config["compress"], "seed": candidate.seed}
         if stage == "assess":
-            other = OF_THE_OTHER_TASK[config["data"]["task"]]
+            named = config["data"]["task"]
+            other = {*task_names()} - {OLDER_NAMES.get(named, named)}
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
         return {stage: config[stage]}
 

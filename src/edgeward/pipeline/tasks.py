@@ -10,12 +10,6 @@ import yaml
 from edgeward.core.errors import UserError
 from edgeward.pipeline.compose import names
 
-# What the safety group says of one task only.
-OF_THE_OTHER_TASK = {
-    "classification": ("segmentation",),
-    "segmentation": ("ece_bins", "margins", "evidence"),
-}
-
 
 def tasks(root: Path) -> dict[str, str]:
     """Return what every data set of ``config/data/`` is for: name -> task."""

@@ -138,12 +138,10 @@ def _test_shapes(root: Path) -> list[Shape]:
 
 def _overlap(path: Path) -> float:
     try:
-        return float(yaml.safe_load(path.read_text())["safety"]["segmentation"]["overlap"])
+        return float(yaml.safe_load(path.read_text())["safety"]["overlap"])
     except FileNotFoundError:
         raise UserError(
             f"The report needs {path} (settings of assess), which is not there."
         ) from None
     except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{path} lacks safety.segmentation.overlap ({error}). Run assess again."
-        ) from None
+        raise UserError(f"{path} lacks safety.overlap ({error}). Run assess again.") from None

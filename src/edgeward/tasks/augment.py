@@ -7,7 +7,7 @@ import math
 import torch
 from torch.nn import functional
 
-from edgeward.training.config import AugmentConfig
+from edgeward.tasks.config import AugmentConfig
 
 
 def augment(images: torch.Tensor, cfg: AugmentConfig, generator: torch.Generator) -> torch.Tensor:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgeward.core.plugins import load, names
+from edgeward.core import plugins
 
 OLDER_NAMES = {"classification": "multiclass"}
 """Names of tasks in older files."""
@@ -114,10 +114,10 @@ class Task:
 
 def task(name: str, where: str) -> Task:
     """Return a task by its name; `where` names the file or key that it stands in, for the error."""
-    found: Task = load("edgeward.tasks", OLDER_NAMES.get(name, name), "task", where).TASK
+    found: Task = plugins.load("edgeward.tasks", OLDER_NAMES.get(name, name), "task", where).TASK
     return found
 
 
 def task_names() -> list[str]:
     """List the tasks that there are."""
-    return names("edgeward.tasks")
+    return plugins.names("edgeward.tasks")

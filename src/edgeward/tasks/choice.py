@@ -10,12 +10,15 @@ from torch.nn import functional
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
+from edgeward.tasks.config import AnyLoss, PatchConfig
+from edgeward.tasks.multiclass.config import LossConfig
 from edgeward.tasks.multiclass.losses import Loss, logit_shift, make_loss, train_counts
 from edgeward.tasks.multiclass.train import Classification
+from edgeward.tasks.segmentation.config import DiceLossConfig
 from edgeward.tasks.segmentation.losses import make_dense_loss
 from edgeward.tasks.segmentation.train import Segmentation
 from edgeward.tasks.training import Task, layout_of
-from edgeward.training.config import DiceLossConfig, LossConfig, PatchConfig, TrainConfig
+from edgeward.training.config import TrainConfig
 
 
 def make_task(data: Prepared, train: TrainConfig) -> tuple[Task, np.ndarray]:
@@ -38,6 +41,7 @@ def make_task(data: Prepared, train: TrainConfig) -> tuple[Task, np.ndarray]:
             train.sampling,
         )
         return task, np.zeros(data.n_labels)
+    assert isinstance(train.loss, LossConfig)
     counts = train_counts(data)
     shift = logit_shift(train.loss, counts, train.sampling)
     return Classification(data, make_loss(train.loss, counts), shift, layout, train.sampling), shift
@@ -62,7 +66,7 @@ def check_settings(data: Prepared, train: TrainConfig) -> None:
         raise UserError("train.memory_format must be 'contiguous' for volumes (config/train/).")
 
 
-def criterion_of(data: Prepared, loss: LossConfig | DiceLossConfig, meta: dict[str, Any]) -> Loss:
+def criterion_of(data: Prepared, loss: AnyLoss, meta: dict[str, Any]) -> Loss:
     """Return the loss that goes on training the model of `meta`: of logits and labels, a scalar.
 
     Raises
@@ -77,6 +81,7 @@ def criterion_of(data: Prepared, loss: LossConfig | DiceLossConfig, meta: dict[s
         )
     if isinstance(loss, DiceLossConfig):
         return make_dense_loss(loss)
+    assert isinstance(loss, LossConfig)
     counts = train_counts(data)
     check_shift(loss, counts, meta)
     return make_loss(loss, counts)
@@ -84,7 +89,7 @@ def criterion_of(data: Prepared, loss: LossConfig | DiceLossConfig, meta: dict[s
 
 def task_of(
     data: Prepared,
-    loss: LossConfig | DiceLossConfig,
+    loss: AnyLoss,
     meta: dict[str, Any],
     criterion: Loss,
     layout: torch.memory_format,

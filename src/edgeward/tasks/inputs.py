@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from edgeward.data.store import Prepared, to_input
+from edgeward.tasks.config import PatchConfig
 from edgeward.tasks.segmentation.patches import draw
-from edgeward.training.config import PatchConfig
 
 Read = Callable[[np.ndarray], np.ndarray]
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from edgeward.data.store import Prepared
-from edgeward.training.config import AugmentConfig
+from edgeward.tasks.config import AugmentConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 

@@ -2,93 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from edgeward.core import plugins
 from edgeward.core.config import Closed
+from edgeward.tasks.base import task_names
+from edgeward.tasks.config import AnyLoss, AugmentConfig, Fraction, PatchConfig
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class LossConfig(Closed):
-    """What is minimised. Keys that the chosen loss does not use are ignored."""
-
-    name: Annotated[
-        Literal["cross_entropy", "class_balanced", "logit_adjusted", "focal"],
-        Field(description="logit_adjusted and class_balanced train for balanced error"),
+if not TYPE_CHECKING:
+    _LOSSES = [
+        loss
+        for name in task_names()
+        for loss in plugins.load("edgeward.tasks", name, "config", "config/train/").LOSSES
     ]
-    tau: Annotated[float, Field(ge=0, description="logit_adjusted: strength; 1 is the theory's")]
-    beta: Annotated[float, Field(ge=0, lt=1, description="class_balanced: 0 is unweighted")]
-    gamma: Annotated[float, Field(ge=0, description="focal: 0 is cross entropy")]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="not for focal")]
-
-    @model_validator(mode="after")
-    def _focal_is_not_smoothed(self) -> LossConfig:
-        if self.name == "focal" and self.label_smoothing > 0:
-            raise ValueError("label_smoothing must be 0 with the focal loss")
-        return self
-
-
-class DiceLossConfig(Closed):
-    """What segmentation minimises: ``dice_weight (1 - Dice) + cross_entropy_weight CE``."""
-
-    name: Literal["dice_cross_entropy"]
-    dice_weight: Annotated[float, Field(ge=0, description="of 1 - Dice of the foreground")]
-    cross_entropy_weight: Annotated[
-        float, Field(gt=0, description="of the mean over all pixels or voxels")
-    ]
-    dice_sums: Annotated[
-        Literal["image", "batch"], Field(description="what Dice is summed over before dividing")
-    ]
-    deep_supervision: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="weight of each output relative to the finer one; 0: finest only",
-        ),
-    ]
-
-
-Side = Annotated[int, Field(ge=8, le=512)]
-
-
-class PatchConfig(Closed):
-    """How volumes are cut in training, and covered with windows in validation."""
-
-    size: Annotated[
-        tuple[Side, Side, Side],
-        Field(description="(depth, height, width), voxels; the network is built for it"),
-    ]
-    per_case: Annotated[int, Field(ge=1, description="patches of each case an epoch")]
-    foreground: Annotated[
-        Fraction, Field(description="share of patches that hold a voxel of a class drawn evenly")
-    ]
-    overlap: Annotated[
-        float, Field(ge=0, lt=1, description="share that neighbouring windows have in common")
-    ]
-    windows: Annotated[int, Field(ge=1, description="windows per forward pass in validation")]
-
-
-class AugmentConfig(Closed):
-    """Random changes of the training images, drawn for every image on its own."""
-
-    flips: Annotated[bool, Field(description="mirror along each axis, half the time")]
-    rotate90: Annotated[
-        bool,
-        Field(
-            description="quarter turns in the plane of the last two axes; half turns if not square"
-        ),
-    ]
-    degrees: Annotated[
-        float, Field(ge=0, le=180, description="further rotation, +- degrees per axis")
-    ]
-    scale: Annotated[float, Field(ge=0, lt=1, description="zoom, +- share")]
-    translate: Annotated[float, Field(ge=0, lt=1, description="shift, +- share of the side")]
-    brightness: Annotated[float, Field(ge=0, lt=1, description="gain of all channels, +- share")]
-    contrast: Annotated[float, Field(ge=0, lt=1, description="contrast, +- share")]
-    colour: Annotated[float, Field(ge=0, lt=1, description="gain of each channel, +- share")]
+    AnyLoss = Annotated[Union[tuple(_LOSSES)], Field(discriminator="name")]  # noqa: UP007
 
 
 class ConstraintMargins(Closed):
@@ -148,7 +77,7 @@ class LearningConfig(Closed):
     weight_decay: Annotated[float, Field(ge=0)]
     warmup_fraction: Annotated[Fraction, Field(description="share of all steps that warm up")]
     grad_clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")]
-    loss: Annotated[LossConfig | DiceLossConfig, Field(discriminator="name")]
+    loss: AnyLoss
     augment: AugmentConfig
 
 

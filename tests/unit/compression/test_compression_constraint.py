@@ -30,9 +30,10 @@ from edgeward.compression.constraint.training import (
     balanced_batch,
 )
 from edgeward.core.errors import UserError
+from edgeward.tasks.config import AugmentConfig
 from edgeward.tasks.multiclass.scores import fit_temperature as fit_on_natural
 from edgeward.tasks.multiclass.scores import natural_logits
-from edgeward.training.config import AcceptanceConfig, AugmentConfig, ConstraintConfig, SafetyLimits
+from edgeward.training.config import AcceptanceConfig, ConstraintConfig, SafetyLimits
 
 ACCEPTANCE: dict[str, Any] = {
     "margins": {"recall": 0.05, "ece": 0.02},

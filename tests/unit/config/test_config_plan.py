@@ -63,7 +63,9 @@ def test_slices_hold_what_the_stage_reads_and_nothing_else() -> None:
     assert str(PROJECT) not in text
 
 
-@pytest.mark.parametrize("override", ["safety.resamples=777", "safety.margins.recall=0.02"])
+@pytest.mark.parametrize(
+    "override", ["safety.resamples=777", "safety.multiclass.margins.recall=0.02"]
+)
 def test_an_override_reaches_only_its_slice(override: str) -> None:
     before, after = Plan.load(ROOT, "smoke"), Plan.load(ROOT, "smoke", (override,))
     c = before.candidates[1]
@@ -77,7 +79,7 @@ def test_an_override_reaches_only_its_slice(override: str) -> None:
     ("overrides", "words"),
     [
         (["train.lrr=1"], ["train.lrr", "'train.lr'"]),
-        (["safety.margins.recal=1"], ["'safety.margins.recall'"]),
+        (["safety.multiclass.margins.recal=1"], ["'safety.multiclass.margins.recall'"]),
         (["train.epochs=0"], ["train.epochs", "0", "config/train/"]),
         (["train=hama"], ["hama"]),
         (["train.epochs="], ["train.epochs"]),

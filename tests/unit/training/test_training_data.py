@@ -17,8 +17,8 @@ from torch import nn
 from edgeward.core.errors import UserError
 from edgeward.tasks.augment import augment
 from edgeward.tasks.batches import epoch_batches, read, split_batches, stream, to_float
+from edgeward.tasks.config import AugmentConfig
 from edgeward.tasks.validation import macro_auc, validation_metrics
-from edgeward.training.config import AugmentConfig
 from edgeward.training.history import best_epoch, finished, write_history
 from edgeward.training.optim import Average, cosine
 

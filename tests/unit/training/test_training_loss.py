@@ -11,8 +11,8 @@ import torch
 from pydantic import ValidationError
 
 from edgeward.core.errors import UserError
+from edgeward.tasks.multiclass.config import LossConfig
 from edgeward.tasks.multiclass.losses import class_weights, logit_shift, make_loss, train_counts
-from edgeward.training.config import LossConfig
 
 COUNTS = np.array([600, 300, 100])
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 0.3], [-3.0, 1.0, 4.0], [1.0, 1.0, 1.0]])

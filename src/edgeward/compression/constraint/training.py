@@ -23,7 +23,8 @@ from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 from edgeward.tasks.augment import augment
 from edgeward.tasks.batches import read, stream, to_float
-from edgeward.training.config import AugmentConfig, ConstraintConfig, FinetuneConfig
+from edgeward.tasks.config import AugmentConfig
+from edgeward.training.config import ConstraintConfig, FinetuneConfig
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate

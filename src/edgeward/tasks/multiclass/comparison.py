@@ -84,11 +84,11 @@ def endpoints(
         found = before["per_class"][k]["sensitivity"]
         doubts: list[str] = []
         needed: int | None = paired.cases_needed(
-            row, pooled, cfg.margins.recall, cfg.confidence_level, cfg.power
+            row, pooled, cfg.multiclass.margins.recall, cfg.confidence_level, cfg.power
         )
         if not row.n:
             doubts.append("the test split holds no image of it")
-        elif found["high"] < cfg.evidence.reference_recall:
+        elif found["high"] < cfg.multiclass.evidence.reference_recall:
             doubts.append(
                 f"the reference hardly finds it (recall at most {found['high']:.2f}), so there is "
                 "nothing to lose and a pass would be no evidence"
@@ -99,7 +99,7 @@ def endpoints(
                 name=f"recall of {name}",
                 metric=f"recall_{name}",
                 class_name=name,
-                margin=cfg.margins.recall,
+                margin=cfg.multiclass.margins.recall,
                 direction="higher",
                 reference=found,
                 compressed=after["per_class"][k]["sensitivity"],
@@ -120,7 +120,7 @@ def _whole_set_endpoints(
     s: Sample,
     cfg: SafetyConfig,
 ) -> list[dict[str, Any]]:
-    n, total, asked = len(s.labels), s.n_groups(), cfg.evidence
+    n, total, asked = len(s.labels), s.n_groups(), cfg.multiclass.evidence
     groups = {name: row.groups for name, row in zip(s.classes, rows, strict=True)}
     absent = [name for name, g in groups.items() if g == 0]
     scarce = [f"{name} ({g})" for name, g in groups.items() if g < asked.groups_per_class]
@@ -133,7 +133,7 @@ def _whole_set_endpoints(
         )
     if total < asked.groups:
         doubts["ece"].append(f"{total} groups are too few, needed {asked.groups}")
-    margins = cfg.margins
+    margins = cfg.multiclass.margins
     return [
         endpoint(
             name=name,
@@ -205,7 +205,7 @@ def reference_verdict(model: Assessed, safety: dict[str, Any], cfg: SafetyConfig
         found = row["sensitivity"]
         if row["rare"] and not row["n"]:
             reasons.append(f"The test split holds no image of {row['class']}.")
-        elif row["rare"] and found["high"] < cfg.evidence.reference_recall:
+        elif row["rare"] and found["high"] < cfg.multiclass.evidence.reference_recall:
             reasons.append(
                 f"It hardly finds {row['class']}: recall {found['estimate']:.3f}, at most "
                 f"{found['high']:.3f}; no compression can lose much there."

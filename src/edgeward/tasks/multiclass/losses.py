@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
-from edgeward.training.config import LossConfig
+from edgeward.tasks.multiclass.config import LossConfig
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 

@@ -74,7 +74,14 @@ def evaluate(
     scores = score(logits, sample.labels, logit_shift, temperature)
     if logits.shape[1] != len(sample.classes):
         raise UserError(f"Logits of {logits.shape[1]} classes; the data has {sample.classes}.")
-    arm = Arm(scores, sample.labels, sample.groups, len(sample.classes), sample.rare, cfg.ece_bins)
+    arm = Arm(
+        scores,
+        sample.labels,
+        sample.groups,
+        len(sample.classes),
+        sample.rare,
+        cfg.multiclass.ece_bins,
+    )
     return Assessed(sample, scores, arm, temperature)
 
 
@@ -195,7 +202,7 @@ def describe(
 def reliability(model: Assessed, cfg: SafetyConfig) -> dict[str, list[float]]:
     """Return the reliability diagram over equal-mass bins, accuracies with Wilson intervals."""
     confidence, correct = model.scores.confidence, model.scores.correct
-    bin_of = calibration.equal_mass_bins(confidence, cfg.ece_bins)
+    bin_of = calibration.equal_mass_bins(confidence, cfg.multiclass.ece_bins)
     residual = correct - confidence
     pooled = pooled_correlation(residual, bin_of, model.sample.groups)
     out: dict[str, list[float]] = {

@@ -12,10 +12,10 @@ from torch import nn
 from edgeward.data.store import Prepared
 from edgeward.tasks.augment import augment
 from edgeward.tasks.batches import Sampling, epoch_batches, read, split_batches, to_float
+from edgeward.tasks.config import AugmentConfig
 from edgeward.tasks.multiclass.losses import Loss
 from edgeward.tasks.training import Batch, Item
 from edgeward.tasks.validation import validation_metrics
-from edgeward.training.config import AugmentConfig
 
 
 @dataclass

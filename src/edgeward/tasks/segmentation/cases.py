@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from edgeward.safety.config import SegmentationConfig
 from edgeward.statistics.calibration import CLASSIC_BINS, equal_width_bins
+from edgeward.tasks.segmentation.config import Safety
 from edgeward.tasks.segmentation.surfaces import near_boundary, surfaces
 from edgeward.tasks.segmentation.tables import Lesion, Overlap, Tables
 
@@ -75,7 +75,7 @@ def measure(
     mask: np.ndarray,
     spacing: Sequence[float],
     shift: np.ndarray,
-    cfg: SegmentationConfig,
+    cfg: Safety,
 ) -> np.ndarray:
     """Add one case to the tables; return its predicted labels, uint8 (*spatial).
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from edgeward.training.config import DiceLossConfig
+from edgeward.tasks.segmentation.config import DiceLossConfig
 
 DenseLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _SMOOTH = 1e-5

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgeward.core.windows import padding
 from edgeward.data.store import Prepared
-from edgeward.training.config import PatchConfig
+from edgeward.tasks.config import PatchConfig
 
 
 def corner(

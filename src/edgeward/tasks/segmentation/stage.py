@@ -46,7 +46,6 @@ def logits_of(
             raise UserError(f"The model gives output of shape {logits.shape}; needed: {expected}.")
         return logits
 
-    s = cfg.segmentation
     if data.spatial_dims == 2:
         for first in range(0, len(indices), cfg.batch_size):
             some = indices[first : first + cfg.batch_size]
@@ -54,7 +53,7 @@ def logits_of(
             yield from zip(some.tolist(), forward(images), strict=True)
         return
     for index in indices.tolist():
-        yield index, sliding(forward, data.case(index)[0], size, s.overlap, s.windows)
+        yield index, sliding(forward, data.case(index)[0], size, cfg.overlap, cfg.windows)
 
 
 def predict(

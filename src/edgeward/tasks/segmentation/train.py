@@ -15,11 +15,11 @@ from edgeward.core.windows import sliding
 from edgeward.data.store import Prepared
 from edgeward.tasks.augment import augment_with_masks
 from edgeward.tasks.batches import Sampling, epoch_batches, split_batches, stream
+from edgeward.tasks.config import AugmentConfig, PatchConfig
 from edgeward.tasks.segmentation.losses import DenseLoss, outputs_of, supervise
 from edgeward.tasks.segmentation.patches import draw
 from edgeward.tasks.training import Batch, Item
 from edgeward.tasks.validation import dice_metrics, overlap
-from edgeward.training.config import AugmentConfig, PatchConfig
 
 
 @dataclass
