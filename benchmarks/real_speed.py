@@ -39,7 +39,7 @@ def untrained(model: str, recipe: str, device: str, overrides: list[str]) -> dic
 def build(out: Path, device: str) -> None:
     """Write ``model.onnx`` and ``build.json`` of every network, size and recipe that has none."""
     from edgeward.compression.config import RecipeConfig
-    from edgeward.export.config import ExportConfig
+    from edgeward.export.config import export_config
     from edgeward.models.config import ModelConfig
     from edgeward.profiling.graph import read_graph
     from edgeward.scaling.config import ScalingConfig
@@ -55,7 +55,7 @@ def build(out: Path, device: str) -> None:
                 facts = export_size(
                     ModelConfig.model_validate(run["model"]),
                     RecipeConfig.model_validate(run["compress"]),
-                    ExportConfig.model_validate(run["export"]),
+                    export_config(run["export"]),
                     ScalingConfig.model_validate(run["scaling"]),
                     size=size,
                     out=folder,

@@ -25,13 +25,13 @@ import onnx
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.io import read_json, write_json
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import export_config
 from edgeward.models.config import ModelConfig
 from edgeward.pipeline.compose import compose
 from edgeward.profiling import interleave
 from edgeward.profiling.agent.conditions import peak_bytes
 from edgeward.profiling.config import ProfileConfig
-from edgeward.safety.inference import open_session
+from edgeward.runtimes.session import open_session
 from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.stage import export_size
 
@@ -49,9 +49,7 @@ def memory(model: Path) -> float:
     """Return by how many MB this process grows when it loads a model and runs it once."""
     before = peak_bytes()
     session = open_session(model, 1)
-    feed = session.get_inputs()[0]
-    image = np.zeros([1, *feed.shape[1:]], dtype=np.float32)
-    session.run(None, {feed.name: image})
+    session.run(np.zeros([1, *session.shape], dtype=np.float32))
     return (peak_bytes() - before) / 1e6
 
 
@@ -70,7 +68,7 @@ def export(name: str, dims: int, side: int, order: str, folder: Path) -> dict[st
     facts = export_size(
         ModelConfig.model_validate(config["model"]),
         RecipeConfig.model_validate(config["compress"]),
-        ExportConfig.model_validate(config["export"]),
+        export_config(config["export"]),
         ScalingConfig.model_validate(config["scaling"] | changes),
         size=side,
         out=folder,

@@ -24,7 +24,7 @@ import numpy as np
 from edgeward.core.windows import sliding
 from edgeward.profiling.agent.conditions import peak_bytes
 from edgeward.reporting.volumes import arrays_mb, windows
-from edgeward.safety.inference import open_session
+from edgeward.runtimes.session import open_session
 
 SIDES = (40, 64, 96, 128)
 OVERLAP = 0.5  # of config/safety/
@@ -42,19 +42,18 @@ def measure(model: Path, side: int, overlap: float) -> dict[str, Any]:
     """
     before = peak_bytes()
     session = open_session(model, 1)
-    feed = session.get_inputs()[0]
-    channels, *size = feed.shape[1:]
+    channels, *size = session.shape
     window = np.zeros((1, channels, *size), dtype=np.float32)
     times = []
     for _ in range(SINGLE):
         start = time.perf_counter()
-        labels = session.run(None, {feed.name: window})[0].shape[1]
+        labels = session.run(window).shape[1]
         times.append(time.perf_counter() - start)
     engine = peak_bytes() - before
     shape = (side,) * len(size)
     image = np.random.default_rng(0).normal(0, 1, (channels, *shape)).astype(np.float32)
     start = time.perf_counter()
-    sliding(lambda x: session.run(None, {feed.name: x})[0], image, size, overlap, 1)
+    sliding(session.run, image, size, overlap, 1)
     seconds = time.perf_counter() - start
     n = windows(shape, size, overlap)
     computed = n * float(np.median(times))

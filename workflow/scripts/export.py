@@ -6,12 +6,12 @@ from edgeward.pipeline.job import Job
 
 
 def main(job: Job) -> dict[str, float]:
-    from edgeward.export.config import ExportConfig
+    from edgeward.export.config import export_config
     from edgeward.export.stage import run
 
     job.loaded()
     return run(
-        ExportConfig.model_validate(job.cfg["export"]),
+        export_config(job.cfg["export"]),
         program=Path(job.input.program),
         recipe=Path(job.input.recipe),
         prepared=Path(job.input.card).parent,

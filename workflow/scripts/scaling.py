@@ -7,7 +7,7 @@ from edgeward.pipeline.job import Job
 
 def main(job: Job) -> dict[str, float]:
     from edgeward.compression.config import RecipeConfig
-    from edgeward.export.config import ExportConfig
+    from edgeward.export.config import export_config
     from edgeward.models.config import ModelConfig
     from edgeward.scaling.config import ScalingConfig
     from edgeward.scaling.stage import run
@@ -16,7 +16,7 @@ def main(job: Job) -> dict[str, float]:
     return run(
         ModelConfig.model_validate(job.cfg["model"]),
         RecipeConfig.model_validate(job.cfg["compress"]),
-        ExportConfig.model_validate(job.cfg["export"]),
+        export_config(job.cfg["export"]),
         ScalingConfig.model_validate(job.cfg["scaling"]),
         size=int(job.wildcards["size"]),
         build=Path(job.output.build),

@@ -1,55 +1,34 @@
-"""Keys of the ``export`` group; the values are in ``config/export/``."""
+"""Keys of the ``export`` group: those of the runtime that the file is written for."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
-from pydantic import Field
+from pydantic import Discriminator, Tag, TypeAdapter
 
-from edgeward.core.config import Closed
-from edgeward.runtimes.tolerance import Int8Tolerance
-
-Share = Annotated[float, Field(ge=0, le=1)]
+from edgeward.runtimes.base import REFERENCE, ExportConfig
+from edgeward.runtimes.config import models
 
 
-class Fp32Tolerance(Closed):
-    """How far onnxruntime's logits may lie from PyTorch's, both in fp32.
-
-    Passed if ``max |error| <= absolute + to_spread * spread``; the spread is the standard deviation
-    of the PyTorch logits over images and classes.
-    """
-
-    absolute: float = Field(ge=0, description="In logits.")
-    to_spread: float = Field(ge=0, description="As a share of the logit spread.")
+def _runtime(values: Any) -> str:
+    """Return for which runtime an export is: the reference, where nothing is said."""
+    if isinstance(values, dict):
+        return str(values.get("runtime", REFERENCE))
+    return str(values.runtime)
 
 
-class ParityConfig(Closed):
-    """The comparison of ``model.onnx`` with the PyTorch program on validation images."""
-
-    images: int = Field(ge=16, description="Validation images, evenly spread over the split.")
-    batch: int = Field(ge=1, description="Images at a time; bounds the memory.")
-    dense_images: int = Field(
-        ge=1, description="Instead of `images` for segmentation, whose images hold many decisions."
-    )
-    dense_batch: int = Field(ge=1, description="Instead of `batch` for segmentation.")
-    batch_sizes: list[Annotated[int, Field(ge=1)]] = Field(
-        min_length=2, description="Batch sizes that must run and agree with one another."
-    )
-    fp32: Fp32Tolerance
-    int8: Int8Tolerance
+if TYPE_CHECKING:
+    AnyExport = ExportConfig
+elif len(MODELS := models("Export")) == 1:
+    (AnyExport,) = MODELS.values()
+else:
+    AnyExport = Annotated[
+        Union[tuple(Annotated[model, Tag(name)] for name, model in MODELS.items())],  # noqa: UP007
+        Discriminator(_runtime),
+    ]
 
 
-class RecurrenceConfig(Closed):
-    """How the recurrence of a state-space model is written."""
-
-    gated: Literal["linear_attention", "opset27", "matmul", "scan"] = Field(
-        description="Form of SSD (Mamba-2) recurrences."
-    )
-
-
-class ExportConfig(Closed):
-    """What the stage ``export`` reads."""
-
-    opset: int = Field(ge=20, le=24, description="ONNX operator set; from 20 on GELU is one node.")
-    recurrence: RecurrenceConfig
-    parity: ParityConfig
+def export_config(values: Any) -> ExportConfig:
+    """Return the group ``export`` as the config model of its runtime."""
+    found: ExportConfig = TypeAdapter(AnyExport).validate_python(values)
+    return found

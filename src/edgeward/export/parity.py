@@ -18,30 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
-from edgeward.export.config import ParityConfig
-from edgeward.runtimes.tolerance import margin
+from edgeward.runtimes.session import open_session
+from edgeward.runtimes.tolerance import FileParityConfig, margin
 from edgeward.tasks.inputs import Read, reader
 
 Logits = np.ndarray
-
-
-def open_session(path: Path, threads: int, fused: bool) -> onnxruntime.InferenceSession:
-    """Open an ONNX file on the CPU, with all graph optimisations or with none."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if fused else levels.ORT_DISABLE_ALL
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a dozen exception types of its own
-        raise UserError(f"onnxruntime cannot load the exported model: {error}") from error
 
 
 def pick(prepared: Prepared, count: int) -> np.ndarray:
@@ -89,11 +74,6 @@ def torch_forward(program: torch.export.ExportedProgram) -> Callable[[np.ndarray
     return forward
 
 
-def onnx_forward(session: onnxruntime.InferenceSession) -> Callable[[np.ndarray], Logits]:
-    """Return the session as a function of arrays."""
-    return lambda image: session.run(None, {session.get_inputs()[0].name: image})[0]
-
-
 def compare(reference: Logits, other: Logits) -> dict[str, float]:
     """Return how two sets of logits (n, n_classes, ..) of the same images differ.
 
@@ -115,8 +95,8 @@ def compare(reference: Logits, other: Logits) -> dict[str, float]:
     }
 
 
-def _check_fp32(result: dict[str, Any], cfg: ParityConfig) -> list[str]:
-    limit = cfg.fp32.absolute + cfg.fp32.to_spread * result["spread"]
+def _check_fp32(result: dict[str, Any], cfg: FileParityConfig) -> list[str]:
+    limit = cfg.fp32.limit(result["spread"])
     result["limit"] = {"max_abs": limit}
     found = result["onnx_vs_torch"]["max_abs"]
     if found <= limit:
@@ -128,7 +108,7 @@ def _check_fp32(result: dict[str, Any], cfg: ParityConfig) -> list[str]:
 
 
 def _check_int8(
-    result: dict[str, Any], reference: Logits, fused: Logits, cfg: ParityConfig
+    result: dict[str, Any], reference: Logits, fused: Logits, cfg: FileParityConfig
 ) -> list[str]:
     tolerance, spread = cfg.int8, result["spread"]
     limit = tolerance.limit(spread, result["sensitivity"]["mean_abs"])
@@ -163,7 +143,7 @@ def _check_batches(
     read: Read,
     indices: np.ndarray,
     fused: Logits,
-    cfg: ParityConfig,
+    cfg: FileParityConfig,
 ) -> list[str]:
     """Run the first images at each batch size and compare with what they gave before."""
     failures = []
@@ -184,17 +164,18 @@ def check(
     program: torch.export.ExportedProgram,
     prepared: Prepared,
     recipe: Mapping[str, Any],
-    cfg: ParityConfig,
+    cfg: FileParityConfig,
+    runtime: str,
     threads: int,
 ) -> dict[str, Any]:
-    """Compare an ONNX file with its program on real validation images.
+    """Compare a file with its program on real validation images.
 
     Parameters
     ----------
-    path : the ONNX file.
+    path : the file. runtime : name of the one that it is written for.
     recipe : content of ``recipe.json``: its precision says which tolerances apply, its meta what
         the model takes.
-    threads : of onnxruntime.
+    threads : of the engine.
 
     Returns
     -------
@@ -207,14 +188,14 @@ def check(
     indices = pick(prepared, cfg.dense_images if dense else cfg.images)
     read = reader(prepared, meta, seed=0)
     torch_run = torch_forward(program)
-    session = open_session(path, threads, fused=True)
-    onnx_run = onnx_forward(session)
+    session = open_session(path, threads, runtime=runtime)
+    onnx_run = session.run
     reference = logits_of(torch_run, read, indices, batch)
     fused = logits_of(onnx_run, read, indices, batch)
     result: dict[str, Any] = {
         "precision": precision,
         "n": len(indices),
-        "onnxruntime": onnxruntime.__version__,
+        session.engine[0]: session.engine[1],
         "spread": float(reference.std()),
         "median_margin": float(np.median(margin(reference))),
         "onnx_vs_torch": {},
@@ -230,8 +211,8 @@ def check(
             noise = cfg.int8.perturbation
             shaken = logits_of(torch_run, read, indices, batch, noise)
             result["sensitivity"] = compare(reference, shaken)
-            plain = onnx_forward(open_session(path, threads, fused=False))
-            unfused = logits_of(plain, read, indices, batch)
+            plain = open_session(path, threads, fused=False, runtime=runtime)
+            unfused = logits_of(plain.run, read, indices, batch)
             result["unfused_vs_torch"] = compare(reference, unfused)
             result["fused_vs_unfused"] = compare(unfused, fused)
             failures += _check_int8(result, reference, fused, cfg)

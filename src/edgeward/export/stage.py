@@ -1,4 +1,4 @@
-"""Stage ``export``: one ONNX file that is shown to compute what the compressed program computes."""
+"""Stage ``export``: one file for a runtime, shown to compute what the compressed program computes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic, digest, read_json, write_json
+from edgeward.core.plugins import load
 from edgeward.data.store import open_prepared
 from edgeward.export import parity
-from edgeward.export.config import ExportConfig
+from edgeward.export.metadata import metadata
 from edgeward.models.program import load_program
-from edgeward.runtimes.onnxruntime import onnx_file
+from edgeward.runtimes.base import ExportConfig
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def run(
     program : ``model.pt2`` of the stage `compress`.
     recipe : its ``recipe.json``.
     prepared : folder of the prepared data; its validation split is compared on.
-    threads : of onnxruntime in the comparison.
+    threads : of the engine in the comparison.
 
     Returns
     -------
@@ -35,22 +36,23 @@ def run(
     Raises
     ------
     UserError
-        If the program cannot be exported, or its ONNX form is out of tolerance: ``parity.json``
+        If the program cannot be exported, or the file is out of tolerance: ``parity.json``
         then holds the figures, and there is no ``model.onnx``.
     """
     if not recipe.is_file():
         raise UserError(f"{recipe} does not exist; the stage `compress` writes it.")
     data = open_prepared(prepared)
     facts = read_json(recipe)
-    properties = onnx_file.metadata(facts, data.card, digest(data.card["hashes"]))
+    properties = metadata(facts, data.card, digest(data.card["hashes"]))
     exported_program = load_program(program)
-    model = onnx_file.to_onnx(exported_program, cfg.opset, cfg.recurrence)
-    onnx_file.stamp(model, properties)
+    exporter = load("edgeward.runtimes", cfg.runtime, "export", "config/export/ (key 'runtime')")
     target = out / "model.onnx"
     target.unlink(missing_ok=True)  # never an old model beside new figures
     with atomic(target) as temporary:
-        onnx_file.save(model, temporary)
-        result = parity.check(temporary, exported_program, data, facts, cfg.parity, threads)
+        exporter.write(exported_program, cfg, properties, temporary)
+        result = parity.check(
+            temporary, exported_program, data, facts, cfg.parity, cfg.runtime, threads
+        )
         write_json(out / "parity.json", result)
         if not result["passed"]:
             raise UserError(

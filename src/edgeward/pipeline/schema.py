@@ -10,7 +10,7 @@ from edgeward.compression.config import RecipeConfig
 from edgeward.core.config import Closed
 from edgeward.core.errors import UserError, did_you_mean
 from edgeward.data.config import DataConfig
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import AnyExport
 from edgeward.models.config import ModelConfig
 from edgeward.profiling.config import ProfileConfig
 from edgeward.safety.config import SafetyGroup
@@ -27,7 +27,7 @@ class RunConfig(Closed):
     model: ModelConfig
     train: TrainConfig
     compress: RecipeConfig
-    export: ExportConfig
+    export: AnyExport
     profile: ProfileConfig
     safety: SafetyGroup
     scaling: ScalingConfig

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from edgeward.core.config import Closed
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig
 from edgeward.profiling.transport.config import TransportConfig
-from edgeward.runtimes.tolerance import Int8Tolerance
+from edgeward.runtimes.config import AnyEngine
+from edgeward.runtimes.tolerance import DeviceParityConfig
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -22,42 +23,6 @@ Threads = Count | Literal["all"]
 def asked_threads(threads: int | str) -> int:
     """Return a thread setting as the agent takes it: 0 is every core that it may use."""
     return 0 if threads == "all" else int(threads)
-
-
-class OnnxRuntimeConfig(Closed):
-    """onnxruntime, with any of its execution providers."""
-
-    name: Literal["onnxruntime"]
-    providers: list[Annotated[str, Field(min_length=1)]] = Field(
-        min_length=1, description="Execution providers, in order of preference; all must exist."
-    )
-    provider_options: dict[str, dict[str, str]] = Field(
-        description="Options of a provider, as onnxruntime names them."
-    )
-    spinning: bool = Field(description="Whether idle threads of the engine's pool spin.")
-
-    @model_validator(mode="after")
-    def _known(self) -> OnnxRuntimeConfig:
-        stray = sorted(set(self.provider_options) - set(self.providers))
-        if stray:
-            raise ValueError(f"provider_options names {stray}, not in providers {self.providers}")
-        return self
-
-
-class OpenVinoConfig(Closed):
-    """OpenVINO on the same ONNX file."""
-
-    name: Literal["openvino"]
-    device: str = Field(pattern=r"^[A-Z]+(\.\d+)?$", description="OpenVINO's device, e.g. CPU.")
-    precision: Literal["f32", "bf16", "f16"] = Field(
-        description="Arithmetic of the parts that are not quantised."
-    )
-
-
-EngineConfig = Annotated[
-    OnnxRuntimeConfig | OpenVinoConfig,
-    Field(discriminator="name", description="What executes the model."),
-]
 
 
 class WarmupConfig(Closed):
@@ -93,29 +58,6 @@ class ValidityConfig(Closed):
     )
 
 
-class Fp32Parity(Closed):
-    """How far the logits of a float model may lie from the reference engine's."""
-
-    absolute: float = Field(ge=0, description="In logits.")
-    to_spread: float = Field(ge=0, description="As a share of the logit spread.")
-
-
-class Int8Parity(Int8Tolerance):
-    """How far the logits of an INT8 model may lie from the reference engine's."""
-
-    mean_to_spread: Positive = Field(
-        description="Mean |error| that always passes, as a share of the logit spread."
-    )
-
-
-class ParityConfig(Closed):
-    """Whether the engine on the device computes what the reference engine computes here."""
-
-    images: int = Field(ge=2, le=64, description="Seeded synthetic images.")
-    fp32: Fp32Parity
-    int8: Int8Parity
-
-
 class ThroughputConfig(Closed):
     """Images per second when they are at hand in batches (MLPerf's offline scenario)."""
 
@@ -124,7 +66,7 @@ class ThroughputConfig(Closed):
     min_duration_s: Positive
 
 
-class InterleaveConfig(Closed):
+class TurnsConfig(Closed):
     """The comparison of several models in one process, round by round."""
 
     rounds: int = Field(ge=6, le=1000, description="Every round times every model once.")
@@ -147,7 +89,7 @@ class DeviceConfig(Closed):
 
     name: str = Field(pattern=r"^[a-z0-9_]+$", description="The name of the YAML file.")
     transport: TransportConfig
-    engine: EngineConfig
+    engine: AnyEngine
     threads: list[Threads] = Field(
         min_length=1, description="Settings, measured in turn; the first one is the headline."
     )
@@ -182,10 +124,10 @@ class ProfileConfig(DeviceConfig):
     percentiles: list[Annotated[float, Field(gt=0, lt=100)]] = Field(min_length=1)
     confidence: float = Field(gt=0.5, lt=1, description="Level of the percentiles' intervals.")
     validity: ValidityConfig
-    parity: ParityConfig
+    parity: DeviceParityConfig
     throughput: ThroughputConfig
     cold_starts: int = Field(ge=0, le=100, description="Fresh processes; 0: not measured.")
-    interleave: InterleaveConfig
+    interleave: TurnsConfig
     power: PowerConfig
     attempts: int = Field(ge=1, le=10, description="Times an INVALID setting is measured in all.")
     operator_runs: int = Field(ge=1, description="Inferences of the separate operator profile.")

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from edgeward.core.errors import UserError
-from edgeward.profiling.config import ParityConfig
+from edgeward.runtimes.session import open_session
+from edgeward.runtimes.tolerance import DeviceParityConfig
 
 
 def images(
@@ -70,22 +70,13 @@ def reference_logits(model: Path, array: np.ndarray) -> np.ndarray:
     Raises
     ------
     UserError
-        If onnxruntime cannot load or run the model.
+        If the reference engine cannot load or run the model.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
+    session = open_session(model, 1, fused=False)
     try:
-        session = onnxruntime.InferenceSession(
-            str(model), options, providers=["CPUExecutionProvider"]
-        )
-        name = session.get_inputs()[0].name
-        parts = [session.run(None, {name: x[None].astype(np.float32)})[0] for x in array]
-    except Exception as error:  # the engine has a dozen exception types of its own
-        raise UserError(
-            f"{model}: the model cannot be loaded by the reference engine: {error}"
-        ) from error
+        parts = [session.run(x[None].astype(np.float32)) for x in array]
+    except Exception as error:  # engines have a dozen exception types of their own
+        raise UserError(f"{model}: the reference engine cannot run the model: {error}") from error
     return np.concatenate(parts).astype(np.float64)
 
 
@@ -111,7 +102,7 @@ def compare(
     reference: np.ndarray,
     found: np.ndarray,
     precision: str,
-    cfg: ParityConfig,
+    cfg: DeviceParityConfig,
     moved: float | None = None,
 ) -> dict[str, Any]:
     """Return how the logits of the device lie to the reference, both (n, classes, ..).
@@ -167,7 +158,7 @@ def compare(
                 f"does, {cfg.int8.decided_agreement:.2%} asked; see parity.int8.decided_agreement"
             )
     else:
-        limit = cfg.fp32.absolute + cfg.fp32.to_spread * result["spread"]
+        limit = cfg.fp32.limit(result["spread"])
         if result["max_abs"] > limit:
             reasons.append(
                 f"the engine's largest logit error is {result['max_abs']:.3g}, {limit:.3g} allowed "

@@ -13,7 +13,7 @@ from edgeward.core.io import plain, sha256, write_json
 from edgeward.profiling import ceilings as ceilings_file
 from edgeward.profiling import parity
 from edgeward.profiling.bundle import agent_file
-from edgeward.profiling.config import OpenVinoConfig, ProfileConfig
+from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.explain.explanation import explain
 from edgeward.profiling.graph import GraphFacts, read_graph
 from edgeward.profiling.measuring import Bench
@@ -94,12 +94,10 @@ def _measured(bench: Bench, facts: GraphFacts, best: dict[str, Any] | None) -> d
 
 def _refused(bench: Bench, reason: str) -> dict[str, Any]:
     """Return what a profile holds about a model that the engine cannot load."""
-    engine = bench.cfg.engine
-    asked_for = [engine.device] if isinstance(engine, OpenVinoConfig) else list(engine.providers)
     answer = bench.ask("describe", threads=bench.cfg.first_threads)
     return {
         "host": answer["host"],
-        "engine": {**answer["engine"], "providers": asked_for},
+        "engine": {**answer["engine"], "providers": bench.cfg.engine.asked_for},
         "refused": reason,
         "settings": [],
         "executed": {},

@@ -1,4 +1,4 @@
-"""Run ``model.onnx`` in onnxruntime over a split, and check that model and data belong together."""
+"""Run the shipped file over a split, and check that model and data belong together."""
 
 from __future__ import annotations
 
@@ -9,31 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest
 from edgeward.data.store import Prepared, to_input
+from edgeward.runtimes.base import Session
 
 log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def open_session(model: Path, threads: int) -> ort.InferenceSession:
-    """Open a model on the CPU with `threads` intra-op threads."""
-    if not Path(model).is_file():
-        raise UserError(f"{model} is missing; the stage export writes it.")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has no common base class for its load errors
-        raise UserError(f"onnxruntime cannot open {model}: {error}") from error
-
-
-def read_metadata(session: ort.InferenceSession, model: Path) -> dict[str, Any]:
+def read_metadata(session: Session, model: Path) -> dict[str, Any]:
     """Return the metadata properties of a model, each decoded from JSON.
 
     Raises
@@ -41,7 +27,7 @@ def read_metadata(session: ort.InferenceSession, model: Path) -> dict[str, Any]:
     UserError
         If one that the assessment needs is missing or is not JSON.
     """
-    raw = session.get_modelmeta().custom_metadata_map
+    raw = session.metadata()
     needed = ("classes", "data", "data_sha256", "image_size", "logit_shift", "task")
     missing = [key for key in needed if key not in raw]
     if missing:
@@ -89,13 +75,13 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
 
 
 def predict(
-    session: ort.InferenceSession, data: Prepared, indices: np.ndarray, batch_size: int, name: str
+    session: Session, data: Prepared, indices: np.ndarray, batch_size: int, name: str
 ) -> np.ndarray:
     """Return the logits of some images, in the order given.
 
     Parameters
     ----------
-    session : from `open_session`; input float32 (b, c, h, w) of 0-255, output float32 (b, classes).
+    session : input float32 (b, c, h, w) of 0-255, output float32 (b, classes).
     data : the images stay on disk; a batch is read at a time.
     indices : int, shape (n,).
     batch_size : images per call.
@@ -109,12 +95,11 @@ def predict(
         raise UserError(
             f"{data.root}: the split '{name}' is empty; change data.split and prepare again."
         )
-    feed = session.get_inputs()[0].name
     out = np.empty((len(indices), len(data.classes)), dtype=np.float32)
     started = said = time.monotonic()
     for start in range(0, len(indices), batch_size):
         rows = indices[start : start + batch_size]
-        logits = session.run(None, {feed: to_input(data.images[rows])})[0]
+        logits = session.run(to_input(data.images[rows]))
         if logits.shape != (len(rows), out.shape[1]):
             raise UserError(
                 f"The model gives output of shape {logits.shape} for {len(rows)} images; needed: "

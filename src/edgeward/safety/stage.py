@@ -12,6 +12,7 @@ import numpy as np
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic, digest, read_json, write_json
 from edgeward.data.store import Prepared, open_prepared
+from edgeward.runtimes.session import open_session
 from edgeward.safety import inference
 from edgeward.safety.config import SafetyConfig
 from edgeward.tasks.multiclass import arm as bootstrap
@@ -145,7 +146,7 @@ def run(
         If model, data and reference do not belong together, a split is empty, or a logit is not finite.
     """
     data = open_prepared(prepared)
-    session = inference.open_session(model, threads)
+    session = open_session(model, threads)
     shift = inference.check_fit(inference.read_metadata(session, model), data, model)
     rows, val_rows = data.indices("test"), data.indices("val")
     sample = Sample(data.labels[rows], data.groups[rows], data.classes, data.card["rare_classes"])

@@ -19,11 +19,11 @@ from edgeward.compression.config import RecipeConfig
 from edgeward.core.io import read_json, sha256, write_json
 from edgeward.data.store import Prepared
 from edgeward.export import stage as export
-from edgeward.export.config import ExportConfig
 from edgeward.models.checkpoint import save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import SizeError, build
+from edgeward.runtimes.base import ExportConfig
 from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.images import random_images
 

@@ -14,7 +14,7 @@ from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
 from edgeward.export import stage as export
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import export_config
 from edgeward.models.program import load_program
 
 RECIPES = ["prune_80", "structured_50", "low_rank", "prune_distil_qat"]
@@ -38,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def test_it_is_exported_and_onnxruntime_agrees(world: Trained, name: str, tmp_path: Path) -> None:
     content = yaml.safe_load((CONFIG / "export" / "onnx.yaml").read_text())
     export.run(
-        ExportConfig.model_validate(content),
+        export_config(content),
         program=world.root / name / "model.pt2",
         recipe=world.root / name / "recipe.json",
         prepared=world.data.root,

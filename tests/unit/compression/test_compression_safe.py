@@ -19,7 +19,7 @@ from edgeward.compression.constraint.simulated import Simulated
 from edgeward.compression.fusion import fuse
 from edgeward.compression.steps.safe_mixed_int8 import CostConfig, SafeMixedInt8
 from edgeward.data.store import to_input
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import export_config
 from edgeward.export.stage import run as export
 from edgeward.models.checkpoint import load_checkpoint, save_checkpoint
 from edgeward.models.deploy import reparameterize
@@ -72,7 +72,7 @@ def exported(world: Trained, tag: str) -> float:
     content = yaml.safe_load((CONFIG / "export" / "onnx.yaml").read_text())
     at = world.root / tag
     return export(
-        ExportConfig.model_validate(content),
+        export_config(content),
         program=at / "model.pt2",
         recipe=at / "recipe.json",
         prepared=world.data.root,

@@ -12,12 +12,13 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from edgeward.core.errors import UserError
-from edgeward.export.config import RecurrenceConfig
-from edgeward.export.parity import open_session
 from edgeward.models.program import export_program, load_program, save_program
 from edgeward.models.ssm.gated import gated_scan, sequential
 from edgeward.models.zoo.ssd import build
-from edgeward.runtimes.onnxruntime import lowering, onnx_file
+from edgeward.runtimes.onnxruntime import export as onnx_file
+from edgeward.runtimes.onnxruntime import lowering
+from edgeward.runtimes.onnxruntime.config import RecurrenceConfig
+from edgeward.runtimes.session import open_session
 
 FORMS = ["linear_attention", "matmul", "scan"]
 
@@ -102,9 +103,9 @@ def test_an_engine_without_the_standard_operator_is_an_error(tmp_path) -> None:
     onnx_file.save(model, tmp_path / "model.onnx")
     if onnxruntime.__version__.startswith("1.31."):  # knows the schema, but has no kernel
         with pytest.raises(UserError, match=r"opset|LinearAttention"):
-            open_session(tmp_path / "model.onnx", 1, fused=True)
+            open_session(tmp_path / "model.onnx", 1)
         return
-    found = open_session(tmp_path / "model.onnx", 1, fused=True).run(None, {"image": x.numpy()})[0]
+    found = open_session(tmp_path / "model.onnx", 1).run(x.numpy())
     exact = sequential(*module.parts(x.double()), 1, 1).numpy()
     assert np.abs(found - exact).max() <= 1e-5 * np.abs(exact).max()
 

@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from edgeward.data.store import Prepared
 from edgeward.export import parity
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import export_config
 from edgeward.tasks.inputs import reader
 
 CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
@@ -43,7 +43,7 @@ def test_a_flip_needs_twice_the_margin_in_error(reference: np.ndarray, other: np
 
 def check_int8(mean_error: float, sensitivity: float, flips: int = 0) -> list[str]:
     """Judge 100 images with logits of spread 1 and margin 2."""
-    cfg = ExportConfig(**yaml.safe_load(CONFIG.read_text())).parity
+    cfg = export_config(yaml.safe_load(CONFIG.read_text())).parity
     reference = np.tile([[-1.0, 1.0]], (100, 1))
     fused = reference.copy()
     fused[:flips] = fused[:flips, ::-1]

@@ -21,8 +21,8 @@ from edgeward.compression.stage import run as compress
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
 from edgeward.data.store import Prepared, to_input
-from edgeward.export import parity
-from edgeward.export.config import ExportConfig
+from edgeward.export import metadata, parity
+from edgeward.export.config import export_config
 from edgeward.export.stage import run as export
 from edgeward.models.checkpoint import save_checkpoint
 from edgeward.models.config import ModelConfig
@@ -31,7 +31,9 @@ from edgeward.models.factory import build
 from edgeward.models.program import export_program
 from edgeward.models.zoo.ssd import ScanBlock
 from edgeward.profiling.graph import read_graph
-from edgeward.runtimes.onnxruntime import onnx_file
+from edgeward.runtimes.base import ExportConfig
+from edgeward.runtimes.onnxruntime import export as onnx_file
+from edgeward.runtimes.session import open_session
 from edgeward.tasks.inputs import reader
 
 torch.set_num_threads(1)
@@ -44,10 +46,10 @@ def values(group: str, name: str) -> dict[str, Any]:
     return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text())
 
 
-def export_config() -> ExportConfig:
+def onnx_config() -> ExportConfig:
     content = values("export", "onnx")
     content["parity"] |= {"dense_images": 6, "dense_batch": 3, "batch_sizes": [1, 3]}
-    return ExportConfig.model_validate(content)
+    return export_config(content)
 
 
 def meta_of(name: str, data: Prepared, size: list[int]) -> dict[str, Any]:
@@ -139,7 +141,7 @@ def test_from_checkpoint_to_checked_file(
         threads=1,
     )
     export(
-        export_config(),
+        onnx_config(),
         program=tmp_path / "model.pt2",
         recipe=tmp_path / "recipe.json",
         prepared=data.root,
@@ -180,9 +182,9 @@ def test_the_gated_recurrence_ships_dense_logits_too(tmp_path: Path) -> None:
         nn.Conv2d(16, 3, 1),
     ).eval()
     image = torch.randn(2, 3, 8, 12)
-    model = onnx_file.to_onnx(export_program(net, image), 20, export_config().recurrence)
+    model = onnx_file.to_onnx(export_program(net, image), 20, onnx_config().recurrence)
     onnx.save(model, tmp_path / "model.onnx")
-    run = parity.onnx_forward(parity.open_session(tmp_path / "model.onnx", 1, fused=True))
+    run = open_session(tmp_path / "model.onnx", 1).run
     with torch.no_grad():
         np.testing.assert_allclose(run(image.numpy()), net(image).numpy(), atol=1e-4)
     assert "LinearAttention" in {node.op_type for node in model.graph.node}
@@ -224,6 +226,6 @@ def test_every_pixel_is_a_decision_of_the_comparison() -> None:
 
 def test_a_model_of_another_task_is_refused(small_masks: Prepared) -> None:
     meta = meta_of("u_lite", small_masks, [32, 32]) | {"task": "classification"}
-    recipe = dict.fromkeys(onnx_file.RECIPE_KEYS, "") | {"precision": "fp32", "meta": meta}
+    recipe = dict.fromkeys(metadata.RECIPE_KEYS, "") | {"precision": "fp32", "meta": meta}
     with pytest.raises(UserError, match=r"trained for classification.*data is for segmentation"):
-        onnx_file.metadata(recipe, small_masks.card, "0")
+        metadata.metadata(recipe, small_masks.card, "0")

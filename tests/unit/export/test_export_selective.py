@@ -17,14 +17,14 @@ import yaml
 from onnx import TensorProto, helper
 from torch import nn
 
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import export_config
 from edgeward.models import program
 from edgeward.models.deploy import Deployable
 from edgeward.models.ssm.orders import ORDERS
 from edgeward.models.ssm.reference import sequential_scan
 from edgeward.models.ssm.ss2d import SS2D
 from edgeward.models.zoo import medmamba, vmamba
-from edgeward.runtimes.onnxruntime import onnx_file
+from edgeward.runtimes.onnxruntime import export as onnx_file
 from edgeward.runtimes.onnxruntime.lowering import DOMAIN, Site, selective, softplus
 
 CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
@@ -124,7 +124,7 @@ def to_onnx(module: nn.Module, size: int, tmp_path: Path) -> onnx.ModelProto:
     """Through model.pt2, as the stages do it."""
     exported = program.export_program(module.eval(), torch.zeros(2, 3, size, size))
     program.save_program(tmp_path / "model.pt2", exported)
-    cfg = ExportConfig(**yaml.safe_load(CONFIG.read_text()))
+    cfg = export_config(yaml.safe_load(CONFIG.read_text()))
     return onnx_file.to_onnx(
         program.load_program(tmp_path / "model.pt2"), cfg.opset, cfg.recurrence
     )

@@ -21,9 +21,10 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.data.store import Prepared, to_input
 from edgeward.export import parity, stage
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import export_config
 from edgeward.models.program import export_program, save_program
-from edgeward.runtimes.onnxruntime import onnx_file
+from edgeward.runtimes.base import ExportConfig
+from edgeward.runtimes.onnxruntime import export as onnx_file
 
 CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
 METADATA = (
@@ -35,7 +36,7 @@ METADATA = (
 def config(**parity_changes: Any) -> ExportConfig:
     values = yaml.safe_load(CONFIG.read_text())
     values["parity"].update(parity_changes)
-    return ExportConfig(**values)
+    return export_config(values)
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +222,7 @@ def test_int8_kernel_that_computes_something_else_is_caught(
     program = stage.load_program(compressed["int8"] / "model.pt2")
     path = damaged(exported["int8"][0] / "model.onnx", tmp_path / "damaged.onnx", 0.5)
     facts = recipe(small_prepared, "int8")
-    result = parity.check(path, program, small_prepared, facts, config().parity, 1)
+    result = parity.check(path, program, small_prepared, facts, config().parity, "onnxruntime", 1)
     assert not result["passed"]
     assert any("the mean logit error is" in reason for reason in result["failures"])
     assert any("already the graph without fusion is off" in r for r in result["failures"])

@@ -16,7 +16,7 @@ import yaml
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import export_config
 from edgeward.models.config import ModelConfig
 from edgeward.models.factory import SizeError, build
 from edgeward.profiling.config import ProfileConfig
@@ -126,7 +126,7 @@ def test_model_is_exported_checked_and_profiled(
     facts = export_size(
         model(name),
         RecipeConfig.model_validate(values("compress", "fp32")),
-        ExportConfig.model_validate(values("export", "onnx")),
+        export_config(values("export", "onnx")),
         ScalingConfig(seed=0, classes=1000, channels=3, spatial_dims=2, images=16, batch=8),
         size=64,
         out=tmp_path,

@@ -11,15 +11,14 @@ import yaml
 from profiling_models import SIZE
 
 from edgeward.profiling import parity
-from edgeward.profiling.config import ParityConfig
-from edgeward.runtimes.tolerance import margin
+from edgeward.runtimes.tolerance import DeviceParityConfig, margin
 
 CONFIG = Path(__file__).parents[3] / "config" / "profile" / "host.yaml"
 
 
 @pytest.fixture
-def cfg() -> ParityConfig:
-    return ParityConfig(**yaml.safe_load(CONFIG.read_text())["parity"])
+def cfg() -> DeviceParityConfig:
+    return DeviceParityConfig(**yaml.safe_load(CONFIG.read_text())["parity"])
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def test_reference_engine_is_the_one_that_torch_free_code_has(fp32_model: Path) 
 
 
 def test_rounding_passes_and_lower_precision_does_not(
-    logits: np.ndarray, cfg: ParityConfig
+    logits: np.ndarray, cfg: DeviceParityConfig
 ) -> None:
     # Largest error as a share of the spread, measured on trained MobileOne-S0 and
     # EfficientFormerV2-S0: 3e-6 in fp32 with either engine, 1e-2 to 6e-2 with OpenVINO in bf16.
@@ -62,7 +61,7 @@ def test_rounding_passes_and_lower_precision_does_not(
     assert "lower precision" in result["reasons"][0]
 
 
-def test_int8_is_judged_on_its_mean_error(logits: np.ndarray, cfg: ParityConfig) -> None:
+def test_int8_is_judged_on_its_mean_error(logits: np.ndarray, cfg: DeviceParityConfig) -> None:
     # Mean error as a share of the spread, same models quantised: at most 7e-3, with single errors
     # up to 0.1 where a level is rounded apart.
     spread = logits.std()
@@ -75,7 +74,7 @@ def test_int8_is_judged_on_its_mean_error(logits: np.ndarray, cfg: ParityConfig)
 
 
 def test_int8_may_differ_by_what_rounding_does_to_the_network_anyway(
-    logits: np.ndarray, cfg: ParityConfig
+    logits: np.ndarray, cfg: DeviceParityConfig
 ) -> None:
     spread = logits.std()
     found = logits + 0.03 * spread
@@ -117,7 +116,9 @@ def _times(gain: float) -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def test_a_pixel_of_thousands_may_be_decided_otherwise_but_no_image(cfg: ParityConfig) -> None:
+def test_a_pixel_of_thousands_may_be_decided_otherwise_but_no_image(
+    cfg: DeviceParityConfig,
+) -> None:
     clear = np.stack([np.full((2, 64, 64), 9.0), np.full((2, 64, 64), -9.0)], axis=1)
     for flipped, passes in ((1, True), (8, True), (9, False)):  # of 8,192; 0.1 % are 8
         found = np.where(np.arange(8192).reshape(2, 1, 64, 64) < flipped, -clear, clear)
@@ -132,7 +133,7 @@ def test_a_pixel_of_thousands_may_be_decided_otherwise_but_no_image(cfg: ParityC
     assert "decides 99.50% of 200 clear images" in reasons[0]
 
 
-def test_clear_images_have_to_be_decided_alike(logits: np.ndarray, cfg: ParityConfig) -> None:
+def test_clear_images_have_to_be_decided_alike(logits: np.ndarray, cfg: DeviceParityConfig) -> None:
     clear = int(np.argmax(margin(logits)))
     found = logits.copy()
     order = np.argsort(found[clear])
@@ -146,7 +147,9 @@ def test_clear_images_have_to_be_decided_alike(logits: np.ndarray, cfg: ParityCo
 
 
 @pytest.mark.parametrize("broken", [np.full((16, 7), np.nan), np.zeros((15, 7))])
-def test_garbage_does_not_pass(broken: np.ndarray, logits: np.ndarray, cfg: ParityConfig) -> None:
+def test_garbage_does_not_pass(
+    broken: np.ndarray, logits: np.ndarray, cfg: DeviceParityConfig
+) -> None:
     for precision in ("fp32", "int8"):
         result = parity.compare(logits, broken, precision, cfg)
         assert not result["passed"]

@@ -11,7 +11,7 @@ import yaml
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
-from edgeward.export.config import ExportConfig
+from edgeward.export.config import export_config
 from edgeward.models.config import ModelConfig
 from edgeward.profiling import ceilings
 from edgeward.profiling.config import ProfileConfig
@@ -33,7 +33,7 @@ def export(root: Path, model: dict, size: int, **changes: int) -> dict[str, floa
     return run(
         ModelConfig.model_validate(model),
         RecipeConfig.model_validate(values("compress", "fp32")),
-        ExportConfig.model_validate(values("export", "onnx")),
+        export_config(values("export", "onnx")),
         SCALING.model_copy(update=changes),
         size=size,
         build=root / str(size) / "build.json",

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic, read_json, write_json
 from edgeward.core.windows import sliding
 from edgeward.data.store import Prepared, open_prepared
+from edgeward.runtimes.base import Session
+from edgeward.runtimes.session import open_session
 from edgeward.safety import inference
 from edgeward.safety.config import DenseConfig
 from edgeward.safety.stage import VERDICT_CODE, fingerprint
@@ -30,17 +31,15 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def logits_of(
-    session: ort.InferenceSession, data: Prepared, indices: np.ndarray, cfg: DenseConfig
+    session: Session, data: Prepared, indices: np.ndarray, cfg: DenseConfig
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield every case and its logits, float32 (n_labels, *spatial), one batch in memory at a time.
 
     Images in the plane are taken whole, volumes by overlapping windows of the model's input size.
     """
-    feed = session.get_inputs()[0]
-    size = tuple(feed.shape[2:])
 
     def forward(images: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = session.run(None, {feed.name: images})[0]
+        logits: np.ndarray = session.run(images)
         expected = (len(images), data.n_labels, *images.shape[2:])
         if logits.shape != expected:
             raise UserError(f"The model gives output of shape {logits.shape}; needed: {expected}.")
@@ -53,11 +52,14 @@ def logits_of(
             yield from zip(some.tolist(), forward(images), strict=True)
         return
     for index in indices.tolist():
-        yield index, sliding(forward, data.case(index)[0], size, cfg.overlap, cfg.windows)
+        yield (
+            index,
+            sliding(forward, data.case(index)[0], session.shape[1:], cfg.overlap, cfg.windows),
+        )
 
 
 def predict(
-    session: ort.InferenceSession,
+    session: Session,
     data: Prepared,
     indices: np.ndarray,
     shift: np.ndarray,
@@ -201,7 +203,7 @@ def run(
         If model, data and reference do not belong together, the split is empty, or a logit is not finite.
     """
     data, out = open_prepared(prepared), Path(out)
-    session = inference.open_session(model, threads)
+    session = open_session(model, threads)
     shift = inference.check_fit(inference.read_metadata(session, model), data, model)
     cases, test_sha256 = cases_of(data), fingerprint(data)
     against = None if reference is None else load_tables(reference, cases, test_sha256, cfg)

@@ -26,7 +26,7 @@ import onnxscript
 import torch
 from onnx import helper, numpy_helper
 
-from edgeward.export.config import RecurrenceConfig
+from edgeward.runtimes.onnxruntime.config import RecurrenceConfig
 
 READS = ("*.py", "../../../models/ssm/*.py")  # loaded by name: see edgeward.pipeline.closure
 DOMAIN = "edgeward"

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgeward.export.config import RecurrenceConfig
 from edgeward.models.ssm.gated import chunk_length
+from edgeward.runtimes.onnxruntime.config import RecurrenceConfig
 from edgeward.runtimes.onnxruntime.lowering import DOMAIN, Site
 
 TORCH_OP = "gated_scan"

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgeward.export.config import RecurrenceConfig
+from edgeward.runtimes.onnxruntime.config import RecurrenceConfig
 from edgeward.runtimes.onnxruntime.lowering import DOMAIN, Site
 
 TORCH_OP = "selective_scan"

@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,13 @@ import onnx
 import onnxscript  # noqa: F401  torch.onnx.export needs it; here so that start-up includes it
 import torch
 
-from edgeward.core.errors import UserError, unknown
-from edgeward.export.config import RecurrenceConfig
+from edgeward.core.errors import UserError
 from edgeward.runtimes.onnxruntime import float_layers, lowering
+from edgeward.runtimes.onnxruntime.config import Export, RecurrenceConfig
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
 INPUT, OUTPUT, BATCH = "image", "logits", "batch"
-PRECISIONS = ("fp32", "int8")
-# Keys of recipe.json and of its meta, card.json, that the metadata is made of.
-RECIPE_KEYS = ("recipe", "steps", "precision", "backend", "versions", "scheme", "calibration")
-META_KEYS = ("model", "task", "classes", "mean", "std", "image_size", "patches", "logit_shift")
 
 
 @contextmanager
@@ -86,6 +80,28 @@ def _name_batch(model: onnx.ModelProto) -> None:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", BATCH, dim.dim_param)
+
+
+def write(
+    program: torch.export.ExportedProgram,
+    cfg: Export,
+    properties: Mapping[str, Any],
+    path: Path,
+) -> None:
+    """Write a program as an ONNX file.
+
+    Parameters
+    ----------
+    properties : go into the file's metadata, each as JSON.
+
+    Raises
+    ------
+    UserError
+        See `to_onnx` and `save`.
+    """
+    model = to_onnx(program, cfg.opset, cfg.recurrence)
+    stamp(model, properties)
+    save(model, path)
 
 
 def to_onnx(
@@ -174,65 +190,6 @@ def translate(program: torch.export.ExportedProgram, opset: int) -> onnx.ModelPr
     _clean(model)
     _name_batch(model)
     return model
-
-
-def _require(content: Mapping[str, Any], keys: tuple[str, ...], what: str) -> None:
-    missing = [key for key in keys if key not in content]
-    if missing:
-        raise UserError(f"{what} lacks {', '.join(missing)}; run the stage that writes it again.")
-
-
-def metadata(
-    recipe: Mapping[str, Any], card: Mapping[str, Any], card_digest: str
-) -> dict[str, Any]:
-    """Return the metadata properties of ``model.onnx`` (see docs/architecture.md).
-
-    Parameters
-    ----------
-    recipe : content of ``recipe.json``.
-    card : content of ``card.json``.
-    card_digest : digest of the prepared files' hashes.
-
-    Raises
-    ------
-    UserError
-        If a key is missing, or recipe and data belong to different classes.
-    """
-    _require(recipe, (*RECIPE_KEYS, "meta"), "recipe.json")
-    meta = recipe["meta"]
-    _require(meta, (*META_KEYS, "data", "seed"), "recipe.json: meta")
-    if recipe["precision"] not in PRECISIONS:
-        raise unknown("precision", str(recipe["precision"]), PRECISIONS, "recipe.json")
-    _require(card, ("classes", "task", "input_range", "hashes"), "card.json")
-    if meta["task"] != card["task"]:
-        raise UserError(
-            f"the model was trained for {meta['task']}, the prepared data is for {card['task']}: they "
-            "belong to different runs."
-        )
-    if list(meta["classes"]) != list(card["classes"]):
-        raise UserError(
-            f"the model was trained for the classes {meta['classes']}, the prepared data has "
-            f"{card['classes']}: they belong to different runs."
-        )
-    packages = ("onnx", "onnxscript", "torch")
-    return {
-        "edgeward_format": FORMAT,
-        "task": card["task"],
-        "data": meta["data"],
-        "model": meta["model"],
-        "recipe": recipe["recipe"],
-        "seed": meta["seed"],
-        "precision": recipe["precision"],
-        "classes": meta["classes"],
-        "input_range": card["input_range"],
-        "mean": meta["mean"],
-        "std": meta["std"],
-        "image_size": meta["image_size"],
-        "logit_shift": meta["logit_shift"],
-        "compression": {key: recipe[key] for key in ("steps", "backend", "scheme", "calibration")},
-        "versions": {**recipe["versions"], **{name: version(name) for name in packages}},
-        "data_sha256": card_digest,
-    }
 
 
 def stamp(model: onnx.ModelProto, properties: Mapping[str, Any]) -> None:
