@@ -24,16 +24,12 @@ class ModelConfig(Closed):
         Field(description="who builds it: timm by name, or a file in src/edgeward/models/zoo/"),
     ]
     architecture: Annotated[str, Field(min_length=1, description="the builder's name for it")]
-    task: Annotated[
-        Literal["classification", "segmentation"],
-        Field(description="what it gives: one decision for an image, or one for every pixel"),
+    dense: Annotated[
+        bool, Field(description="whether it gives logits for every pixel, not for the image")
     ]
-    stream: Annotated[
+    family: Annotated[
         Literal["cnn", "hybrid", "ssm"],
-        Field(
-            description="which of the three streams of the comparison: convolutions, convolutions "
-            "with attention, or state space"
-        ),
+        Field(description="convolutions, convolutions with attention, or state space; in figures"),
     ]
     drop_rate: Annotated[
         float, Field(ge=0, lt=1, description="dropout probability before the last layer")
@@ -61,9 +57,9 @@ def check_task(cfg: ModelConfig, task: str, data: str) -> None:
     ------
     UserError
     """
-    if cfg.task != task:
+    if cfg.dense != (task == "segmentation"):
         raise UserError(
-            f"model '{cfg.name}' is for {cfg.task} (task in config/model/{cfg.name}.yaml), but data "
-            f"'{data}' is for {task} (task in config/data/{data}.yaml): name another model, or other "
-            "data, in config/sweeps/."
+            f"model '{cfg.name}' has dense: {str(cfg.dense).lower()} (config/model/{cfg.name}.yaml), but "
+            f"data '{data}' is for {task} (task in config/data/{data}.yaml): name another model, or "
+            "other data, in config/sweeps/."
         )

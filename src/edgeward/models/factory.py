@@ -70,14 +70,14 @@ def build(
 
 def _check_kind(cfg: ModelConfig, size: Size) -> None:
     where = f"Change config/model/{cfg.name}.yaml, or name another model in config/sweeps/."
-    if cfg.task == "segmentation" and cfg.builder == "timm":
+    if cfg.dense and cfg.builder == "timm":
         raise UserError(
-            f"model '{cfg.name}': timm's networks classify, but its task is segmentation. {where}"
+            f"model '{cfg.name}': timm's networks give logits for the image, but dense is true. {where}"
         )
-    if len(size) not in ((2, 3) if cfg.task == "segmentation" else (2,)):
+    if len(size) not in ((2, 3) if cfg.dense else (2,)):
         raise UserError(
-            f"model '{cfg.name}' is for {cfg.task}, which takes no input of {len(size)} dimensions "
-            f"({'x'.join(map(str, size))}). {where}"
+            f"model '{cfg.name}' (dense: {str(cfg.dense).lower()}) takes no input of {len(size)} "
+            f"dimensions ({'x'.join(map(str, size))}). {where}"
         )
 
 
@@ -157,7 +157,7 @@ def _try_out(cfg: ModelConfig, net: nn.Module, num_classes: int, in_chans: int, 
 
     Segmentation networks are tried by shapes alone, since a volume may take seconds.
     """
-    dense = cfg.task == "segmentation"
+    dense = cfg.dense
     image = torch.zeros(2, in_chans, *size, device="meta" if dense else None)
     shapes = copy.deepcopy(net).to("meta") if dense else net
     with torch.no_grad():

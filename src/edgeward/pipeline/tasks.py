@@ -27,10 +27,10 @@ def check_task(config: dict[str, Any], where: str) -> None:
     """
     data, model, train = config["data"], config["model"], config["train"]
     task, volumes = data["task"], data["volume"] is not None
-    if model["task"] != task:
+    if model["dense"] != (task == "segmentation"):
         raise UserError(
-            f"{where}: model '{model['name']}' is for {model['task']}, but data '{data['name']}' is for "
-            f"{task}; name another model or other data (their key 'task')."
+            f"{where}: model '{model['name']}' has dense: {str(model['dense']).lower()}, but data "
+            f"'{data['name']}' is for {task}; name another model or other data."
         )
     fits = f"segmentation{3 if volumes else 2}d" if task == "segmentation" else "default"
     advice = f'; add "train={fits}", or another file of config/train/ for such data, to overrides.'

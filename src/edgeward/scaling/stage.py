@@ -54,7 +54,7 @@ def untrained(
     meta = {
         "model": model.model_dump(),
         "num_classes": cfg.classes,
-        "task": model.task,
+        "task": data.task,
         "spatial_dims": data.spatial_dims,
         "n_labels": data.n_labels,
         "patches": whole if data.spatial_dims == 3 else None,
@@ -101,7 +101,7 @@ def export_size(
     facts: dict[str, Any] = {
         "schema": SCHEMA,
         "model": model.name,
-        "stream": model.stream,
+        "stream": model.family,
         "size": size,
         "spatial_dims": cfg.spatial_dims,
         "status": "exported",
@@ -114,7 +114,8 @@ def export_size(
     parity = export_cfg.parity.model_copy(update=changes)
     with tempfile.TemporaryDirectory(prefix="edgeward-scaling-") as folder:
         root = Path(folder)
-        data = random_images(root / "prepare", cfg, size, model.task)
+        task = "segmentation" if model.dense else "classification"
+        data = random_images(root / "prepare", cfg, size, task)
         try:
             save_checkpoint(root / "model.pt", *untrained(model, cfg, data))
         except SizeError as error:

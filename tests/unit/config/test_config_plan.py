@@ -209,7 +209,7 @@ def test_each_task_has_its_own_slice_of_safety(tree: Path) -> None:
 
 
 def test_what_is_for_another_task_is_refused(tree: Path) -> None:
-    with pytest.raises(UserError, match="model 'dscnn' is for classification"):
+    with pytest.raises(UserError, match="model 'dscnn' has dense: false"):
         segmentation(tree, model=["dscnn"])
     with pytest.raises(
         UserError, match=r"train\.loss\.name is 'logit_adjusted'.*train=segmentation2d"

@@ -23,8 +23,8 @@ def config(architecture: str, builder: str = "timm", **options: Any) -> ModelCon
         name="net",
         builder=builder,
         architecture=architecture,
-        task="classification",
-        stream="cnn",
+        dense=False,
+        family="cnn",
         drop_rate=0.0,
         branch_gain=1.0,
         options=options,
@@ -177,7 +177,7 @@ CONFIGS = {
     path.stem: ModelConfig(**yaml.safe_load(path.read_text()))
     for path in sorted((Path(__file__).parents[3] / "config" / "model").glob("*.yaml"))
 }
-CLASSIFIERS = [name for name, cfg in CONFIGS.items() if cfg.task == "classification"]
+CLASSIFIERS = [name for name, cfg in CONFIGS.items() if not cfg.dense]
 
 
 def test_every_shipped_config_is_named_as_its_file():

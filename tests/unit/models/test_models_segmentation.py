@@ -27,7 +27,7 @@ CONFIGS = {
     path.stem: ModelConfig(**yaml.safe_load(path.read_text()))
     for path in sorted((Path(__file__).parents[3] / "config" / "model").glob("*.yaml"))
 }
-SEGMENTERS = [name for name, cfg in CONFIGS.items() if cfg.task == "segmentation"]
+SEGMENTERS = [name for name, cfg in CONFIGS.items() if cfg.dense]
 # Large siblings, which differ from a tested network in widths alone.
 SMALL = [name for name in SEGMENTERS if name not in ("mk_unet_m", "mk_unet_l", "lightm_unet")]
 SCAN = {"order": "raster", "d_state": 16, "d_conv": 4, "expand": 2}
@@ -218,7 +218,7 @@ def test_network_and_data_of_different_tasks_are_one_clear_error():
 @pytest.mark.parametrize(
     ("name", "changes", "size", "words"),
     [
-        ("resnet18", {"task": "segmentation"}, (32, 32), "timm's networks classify"),
+        ("resnet18", {"dense": True}, (32, 32), "dense is true"),
         ("dscnn", {}, (32, 32, 32), "no input of 3 dimensions"),
         (
             "lightm_unet",

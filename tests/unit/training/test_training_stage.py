@@ -34,8 +34,8 @@ MODEL = {
     "name": "tiny",
     "builder": "edgeward",
     "architecture": "dscnn",
-    "task": "classification",
-    "stream": "cnn",
+    "dense": False,
+    "family": "cnn",
     "drop_rate": 0.2,
     "branch_gain": 1.0,  # so that the resume must restore the dropout's random numbers
     "options": {"width": 16, "blocks": 2},
