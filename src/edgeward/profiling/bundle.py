@@ -8,21 +8,38 @@ import zipfile
 from functools import cache
 from pathlib import Path
 
+from edgeward.core.plugins import load
+from edgeward.runtimes import agent as shared
+
 READS = ("agent/*.py",)  # read as files: see edgeward.pipeline.closure
 AGENT = Path(__file__).parent / "agent"
-PACKAGE = "edgeward_agent"
-START = f"import sys\nfrom {PACKAGE}.__main__ import main\nsys.exit(main())\n"
+START = "import sys\nfrom edgeward.profiling.agent.__main__ import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold
 
 
 @cache
-def agent_file() -> tuple[bytes, str]:
+def agent_file(engine: str) -> tuple[bytes, str]:
     """Return the agent as a zip application (PEP 441) and the SHA-256 of that, in hex.
 
-    ``python <file>`` starts it, whatever the file is called. The same sources give the same bytes:
-    entries are sorted, undated and not compressed.
+    ``python <file>`` starts it, whatever the file is called. It holds the packages of the project as far as the agent
+    imports them, which is itself and one engine. The same sources give the same bytes: entries are sorted, undated and
+    not compressed.
+
+    Parameters
+    ----------
+    engine : name of the runtime.
     """
-    entries = {f"{PACKAGE}/{path.name}": path.read_text() for path in AGENT.glob("*.py")}
+    part = load("edgeward.runtimes", engine, "agent", "config/profile/ (key 'engine.name')")
+    modules = {
+        **{f"profiling.agent.{path.stem}": path for path in AGENT.glob("*.py")},
+        **{m.__name__.partition(".")[2]: Path(str(m.__file__)) for m in (shared, part)},
+    }
+    entries = {
+        f"edgeward/{name.replace('.', '/')}.py": p.read_text() for name, p in modules.items()
+    }
+    for name in [*entries]:
+        for folder in list(Path(name).parents)[:-1]:
+            entries.setdefault(f"{folder}/__init__.py", "")
     entries["__main__.py"] = START
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:

@@ -179,7 +179,7 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
             "emulated": emulated,
             "host": answer["host"],
             "engine": {**answer["engine"], "providers": answer["providers"]},
-            "agent": {"sha256": agent_file()[1]},
+            "agent": {"sha256": agent_file(cfg.engine.name)[1]},
             "confidence": cfg.confidence,
             "groups": records,
         },

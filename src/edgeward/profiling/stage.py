@@ -190,7 +190,7 @@ def run(
         "schema": SCHEMA,
         "device": cfg.name,
         "emulated": emulated,
-        "agent": {"sha256": agent_file()[1]},
+        "agent": {"sha256": agent_file(cfg.engine.name)[1]},
         "config": {**cfg.model_dump(), "transport": {"kind": cfg.transport.kind}},
         "model": {
             "file_bytes": model.stat().st_size,

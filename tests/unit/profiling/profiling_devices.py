@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from edgeward.profiling.config import ProfileConfig
-from edgeward.profiling.transport import keeper
+from edgeward.profiling.transport import remote_session
 
 CONFIG = Path(__file__).parents[3] / "config" / "profile"
 
@@ -121,7 +121,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
 
 def sessions(folder: Path) -> list[Path]:
     """Return the session folders that exist on a device."""
-    return list(folder.glob(keeper.PREFIX + "*"))
+    return list(folder.glob(remote_session.PREFIX + "*"))
 
 
 def gone(pid: int) -> bool:

@@ -37,7 +37,7 @@ def device(there: Path, serial: str = "A1B2C3", **changed: Any) -> ProfileConfig
 @pytest.fixture
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     digest = hashlib.sha256(SMALL_AGENT).hexdigest()
-    monkeypatch.setattr(remote, "agent_file", lambda: (SMALL_AGENT, digest))
+    monkeypatch.setattr(remote, "agent_file", lambda engine: (SMALL_AGENT, digest))
     folder = tmp_path / "there"
     folder.mkdir()
     return folder

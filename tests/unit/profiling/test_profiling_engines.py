@@ -33,16 +33,19 @@ def ask(cfg: ProfileConfig, model: Path, task: str, **more: Any) -> dict[str, An
 
 
 def test_same_sources_give_the_same_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    content, digest = bundle.agent_file()
+    content, digest = bundle.agent_file("onnxruntime")
     for moment in ("UTC", "Pacific/Auckland"):
         monkeypatch.setenv("TZ", moment)
         bundle.agent_file.cache_clear()
-        assert bundle.agent_file() == (content, digest)
+        assert bundle.agent_file("onnxruntime") == (content, digest)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = archive.namelist()
         assert archive.testzip() is None
     assert names == sorted(names)
-    assert {"__main__.py", "edgeward_agent/__main__.py", "edgeward_agent/timing.py"} <= set(names)
+    agent = "edgeward/profiling/agent"
+    engine = "edgeward/runtimes/onnxruntime/agent.py"
+    assert {"__main__.py", f"{agent}/__main__.py", f"{agent}/timing.py", engine} <= set(names)
+    assert not any("openvino" in name for name in names)
 
 
 def test_cold_start_is_that_of_a_fresh_process(fp32_model: Path) -> None:

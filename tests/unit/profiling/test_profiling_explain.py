@@ -16,8 +16,6 @@ from onnx import TensorProto, helper, numpy_helper
 from profiling_models import MACS, SIZE
 
 from edgeward.core.errors import UserError
-from edgeward.profiling.agent import operators as agent_operators
-from edgeward.profiling.agent.errors import AgentError
 from edgeward.profiling.agent.operators import operators
 from edgeward.profiling.explain import signatures
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig, SignaturesConfig
@@ -31,6 +29,8 @@ from edgeward.profiling.explain.kernels import (
 )
 from edgeward.profiling.explain.roofline import Ceilings, bound
 from edgeward.profiling.graph import linear_attention_macs, read_graph
+from edgeward.runtimes.agent import AgentError
+from edgeward.runtimes.onnxruntime import agent as onnxruntime_agent
 
 LIMITS = SignaturesConfig(
     memory_bound_share=0.5, layout_share=0.1, layout_per_product=1.0, float_share=0.2,
@@ -322,7 +322,7 @@ def test_a_scan_of_very_many_steps_is_recorded_and_one_of_too_many_refused(
     assert kernels["Add"]["inside"] == "loop"
     assert kernels["Scan"]["calls"] == kernels["MatMul"]["calls"] == 1
 
-    monkeypatch.setattr(agent_operators, "ENGINE_EVENTS", 2 * steps)
+    monkeypatch.setattr(onnxruntime_agent, "ENGINE_EVENTS", 2 * steps)
     with pytest.raises(
         AgentError, match=rf"runs {2 * steps + 3} kernels, too many .* half as many"
     ):

@@ -30,10 +30,12 @@ from profiling_devices import (
 from pydantic import ValidationError
 
 from edgeward.core.errors import UserError
+from edgeward.core.plugins import load, names
 from edgeward.pipeline.compose import compose
 from edgeward.profiling.bundle import AGENT
 from edgeward.profiling.config import ProfileConfig
-from edgeward.profiling.transport import keeper, open_device, remote
+from edgeward.profiling.transport import open_device, remote, remote_session
+from edgeward.runtimes import agent as shared
 
 DIGEST = hashlib.sha256(SMALL_AGENT).hexdigest()
 
@@ -42,7 +44,7 @@ DIGEST = hashlib.sha256(SMALL_AGENT).hexdigest()
 def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder on the device; `ssh` is the stand-in and the agent the small one."""
     fake_client(tmp_path, "ssh", monkeypatch)
-    monkeypatch.setattr(remote, "agent_file", lambda: (SMALL_AGENT, DIGEST))
+    monkeypatch.setattr(remote, "agent_file", lambda engine: (SMALL_AGENT, DIGEST))
     folder = tmp_path / "a device's folder"
     folder.mkdir()
     return folder
@@ -188,8 +190,8 @@ def test_a_retry_works_after_a_corrupted_transfer(
     there: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cfg = quick(ssh_transport(there))
-    # Past the keeper and the agent, in the middle of the model.
-    at = len(Path(keeper.__file__).read_bytes()) + len(SMALL_AGENT) + 100_000
+    # Past the remote session and the agent, in the middle of the model.
+    at = len(Path(remote_session.__file__).read_bytes()) + len(SMALL_AGENT) + 100_000
     monkeypatch.setenv("FAKE", f"flip:{at}")
     message = refused(cfg, model=str(model))
     assert "was changed on its way" in message
@@ -201,7 +203,7 @@ def test_a_retry_works_after_a_corrupted_transfer(
 
 
 def test_a_corrupted_agent_is_not_started(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    at = len(Path(keeper.__file__).read_bytes()) + 500
+    at = len(Path(remote_session.__file__).read_bytes()) + 500
     monkeypatch.setenv("FAKE", f"flip:{at}")
     assert "the agent (0.0 MB) was changed on its way" in refused(quick(ssh_transport(there)))
 
@@ -308,7 +310,7 @@ def test_nothing_stays_when_our_process_is_ended(
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from edgeward.profiling.config import ProfileConfig\n"
         "from edgeward.profiling.transport import open_device, remote\n"
-        f"remote.agent_file = lambda: ({SMALL_AGENT!r}, {DIGEST!r})\n"
+        f"remote.agent_file = lambda engine: ({SMALL_AGENT!r}, {DIGEST!r})\n"
         f"with open_device(ProfileConfig.model_validate_json({cfg!r})) as device:\n"
         f"    device.ask({{'task': 'sleep', 'pids': {str(pids)!r}}})\n"
     )
@@ -338,10 +340,10 @@ def test_only_old_folders_of_our_own_are_removed(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "file").touch()
     link.symlink_to(others)
-    long_ago = time.time() - keeper.STALE_S - 10
+    long_ago = time.time() - remote_session.STALE_S - 10
     for path in (old, others, link):
         os.utime(path, (long_ago, long_ago), follow_symlinks=False)
-    assert keeper.remove_stale(tmp_path, time.time()) == 1
+    assert remote_session.remove_stale(tmp_path, time.time()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == [young.name, link.name, others.name]
     assert (others / "file").exists()
 
@@ -367,7 +369,18 @@ def _generic(tree: ast.Module) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("path", [Path(keeper.__file__), *AGENT.glob("*.py")], ids=lambda p: p.stem)
+ON_DEVICE = [
+    Path(remote_session.__file__),
+    Path(shared.__file__),
+    *AGENT.glob("*.py"),
+    *(
+        Path(str(load("edgeward.runtimes", name, "agent", "").__file__))
+        for name in names("edgeward.runtimes")
+    ),
+]
+
+
+@pytest.mark.parametrize("path", ON_DEVICE, ids=lambda p: f"{p.parent.name}.{p.stem}")
 def test_what_runs_on_a_device_needs_no_more_than_python_3_8(path: Path) -> None:
     tree = ast.parse(path.read_text(), feature_version=(3, 8))
     assert _generic(tree) == []
@@ -384,11 +397,13 @@ def test_file_cut_short_ends_the_session(tmp_path: Path) -> None:
     header = {"do": "put", "name": "model.onnx", "size": 1000, "sha256": "0" * 64}
     hello = {"mark": "m", "folder": str(tmp_path), "lease_s": 60}
     sent = "".join(json.dumps(line) + "\n" for line in (hello, header)).encode() + b"too few"
-    program = (
-        f"import sys; sys.path.insert(0, {str(Path(keeper.__file__).parent)!r}); import keeper"
-    )
+    program = f"import sys; sys.path.insert(0, {str(Path(remote_session.__file__).parent)!r}); import remote_session"
     done = subprocess.run(
-        [sys.executable, "-c", f"{program}; keeper.main(sys.stdin.buffer, sys.stdout.buffer)"],
+        [
+            sys.executable,
+            "-c",
+            f"{program}; remote_session.main(sys.stdin.buffer, sys.stdout.buffer)",
+        ],
         input=sent,
         capture_output=True,
     )

@@ -49,7 +49,7 @@ def there(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_agent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "agent_file", lambda: (SMALL_AGENT, _digest(SMALL_AGENT)))
+    monkeypatch.setattr(remote, "agent_file", lambda engine: (SMALL_AGENT, _digest(SMALL_AGENT)))
 
 
 def _digest(content: bytes) -> str:

@@ -1,13 +1,13 @@
 """The part of profiling that runs on the device: the standard library, numpy and the engine.
 
-`edgeward.profiling.bundle` packs this package into one file that Python starts (3.8 or newer). It
-reads one request (JSON) from standard input, does it in a fresh process, and writes one answer
-(JSON) to standard output; all other output of the process goes to standard error. It imports
-nothing of edgeward, so that it can be copied to a device as it is.
+`edgeward.profiling.bundle` packs this package, and one engine of `edgeward.runtimes`, into one file that
+Python starts (3.8 or newer). It reads one request (JSON) from standard input, does it in a fresh process, and
+writes one answer (JSON) to standard output; all other output of the process goes to standard error. It imports
+nothing else of edgeward, so that it can be copied to a device as it is.
 
 Requests
 --------
-All have ``task``, ``engine`` (name and settings, see `engines`), ``threads`` (0: every core that
+All have ``task``, ``engine`` (name and settings, see `edgeward.runtimes.agent`), ``threads`` (0: every core that
 the process may use) and ``affinity`` (cores, or null); all but ``describe`` also ``model``,
 ``sha256``, ``batch``, ``seed`` and ``input_range``.
 

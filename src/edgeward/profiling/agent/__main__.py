@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from edgeward.runtimes.agent import AgentError
+
 from .ceilings import ceilings
 from .describe import describe
 from .energy import energy
-from .errors import AgentError
 from .interleave import interleave
 from .operators import operators
 from .timing import cold, measure

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from edgeward.runtimes.agent import AgentError
+
 from .conditions import describe_host
 from .engines import check_file, load_engine, thread_count
-from .errors import AgentError
 
 REPEATS_PER_LOOK = 10.0  # blocks per duration: the best of them is the ceiling
 

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgeward.runtimes.agent import AgentError
+
 from .counters import SYS, NoCounter, find_counter
 from .engines import check_file, image_shape, load_engine, random_image, thread_count
-from .errors import AgentError
 from .timing import warm_up
 
 

@@ -1,30 +1,16 @@
-"""The engines, behind one small interface.
-
-An engine opens a model file as a session. A session has
-
-``inputs``
-    name, type and shape of each input; a dynamic axis is None;
-``providers``
-    the execution providers (onnxruntime) or devices (OpenVINO) that started;
-``bind(feed)``
-    returns a function without arguments: one inference on these arrays, done when it returns;
-``outputs()``
-    the outputs of the latest inference, as arrays.
-"""
+"""The engine that is asked for, and what it is fed with."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from .conditions import cores
-from .engine_onnxruntime import OnnxRuntime
-from .engine_openvino import OpenVino
-from .errors import AgentError
+from edgeward.runtimes.agent import AgentError
 
-ENGINES = {"onnxruntime": OnnxRuntime, "openvino": OpenVino}
+from .conditions import cores
 
 
 def load_engine(request: dict[str, Any]) -> Any:
@@ -44,7 +30,8 @@ def load_engine(request: dict[str, Any]) -> Any:
         except OSError as error:
             there = ", ".join(map(str, cores()))
             raise AgentError("affinity", f"cores {wanted}: {error} (usable: {there})") from error
-    return ENGINES[request["engine"]["name"]](request["engine"])
+    settings = request["engine"]
+    return import_module("edgeward.runtimes.{}.agent".format(settings["name"])).Engine(settings)
 
 
 def thread_count(request: dict[str, Any]) -> int:

@@ -6,9 +6,10 @@ import gc
 import random
 from typing import Any
 
+from edgeward.runtimes.agent import AgentError
+
 from .conditions import between, describe_host, snapshot
 from .engines import check_file, image_shape, load_engine, random_image, thread_count
-from .errors import AgentError
 from .timing import clock, warm_up
 
 

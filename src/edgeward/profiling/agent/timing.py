@@ -8,9 +8,10 @@ import os
 import time
 from typing import Any, Callable  # `Run` is made at run time, which Python 3.8 does with these
 
+from edgeward.runtimes.agent import AgentError
+
 from .conditions import between, describe_host, peak_bytes, reset_peak, snapshot, status_bytes
 from .engines import check_file, image_shape, load_engine, random_image, thread_count
-from .errors import AgentError
 from .stopping import GROWTH, enough
 
 CAPACITY = 1_000_000  # samples; 8 MB, allocated before the memory baseline is taken

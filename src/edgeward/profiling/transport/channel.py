@@ -1,4 +1,4 @@
-"""A client program as a channel to the keeper: what goes in and comes out, with limits of time."""
+"""A client program as a channel to the remote session: what goes in and comes out, with limits of time."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Channel:
         raise Lost(status, complaint, self._expired)
 
     def greet(self, program: bytes, hello: dict[str, Any], limit_s: float) -> dict[str, Any]:
-        """Start the keeper, whose text is `program`; return its greeting.
+        """Start the remote session, whose text is `program`; return its greeting.
 
         Raises
         ------

@@ -34,7 +34,7 @@ class LocalDevice(Device):
         super().__init__(cfg)
         self.command = [*python, str(folder / "agent.pyz")]
         self.environment = {**os.environ, **environment}
-        (folder / "agent.pyz").write_bytes(agent_file()[0])
+        (folder / "agent.pyz").write_bytes(agent_file(cfg.engine.name)[0])
 
     def _place(self, file: Path) -> str:
         return str(file.resolve())

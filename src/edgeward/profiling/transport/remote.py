@@ -1,4 +1,4 @@
-"""A session with a device at the other end of a byte stream, kept there by `keeper`."""
+"""A session with a device at the other end of a byte stream, kept there by `remote_session`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256
 from edgeward.profiling.bundle import agent_file
-from edgeward.profiling.transport import keeper
+from edgeward.profiling.transport import remote_session
 from edgeward.profiling.transport.channel import Channel, Lost
 from edgeward.profiling.transport.device import Device, Ended
 
@@ -30,7 +30,7 @@ TOO_OLD = "edgeward needs Python 3.8"
 BOOTSTRAP = (
     "import sys; v = sys.version_info[:2]; "
     f"v < (3, 8) and sys.exit('{TOO_OLD}, this is %d.%d' % v); "
-    "i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), 'keeper', 'exec'))"
+    "i = sys.stdin.buffer; exec(compile(i.read(int(i.readline())), 'remote_session', 'exec'))"
 )
 LEASE_S = 900  # the device ends a session from which it has heard nothing for so long
 GRACE_S = 60  # beyond the deadline that the device itself enforces
@@ -129,7 +129,7 @@ class RemoteDevice(Device):
         UserError
             If the device cannot be reached, its interpreter not be started, or nothing be written.
         """
-        program = Path(keeper.__file__).read_bytes()
+        program = Path(remote_session.__file__).read_bytes()
         hello = {"folder": self.transport.folder, "lease_s": LEASE_S}
         try:
             answer = self.channel.greet(program, hello, self.transport.connect_timeout_s + 1)
@@ -144,7 +144,7 @@ class RemoteDevice(Device):
                 f"`transport.machine` is {self.transport.machine}, but it is {answer['machine']}. "
                 f"Is it another device than the one meant? Change it in {self.where}."
             )
-        content, digest = agent_file()
+        content, digest = agent_file(self.cfg.engine.name)
         self._put("agent.pyz", io.BytesIO(content), len(content), digest, "the agent")
 
     def _put(self, name: str, content: IO[bytes], size: int, digest: str, what: str) -> str:

@@ -1,14 +1,13 @@
-"""OpenVINO on the same ONNX file."""
+"""OpenVINO on the ONNX file that ships."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import Any, Callable  # `Feed` is made at run time, which Python 3.8 does with these
 
-from .errors import AgentError
+from edgeward.runtimes.agent import AgentError
 
-# Names of types as onnxruntime has them.
+# Names of types as `edgeward.runtimes.agent` has them.
 TYPES = {
     "f32": "float",
     "f16": "float16",
@@ -19,9 +18,10 @@ TYPES = {
     "i64": "int64",
     "boolean": "bool",
 }
+Feed = Callable[["Session"], "dict[str, Any]"]
 
 
-class OpenVinoSession:
+class Session:
     """A compiled model of OpenVINO with one infer request."""
 
     def __init__(self, openvino: Any, compiled: Any, inputs: list[Any]) -> None:
@@ -52,7 +52,7 @@ class OpenVinoSession:
         return self._compiled.get_runtime_model().get_ordered_ops()
 
 
-class OpenVino:
+class Engine:
     """OpenVINO on the same ONNX file; the batch is fixed when the model is compiled.
 
     Settings: ``device`` (e.g. CPU, GPU), ``precision`` ("f32", "bf16", "f16") of the float parts.
@@ -86,7 +86,7 @@ class OpenVino:
         batch: int,
         shared: bool = False,  # noqa: ARG002 - its threads do not spin
         counters: bool = False,
-    ) -> OpenVinoSession:
+    ) -> Session:
         """Open a model for this batch; `shared` changes nothing, `counters` times the kernels."""
         device = self._settings["device"]
         config: dict[str, Any] = {
@@ -111,18 +111,18 @@ class OpenVino:
             compiled = self._core.compile_model(graph, device, config)
         except Exception as error:
             raise AgentError("model", str(error)) from error
-        return OpenVinoSession(self._openvino, compiled, inputs)
+        return Session(self._openvino, compiled, inputs)
 
     def kernels(
-        self, model: str | bytes, threads: int, batch: int, feed: dict[str, Any], runs: int
-    ) -> list[dict[str, Any]]:
-        """Return the kernels of one inference, as `operators.operators` describes them.
+        self, model: str, threads: int, batch: int, feed: Feed, runs: int
+    ) -> tuple[int, list[dict[str, Any]]]:
+        """Return the number of timed inferences and the kernels; see `edgeward.runtimes.agent`.
 
         ``operator`` is OpenVINO's layer type, ``provider`` the kernel that was chosen, e.g.
         ``brgconv_avx512_I8``; what runs inside of what, and packed weights, it does not tell.
         """
         session = self.open(model, threads, batch, counters=True)
-        run = session.bind(feed)
+        run = session.bind(feed(session))
         times: dict[str, list[float]] = {}
         try:
             run()
@@ -155,11 +155,11 @@ class OpenVino:
                     "us": median(times[node.friendly_name]),
                 }
             )
-        return found
+        return runs, found
 
 
 def _tensor(port: Any) -> list[Any]:
-    """Return [type, shape] of what flows through an output of a node, in onnxruntime's names."""
+    """Return [type, shape] of what flows through an output of a node, in the agent's names."""
     kinds = port.get_node().get_rt_info()["outputPrecisions"].astype(str).split(",")
     kind = kinds[port.get_index()] if port.get_index() < len(kinds) else kinds[0]
     shape = port.get_partial_shape()

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 PREFIX = "edgeward-session-"
-STALE_S = 86400  # a folder this old belongs to a session whose keeper was killed
+STALE_S = 86400  # a folder this old belongs to a session that was killed
 SIGNALS = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
 
 
@@ -52,7 +52,7 @@ def remove_stale(root: Path, now: float) -> int:
     return removed
 
 
-class Session:
+class RemoteSession:
     """One folder, and at most one process of the agent.
 
     Parameters
@@ -132,7 +132,7 @@ class Session:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            # Survives exec: it ends the agent even if this keeper has been killed.
+            # Survives exec: it ends the agent even if this process has been killed.
             preexec_fn=lambda: signal.alarm(int(deadline_s) + 10),
         )
         self.waiter = threading.Thread(target=self._wait, args=(self.process, request, deadline_s))
@@ -208,7 +208,7 @@ def main(stream: BinaryIO, out: BinaryIO) -> None:
         try:
             root = Path(hello["folder"]).expanduser()
             stale = remove_stale(root, time.time())
-            session = Session(root, hello["lease_s"], stream, out)
+            session = RemoteSession(root, hello["lease_s"], stream, out)
             greeting: dict[str, Any] = {
                 "ok": True,
                 "machine": platform.machine(),
