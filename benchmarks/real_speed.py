@@ -29,7 +29,7 @@ RECIPES = ("fp32", "prune_80", "structured_50", "low_rank")
 def untrained(model: str, recipe: str, device: str, overrides: list[str]) -> dict[str, Any]:
     """Return the composed run, its recipe without fine-tuning."""
     choices = {"data": "phantom", "model": model, "recipe": recipe, "device": device}
-    composed = compose(CONFIG, choices, overrides)
+    composed = compose((CONFIG,), choices, overrides)
     for step in composed["compress"]["steps"]:
         if "finetune" in step:
             step["finetune"] = None

@@ -62,7 +62,7 @@ def export(name: str, dims: int, side: int, order: str, folder: Path) -> dict[st
     """Export one network in one order; return the facts of it, with the path as ``file``."""
     choices = {"data": DATA[dims], "model": name, "recipe": "fp32", "device": "host"}
     overrides = [f"model.options.order={order}", f"export.parity.fp32.to_spread={TO_SPREAD}"]
-    config = compose(ROOT, choices, overrides)
+    config = compose((ROOT,), choices, overrides)
     folder.mkdir(parents=True)
     changes = {"spatial_dims": dims, "channels": CHANNELS[dims], "classes": 1, "batch": 2}
     facts = export_size(
@@ -88,7 +88,7 @@ def export(name: str, dims: int, side: int, order: str, folder: Path) -> dict[st
 
 def measure(cases: list[str], rounds: int, folder: Path) -> list[dict[str, Any]]:
     """Export every case in every order and time the orders in turns."""
-    device = compose(ROOT, {"data": DATA[2], "model": "u_lite", "recipe": "fp32"})["profile"]
+    device = compose((ROOT,), {"data": DATA[2], "model": "u_lite", "recipe": "fp32"})["profile"]
     turns = {"interleave": {"rounds": rounds, "settle": 1, "block": 1}, "deadline_s": 1200}
     cfg = ProfileConfig.model_validate(device | turns)
     found = []

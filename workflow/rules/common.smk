@@ -12,7 +12,7 @@ LIBRARY = BASE / "src" / "edgeward"
 sys.path.insert(0, str(BASE / "src"))
 
 from edgeward.pipeline.closure import closures
-from edgeward.pipeline.compose import names
+from edgeward.pipeline.compose import names, roots
 from edgeward.pipeline.environment import offer
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
 from edgeward.pipeline.tasks import tasks
@@ -23,11 +23,14 @@ from edgeward.pipeline.paths import checkpoint, evidence, kept, scaled
 from edgeward.reporting.summary import table
 from edgeward.tracking.session import Session, deliver_command
 
+# The files of the working directory come before the project's.
+ROOTS = roots()
+
 try:
     check_settings(config)
     offer(BASE, config)
     PLAN = Plan.load(
-        BASE / "config",
+        ROOTS,
         config.get("sweep", "default"),
         tuple(config.get("overrides", ())),
     )
@@ -35,14 +38,14 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 SESSION = Session(OUTBOX)
-TASKS = tasks(BASE / "config")
+TASKS = tasks(ROOTS)
 
 
 wildcard_constraints:
-    data="|".join(names(BASE / "config", "data")),
-    model="|".join(names(BASE / "config", "model")),
-    recipe="|".join(names(BASE / "config", "compress")),
-    device="|".join(names(BASE / "config", "profile")),
+    data="|".join(names(ROOTS, "data")),
+    model="|".join(names(ROOTS, "model")),
+    recipe="|".join(names(ROOTS, "compress")),
+    device="|".join(names(ROOTS, "profile")),
     seed=r"\d+",
     sweep=PLAN.name,
     size=r"\d+",

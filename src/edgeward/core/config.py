@@ -1,15 +1,30 @@
-"""Base of all config models: closed (no unknown key) and without defaults of their own.
-
-Values live in the Hydra tree under ``config/`` and nowhere else, so a model here only says
-which keys exist, of what type and in what range.
-"""
+"""Base of all config models, which say what keys exist, what they mean, and what holds when a file is silent."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Closed(BaseModel):
-    """A config section in which a misspelt key is an error."""
+    """A config section in which a misspelt key is an error and every number is finite.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    The default of a section is that section with its own defaults (``key: Section = Section()``): a file that spells
+    part of a section gets the same rest as a file that spells none of it.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+
+def inherited(source: str, default: Any, description: str) -> Any:
+    """Return a field whose default is what another group says when a run is composed.
+
+    Parameters
+    ----------
+    source : dotted path in the run, e.g. ``"train.loss"``; of a group that `edgeward.pipeline.schema.GROUPS` has before.
+    default : what holds outside of a run.
+    """
+    return Field(default, description=description, json_schema_extra={"inherits": source})

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -13,8 +12,9 @@ from pydantic import ValidationError
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError, did_you_mean, unknown
-from edgeward.pipeline.compose import compose, names
-from edgeward.pipeline.schema import SweepConfig, explain
+from edgeward.pipeline.compose import AXES, Roots, compose, locate, names, read, shown
+from edgeward.pipeline.schema import SweepConfig
+from edgeward.pipeline.sections import explain
 from edgeward.pipeline.tasks import check_task
 from edgeward.profiling.config import DeviceConfig, ProfileConfig
 from edgeward.tasks.base import OLDER_NAMES, task_names
@@ -51,13 +51,14 @@ def check_settings(config: dict[str, Any]) -> None:
 class Plan:
     """One sweep, read and checked."""
 
-    root: Path
+    roots: Roots
     name: str
+    file: str
     sweep: SweepConfig
     overrides: tuple[str, ...]
 
     @classmethod
-    def load(cls, root: Path, name: str, overrides: tuple[str, ...] = ()) -> Plan:
+    def load(cls, roots: Roots, name: str, overrides: tuple[str, ...] = ()) -> Plan:
         """Read ``config/sweeps/<name>.yaml`` and validate every run in it.
 
         Raises
@@ -65,26 +66,27 @@ class Plan:
         UserError
             If the sweep is unknown, has an unknown key, or one of its runs cannot be composed.
         """
-        file = root / "sweeps" / f"{name}.yaml"
-        if not file.is_file():
-            raise unknown(
-                "sweep",
-                name,
-                names(root, "sweeps"),
-                f"--config sweep=... (or add config/sweeps/{name}.yaml)",
-            )
-        content = yaml.safe_load(file.read_text())
+        path = locate(roots, "sweeps", name, "sweep", "--config sweep=...")
+        file = shown(path)
         try:
+            content = yaml.safe_load(path.read_text())
             sweep = SweepConfig.model_validate(content)
+        except yaml.YAMLError as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{file}: cannot be read: {reason}") from None
         except ValidationError as error:
-            raise explain(error, SweepConfig, {}, f"config/sweeps/{name}.yaml") from None
-        plan = cls(root=root, name=name, sweep=sweep, overrides=overrides)
+            raise explain(error, SweepConfig, content, lambda _: file) from None
+        plan = cls(roots=roots, name=name, file=file, sweep=sweep, overrides=overrides)
+        asked = [(axis, name) for axis in AXES for name in getattr(sweep, axis)]
+        for axis, option in asked:
+            locate(roots, AXES[axis], option, axis, file)
+        read(roots, [(AXES[axis], option) for axis, option in asked])
         teachers = plan.teachers
         for axis, more in (("data", []), ("model", teachers), ("recipe", [])):
             stray = set(getattr(sweep, f"per_{axis}")) - {*getattr(sweep, axis), *more}
             if stray:
                 raise UserError(
-                    f"config/sweeps/{name}.yaml: per_{axis} names {sorted(stray)}, not on the axis "
+                    f"{file}: per_{axis} names {sorted(stray)}, not on the axis "
                     f"{axis}: {getattr(sweep, axis)}."
                 )
         for data in sweep.data:
@@ -92,12 +94,12 @@ class Plan:
             for model in sweep.model:
                 # Seeds change no other value, so one composition stands for all of them.
                 plan.train(data, model, sweep.seed[0])
-                check_task(plan.compose(data, model, sweep.recipe[0]), f"config/sweeps/{name}.yaml")
+                check_task(plan.compose(data, model, sweep.recipe[0]), file)
                 for recipe in sweep.recipe:
                     reference = plan.compose(data, model, recipe)["safety"]["reference"]
                     if reference not in sweep.recipe:
                         raise UserError(
-                            f"config/sweeps/{name}.yaml: recipe lacks '{reference}', the reference "
+                            f"{file}: recipe lacks '{reference}', the reference "
                             "that config/safety (key 'reference') compares with."
                         )
             for teacher in teachers:
@@ -105,7 +107,7 @@ class Plan:
         plan._check_sizes()
         if sweep.interleave.model is not None and sweep.interleave.model not in sweep.model:
             raise UserError(
-                f"config/sweeps/{name}.yaml: interleave.model is '{sweep.interleave.model}', not on "
+                f"{file}: interleave.model is '{sweep.interleave.model}', not on "
                 f"the axis model: {sweep.model}."
             )
         first = plan.candidates[0]
@@ -140,7 +142,7 @@ class Plan:
         """
         content = self.compose(data, model, recipe)["compress"]
         teachers = RecipeConfig.model_validate(content).teachers
-        known = names(self.root, "model")
+        known = names(self.roots, "model")
         for teacher in teachers:
             if teacher not in known:
                 where = f"config/compress/{recipe}.yaml (key 'teacher')"
@@ -149,7 +151,7 @@ class Plan:
 
     def _check_sizes(self) -> None:
         """Compose every network that is profiled at the sweep's sizes."""
-        where, s = f"config/sweeps/{self.name}.yaml", self.sweep
+        where, s = self.file, self.sweep
         if len(set(s.sizes)) < len(s.sizes) or len(set(s.size_models)) < len(s.size_models):
             raise UserError(f"{where}: sizes {s.sizes} or size_models {s.size_models} repeat.")
         if s.size_models and not s.sizes:
@@ -179,14 +181,14 @@ class Plan:
         # Some device always, so that one composition serves all stages of a candidate.
         device = device or self.sweep.device[0]
         choices = {"data": data, "model": model, "recipe": recipe, "device": device}
-        return compose(self.root, choices, overrides)
+        return compose(self.roots, choices, overrides)
 
     def prepare(self, data: str) -> dict[str, Any]:
         """Return the slice of `prepare`; models cannot change it."""
         slices = [self.compose(data, m, self.sweep.recipe[0])["data"] for m in self.sweep.model]
         if any(s != slices[0] for s in slices):
             raise UserError(
-                f"config/sweeps/{self.name}.yaml: per_model overrides change 'data', which all models share."
+                f"{self.file}: per_model overrides change 'data', which all models share."
             )
         return {"data": slices[0]}
 
@@ -196,7 +198,7 @@ class Plan:
         config = configs[0]
         if any(c[key] != config[key] for c in configs for key in ("data", "model", "train")):
             raise UserError(
-                f"config/sweeps/{self.name}.yaml: per_recipe overrides change 'data', 'model' or 'train', "
+                f"{self.file}: per_recipe overrides change 'data', 'model' or 'train', "
                 "which all recipes share."
             )
         return {"model": config["model"], "train": config["train"], "seed": seed}
@@ -226,7 +228,7 @@ class Plan:
             "recipe": first.recipe,
             "device": device,
         }
-        return dict(compose(self.root, choices, overrides)["profile"])
+        return dict(compose(self.roots, choices, overrides)["profile"])
 
     def ceilings(self, device: str) -> dict[str, Any]:
         """Return the slice of `ceilings`: what they depend on, and the deadline that the device's file names.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from edgeward.core.errors import UserError
-from edgeward.pipeline.compose import names
+from edgeward.pipeline.compose import Roots, locate, names
 
 
-def tasks(root: Path) -> dict[str, str]:
+def tasks(roots: Roots) -> dict[str, str]:
     """Return what every data set of ``config/data/`` is for: name -> task."""
-    files = {name: root / "data" / f"{name}.yaml" for name in names(root, "data")}
+    files = {name: locate(roots, "data", name, "data", "") for name in names(roots, "data")}
     return {name: yaml.safe_load(file.read_text())["task"] for name, file in files.items()}
 
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
-from edgeward.pipeline.compose import compose
+from edgeward.pipeline.compose import compose, roots
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device
 
@@ -83,7 +82,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("override", nargs="*", help="e.g. profile.transport.port=8022")
     given = parser.parse_args(arguments)
     try:
-        values = compose(Path("config"), {"device": given.device}, given.override)
+        values = compose(roots(), {"device": given.device}, given.override)
         cfg = ProfileConfig.model_validate(values["profile"])
         print(describe(cfg, inquire(cfg)))
     except UserError as error:

@@ -29,7 +29,7 @@ def change(root: Path, **values: object) -> None:
 
 def test_the_teacher_is_trained_but_not_judged(tree: Path) -> None:
     change(tree, per_model={"resnet18": ["train.epochs=7"]})
-    plan = Plan.load(tree, "smoke")
+    plan = Plan.load((tree,), "smoke")
     assert plan.teachers == ["resnet18"]
     assert plan.taught_by("phantom_tiny", "mobilenetv3_small", "prune_distil_qat") == ["resnet18"]
     assert plan.taught_by("phantom_tiny", "mobilenetv3_small", "fp32") == []
@@ -41,16 +41,16 @@ def test_the_teacher_is_trained_but_not_judged(tree: Path) -> None:
 def test_an_override_chooses_another_teacher(tree: Path) -> None:
     override = "compress.steps.2.teacher=mobileone_s4"
     change(tree, per_recipe={"prune_distil_qat": [override]})
-    assert Plan.load(tree, "smoke").teachers == ["mobileone_s4"]
+    assert Plan.load((tree,), "smoke").teachers == ["mobileone_s4"]
 
 
 def test_an_unknown_teacher_is_refused(tree: Path) -> None:
     change(tree, per_recipe={"prune_distil_qat": ["compress.steps.2.teacher=resnet19"]})
     with pytest.raises(UserError, match=r"teacher 'resnet19' is unknown\. Did you mean 'resnet18'"):
-        Plan.load(tree, "smoke")
+        Plan.load((tree,), "smoke")
 
 
 def test_without_such_a_recipe_its_overrides_are_stray(tree: Path) -> None:
     change(tree, recipe=["fp32"], per_model={"resnet18": []})
     with pytest.raises(UserError, match=r"per_model.*resnet18"):
-        Plan.load(tree, "smoke")
+        Plan.load((tree,), "smoke")

@@ -20,9 +20,9 @@ def host() -> dict[str, Any]:
     return yaml.safe_load((CONFIG / "profile" / "host.yaml").read_text())
 
 
-@pytest.mark.parametrize("name", names(CONFIG, "profile"))
+@pytest.mark.parametrize("name", names((CONFIG,), "profile"))
 def test_shipped_device_is_valid_and_named_after_its_file(name: str) -> None:
-    values = compose(CONFIG, {"device": name})["profile"]
+    values = compose((CONFIG,), {"device": name})["profile"]
     assert ProfileConfig(**values).name == name
 
 

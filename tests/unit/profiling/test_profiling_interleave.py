@@ -148,7 +148,7 @@ def test_models_on_different_scales_are_not_compared(fp32_model: Path, tmp_path:
 
 
 def test_groups_of_a_sweep() -> None:
-    plan = Plan.load(ROOT / "config", "default")
+    plan = Plan.load((ROOT / "config",), "default")
     models, recipes = plan.sweep.model, plan.sweep.recipe
     *by_recipe, by_model = plan.interleaved
     assert [[c.recipe for c in group] for group in by_recipe] == [recipes] * len(models)
@@ -167,12 +167,12 @@ def test_groups_of_a_sweep() -> None:
 
 
 def test_recipes_of_every_seed_are_timed_and_models_of_one() -> None:
-    plan = Plan.load(ROOT / "config", "safety")
+    plan = Plan.load((ROOT / "config",), "safety")
     assert [(group[0].seed, group[0].model) for group in plan.interleaved] == list(
         itertools.product(plan.sweep.seed, plan.sweep.model)
     )
     assert all(len({(c.model, c.seed) for c in group}) == 1 for group in plan.interleaved)
     assert len(plan.sweep.seed) > 1
-    plan = Plan.load(ROOT / "config", "streams")
+    plan = Plan.load((ROOT / "config",), "streams")
     assert {c.seed for group in plan.interleaved for c in group} == {plan.sweep.seed[0]}
     assert len(plan.sweep.seed) > 1

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 def emulated() -> ProfileConfig:
     """Return the shipped emulated device, with paths that do not depend on the working directory."""
-    values = compose(ROOT / "config", {"device": "arm64_emulated"})["profile"]
+    values = compose((ROOT / "config",), {"device": "arm64_emulated"})["profile"]
     for key in ("root", "python", "packages"):
         values["transport"][key] = str(ROOT / values["transport"][key])
     return ProfileConfig(**values)

@@ -447,4 +447,4 @@ def test_transports_that_cannot_work_are_refused(
 def test_misspelt_key_of_a_transport_gets_a_hint() -> None:
     root = Path(__file__).parents[3] / "config"
     with pytest.raises(UserError, match=r"Did you mean 'profile\.transport\.known_hosts'"):
-        compose(root, {"device": "ssh_example"}, ["profile.transport.known_host=x"])
+        compose((root,), {"device": "ssh_example"}, ["profile.transport.known_host=x"])
