@@ -41,7 +41,7 @@ def build(out: Path, device: str) -> None:
     from edgeward.compression.config import RecipeConfig
     from edgeward.export.config import export_config
     from edgeward.models.config import ModelConfig
-    from edgeward.profiling.graph import read_graph
+    from edgeward.runtimes.onnxruntime.graph import read_graph
     from edgeward.scaling.config import ScalingConfig
     from edgeward.scaling.stage import export_size
 

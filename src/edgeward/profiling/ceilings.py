@@ -1,6 +1,6 @@
 """The ceilings of a device: copy bandwidth and matrix rates, measured once and used by all models.
 
-The matrix rates are those of small ONNX graphs run by the engine under test with the threads under
+The matrix rates are those of small files (`probes` of the runtime) run by the engine under test with the threads under
 test: convolutions and matrix products of sizes that suit it, in fp32 and in INT8. The best of each
 kind is the ceiling.
 """
@@ -12,81 +12,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
-
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, sha256, write_json
+from edgeward.core.plugins import load
 from edgeward.profiling.config import DeviceCeilingsConfig, ProfileConfig
 from edgeward.profiling.transport import open_device
+from edgeward.runtimes.base import Probe, runtime
 
 log = logging.getLogger(__name__)
 
 SCHEMA = "edgeward-ceilings/1"
-OPSET, IR_VERSION = 20, 10  # what stock engines of the last years read
-LAYERS = 4  # of one graph, so that what happens at its ends does not count
-Weights = tuple[int, ...]
-# Name -> shape of the input, shape of each layer's weights, operator. Multiples of the vector and
-# tile widths in use; the tensors fit a cache of 1 MB.
-GRAPHS: dict[str, tuple[Weights, Weights, str]] = {
-    "matmul_384": ((384, 384), (384, 384), "MatMul"),
-    "conv_3x3_64": ((1, 64, 28, 28), (64, 64, 3, 3), "Conv"),
-    "conv_1x1_256": ((1, 256, 14, 14), (256, 256, 1, 1), "Conv"),
-}
-
-
-def _layer(i: int, operator: str, weights: Weights, integer: bool) -> tuple[list[Any], list[Any]]:
-    """Return the nodes and constants of one layer, x{i} -> x{i+1}."""
-    rng = np.random.default_rng(i)
-    pads = {"pads": [weights[-1] // 2] * 4} if operator == "Conv" else {}
-    if not integer:
-        values = rng.normal(0, 1e-2, weights).astype(np.float32)
-        node = helper.make_node(operator, [f"x{i}", f"w{i}"], [f"x{i + 1}"], **pads)
-        return [node], [numpy_helper.from_array(values, f"w{i}")]
-    values = rng.integers(-127, 128, weights).astype(np.int8)
-    nodes = [
-        helper.make_node("DequantizeLinear", [f"x{i}", "scale", "zero_u8"], [f"d{i}"]),
-        helper.make_node("DequantizeLinear", [f"w{i}", "scale", "zero_i8"], [f"f{i}"]),
-        helper.make_node(operator, [f"d{i}", f"f{i}"], [f"y{i}"], **pads),
-        helper.make_node("QuantizeLinear", [f"y{i}", "scale", "zero_u8"], [f"x{i + 1}"]),
-    ]
-    return nodes, [numpy_helper.from_array(values, f"w{i}")]
-
-
-def graph(name: str, integer: bool) -> tuple[onnx.ModelProto, int]:
-    """Return a graph of `GRAPHS` and its MACs.
-
-    The INT8 form has uint8 activations and int8 weights in QDQ form, which engines fuse into
-    integer kernels; its input and output are uint8.
-    """
-    shape, weights, operator = GRAPHS[name]
-    nodes: list[Any] = []
-    constants: list[Any] = []
-    for i in range(LAYERS):
-        more, values = _layer(i, operator, weights, integer)
-        nodes += more
-        constants += values
-    kind = TensorProto.UINT8 if integer else TensorProto.FLOAT
-    if integer:
-        constants += [
-            numpy_helper.from_array(np.array(0.01, np.float32), "scale"),
-            numpy_helper.from_array(np.array(128, np.uint8), "zero_u8"),
-            numpy_helper.from_array(np.array(0, np.int8), "zero_i8"),
-        ]
-    model = helper.make_model(
-        helper.make_graph(
-            nodes,
-            name,
-            [helper.make_tensor_value_info("x0", kind, shape)],
-            [helper.make_tensor_value_info(f"x{LAYERS}", kind, shape)],
-            constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-    )
-    per_output = np.prod(weights[1:]) if operator == "Conv" else weights[0]
-    return model, int(LAYERS * np.prod(shape) * per_output)
 
 
 def identity(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
@@ -115,20 +50,16 @@ def measure(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
         If the device cannot be reached or the engine cannot run the graphs.
     """
     with tempfile.TemporaryDirectory(prefix="edgeward-ceilings-") as folder, open_device(cfg) as at:
-        files, macs, names = [], [], []
-        for name in GRAPHS:
-            for integer in (False, True):
-                model, count = graph(name, integer)
-                path = Path(folder) / f"{name}_{'int8' if integer else 'fp32'}.onnx"
-                onnx.save(model, path)
-                files.append(path)
-                macs.append(count)
-                names.append((name, "int8" if integer else "fp32"))
+        where = "config/profile/ (key 'engine.name')"
+        files_of = runtime(cfg.engine.name, where).file_of
+        probes: list[Probe] = load("edgeward.runtimes", files_of, "probes", where).write(
+            Path(folder)
+        )
         answer = at.ask(
             {
                 "task": "ceilings",
-                "models": [str(path) for path in files],
-                "sha256s": [sha256(path) for path in files],
+                "models": [str(probe.path) for probe in probes],
+                "sha256s": [sha256(probe.path) for probe in probes],
                 "engine": cfg.engine.model_dump(),
                 "affinity": cfg.affinity,
                 "threads": cfg.first_threads,
@@ -137,8 +68,12 @@ def measure(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
             }
         )
     rates = [
-        {"graph": name, "precision": precision, "gmac_per_s": count / seconds / 1e9}
-        for (name, precision), count, seconds in zip(names, macs, answer["seconds"], strict=True)
+        {
+            "graph": probe.graph,
+            "precision": probe.precision,
+            "gmac_per_s": probe.macs / seconds / 1e9,
+        }
+        for probe, seconds in zip(probes, answer["seconds"], strict=True)
     ]
     best = {
         precision: max(r["gmac_per_s"] for r in rates if r["precision"] == precision)

@@ -13,12 +13,12 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import sha256, write_json
 from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
-from edgeward.profiling.graph import read_graph
 from edgeward.profiling.measuring import EMULATED
 from edgeward.profiling.stage import request_for
 from edgeward.profiling.statistics import drift, paired_ratio, percentile
 from edgeward.profiling.transport import Device, open_device
 from edgeward.profiling.transport.device import one_line
+from edgeward.runtimes.graph import read_graph
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,9 @@ Member = Mapping[str, Any]
 
 
 def _ask(cfg: ProfileConfig, device: Device, group: Sequence[Member]) -> dict[str, Any]:
-    ranges = {m["file"]: read_graph(Path(m["file"]), cfg.batch).metadata for m in group}
+    ranges = {
+        m["file"]: read_graph(cfg.engine.name, Path(m["file"]), cfg.batch).metadata for m in group
+    }
     common = [request_for(cfg, metadata) for metadata in ranges.values()]
     if any(request != common[0] for request in common):
         raise UserError(

@@ -10,16 +10,18 @@ from typing import Any
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import plain, sha256, write_json
+from edgeward.core.plugins import load
 from edgeward.profiling import ceilings as ceilings_file
 from edgeward.profiling import parity
 from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.explain.explanation import explain
-from edgeward.profiling.graph import GraphFacts, read_graph
 from edgeward.profiling.measuring import Bench
 from edgeward.profiling.record import SCHEMA
 from edgeward.profiling.transport import Device, Refused, open_device
 from edgeward.profiling.validate import problems
+from edgeward.runtimes.base import GraphFacts
+from edgeward.runtimes.graph import read_graph
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,9 @@ def _measured(bench: Bench, facts: GraphFacts, best: dict[str, Any] | None) -> d
     energy = bench.energy()
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
     median_ms = settings[0]["latency_ms"]["p50"]["estimate"]
-    explanation = explain(kernels, facts, median_ms, best, cfg.explain)
+    where = "config/profile/ (key 'engine.name')"
+    names = load("edgeward.runtimes", cfg.engine.name, "kernels", where).NAMES
+    explanation = explain(kernels, facts, names, median_ms, best, cfg.explain)
     return {
         "host": answers[0]["host"],
         "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},
@@ -175,7 +179,7 @@ def run(
     """
     if not model.is_file():
         raise UserError(f"{model} does not exist; the stage `export` writes it.")
-    facts = read_graph(model, cfg.batch)
+    facts = read_graph(cfg.engine.name, model, cfg.batch)
     best = None if ceilings is None else ceilings_file.read(ceilings, cfg)
     with open_device(cfg) as device:
         bench = _bench(cfg, device, model, facts)

@@ -22,7 +22,7 @@ Where it writes files of its own, and does not take those of another runtime (`R
 ``graph.py``
     ``read_graph(path, batch) -> GraphFacts``: what a file holds.
 ``probes.py``
-    ``PROBES``: small files that show how fast a device multiplies.
+    ``write(folder) -> list[Probe]``: small files that show how fast a device multiplies.
 
 Only the part that a stage needs is imported (`edgeward.core.plugins.load`).
 """
@@ -32,6 +32,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -87,6 +88,47 @@ class ExportConfig(Closed):
 
     runtime: str = Field(description="For which the file is written.")
     parity: FileParityConfig
+
+
+@dataclass(frozen=True)
+class GraphFacts:
+    """What a file holds, at one batch size.
+
+    Attributes
+    ----------
+    parameters : elements of the weights and biases (scales, zero points and shapes not counted).
+    macs : multiply-accumulates per inference, per image.
+    precision : "int8" if the graph quantises, otherwise the type of the weights, e.g. "fp32".
+    operators : operator type -> number of nodes.
+    uncounted : operator types that multiply but are not in `macs`.
+    node_macs : name of a node -> its MACs per inference, where attributes are needed to count them.
+    """
+
+    input_shape: list[int]
+    parameters: int
+    macs: int
+    precision: str
+    operators: dict[str, int]
+    uncounted: list[str]
+    metadata: dict[str, str]
+    node_macs: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A small file of layers of one kind, by which the rate of a device is measured.
+
+    Attributes
+    ----------
+    graph, precision : what it multiplies, and in which type: "fp32" or "int8".
+    macs : multiply-accumulates of one inference.
+    path : of the file.
+    """
+
+    graph: str
+    precision: str
+    macs: int
+    path: Path
 
 
 class Session(ABC):

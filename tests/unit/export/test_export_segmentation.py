@@ -30,9 +30,9 @@ from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.models.program import export_program
 from edgeward.models.zoo.ssd import ScanBlock
-from edgeward.profiling.graph import read_graph
 from edgeward.runtimes.base import ExportConfig
 from edgeward.runtimes.onnxruntime import export as onnx_file
+from edgeward.runtimes.onnxruntime.graph import read_graph
 from edgeward.runtimes.session import open_session
 from edgeward.tasks.inputs import reader
 

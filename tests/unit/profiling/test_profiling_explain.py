@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from profiling_models import MACS, SIZE
 
 from edgeward.core.errors import UserError
+from edgeward.core.plugins import load, names
 from edgeward.profiling.agent.operators import operators
 from edgeward.profiling.explain import signatures
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig, SignaturesConfig
@@ -28,9 +29,12 @@ from edgeward.profiling.explain.kernels import (
     tensor_bytes,
 )
 from edgeward.profiling.explain.roofline import Ceilings, bound
-from edgeward.profiling.graph import linear_attention_macs, read_graph
 from edgeward.runtimes.agent import AgentError
+from edgeward.runtimes.macs import linear_attention_macs
 from edgeward.runtimes.onnxruntime import agent as onnxruntime_agent
+from edgeward.runtimes.onnxruntime.graph import read_graph
+from edgeward.runtimes.onnxruntime.kernels import NAMES
+from edgeward.runtimes.openvino.kernels import NAMES as OPENVINO
 
 LIMITS = SignaturesConfig(
     memory_bound_share=0.5, layout_share=0.1, layout_per_product=1.0, float_share=0.2,
@@ -51,7 +55,7 @@ RECORD = {
 
 def kernel(operator: str, us: float = 1.0, **changed: Any) -> Kernel:
     values: dict[str, Any] = {
-        "name": operator, "operator": operator, "us": us, "calls": 1, "inside": None, "macs": 0,
+        "name": operator, "operator": operator, "kind": NAMES.kind(operator), "us": us, "calls": 1, "inside": None, "macs": 0,
         "bytes_moved": 0, "weight_bytes": 0, "integer": False, "quantised": False,
     }  # fmt: skip
     return Kernel(**{**values, **changed})
@@ -91,19 +95,37 @@ def floats(*shape: int) -> list[Any]:
     ],
 )  # fmt: skip
 def test_macs_of_a_kernel(operator: str, inputs: Any, outputs: Any, macs: int | None) -> None:
-    assert kernel_macs(operator, inputs, outputs) == macs
+    engine = OPENVINO if operator in {"Convolution", "FullyConnected"} else NAMES
+    assert kernel_macs(operator, inputs, outputs, engine) == macs
+
+
+@pytest.mark.parametrize("engine", names("edgeward.runtimes"))
+def test_an_operator_is_of_one_kind(engine: str) -> None:
+    table = load("edgeward.runtimes", engine, "kernels", "").NAMES
+    kinds = [table.layout, table.to_float, table.conversions, table.loops, table.recurrences]
+    assert sum(map(len, kinds)) == len(set().union(*kinds))
+    counted = [
+        set(table.convolutions),
+        table.transposed,
+        table.products,
+        table.gemms,
+        table.unknown,
+    ]
+    assert sum(map(len, counted)) == len(set().union(*counted))
 
 
 def test_bytes_of_a_kernel() -> None:
     image, weight = floats(1, 3, 8, 8), floats(16, 3, 3, 3)
     out = floats(1, 16, 8, 8)
-    assert tensor_bytes("Conv", [image, weight], [out]) == 4 * (3 * 64 + 432 + 16 * 64)
-    assert tensor_bytes("Add", [["uint8", [5]], ["uint8", [5]]], [["uint8", [5]]]) == 15
-    assert tensor_bytes("Reshape", [image, ["int64", [2]]], [floats(3, 64)]) == 0
+    assert tensor_bytes("Conv", [image, weight], [out], NAMES) == 4 * (3 * 64 + 432 + 16 * 64)
+    assert tensor_bytes("Add", [["uint8", [5]], ["uint8", [5]]], [["uint8", [5]]], NAMES) == 15
+    assert tensor_bytes("Reshape", [image, ["int64", [2]]], [floats(3, 64)], NAMES) == 0
     # A slice touches no more of its input than it hands on.
-    assert tensor_bytes("Slice", [image, ["int64", [1]]], [floats(1, 1, 8, 8)]) == 2 * 256 + 8
+    assert (
+        tensor_bytes("Slice", [image, ["int64", [1]]], [floats(1, 1, 8, 8)], NAMES) == 2 * 256 + 8
+    )
     with pytest.raises(UserError, match="type 'string'"):
-        tensor_bytes("Add", [["string", [2]]], [floats(2)])
+        tensor_bytes("Add", [["string", [2]]], [floats(2)], NAMES)
 
 
 @given(st.floats(1, 1e12), st.floats(1, 1e12))
@@ -137,7 +159,7 @@ def by_name(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def found(kernels: list[Kernel], precision: str = "fp32") -> dict[str, dict[str, Any]]:
     bounds = [bound(k, CEILINGS) for k in kernels]
-    return by_name(signatures.of_model(kernels, bounds, precision, LIMITS))
+    return by_name(signatures.of_model(kernels, bounds, precision, NAMES, LIMITS))
 
 
 def test_memory_bound_counts_time_not_kernels() -> None:
@@ -209,7 +231,7 @@ def test_scalar_kernels_are_those_far_from_the_memory() -> None:
 
 
 def test_without_ceilings_nothing_is_said_about_them() -> None:
-    seen = by_name(signatures.of_model([kernel("Conv", macs=5)], None, "fp32", LIMITS))
+    seen = by_name(signatures.of_model([kernel("Conv", macs=5)], None, "fp32", NAMES, LIMITS))
     assert seen["memory_bound"]["present"] is seen["scalar_kernels"]["present"] is None
     assert seen["fusion_broken"]["present"] is False
 
@@ -227,7 +249,7 @@ def answer(model: Path) -> dict[str, Any]:
 
 def test_kernels_of_a_model_do_its_work(fp32_model: Path, int8_model: Path) -> None:
     facts = read_graph(int8_model, 1)
-    kernels = read_kernels(answer(int8_model)["kernels"], facts.node_macs)
+    kernels = read_kernels(answer(int8_model)["kernels"], facts.node_macs, NAMES)
     assert int8_macs(kernels) == MACS
     assert all(k.us > 0 and k.calls == 1 and k.inside is None for k in kernels)
     first = next(k for k in kernels if k.operator == "QLinearConv")
@@ -236,7 +258,7 @@ def test_kernels_of_a_model_do_its_work(fp32_model: Path, int8_model: Path) -> N
     assert 8 * 4 <= extra <= 8 * 4 + 8 * 5 + 16
     assert first.weight_bytes is not None
     assert first.weight_bytes >= 8 * 27
-    record = explain(answer(fp32_model), read_graph(fp32_model, 1), 1.0, RECORD, CONFIG)
+    record = explain(answer(fp32_model), read_graph(fp32_model, 1), NAMES, 1.0, RECORD, CONFIG)
     # The engine pads channels to its blocks, so it may execute more than the model holds.
     assert record["macs"] >= MACS
     assert record["int8_mac_share"] == 0
@@ -295,7 +317,8 @@ def scan_model(path: Path, steps: int = 12) -> Path:
 def test_the_body_of_a_scan_is_inside_it_and_counted_by_its_calls(tmp_path: Path) -> None:
     path = scan_model(tmp_path / "scan.onnx", steps=12)
     kernels = {
-        k.operator: k for k in read_kernels(answer(path)["kernels"], read_graph(path, 1).node_macs)
+        k.operator: k
+        for k in read_kernels(answer(path)["kernels"], read_graph(path, 1).node_macs, NAMES)
     }
     assert kernels["Add"].calls == 12
     assert kernels["Add"].inside == "loop"
@@ -304,7 +327,7 @@ def test_the_body_of_a_scan_is_inside_it_and_counted_by_its_calls(tmp_path: Path
     assert kernels["Scan"].inside is None
     assert kernels["Scan"].bytes_moved == 0
     assert kernels["MatMul"].inside is None
-    record = explain(answer(path), read_graph(path, 1), 1.0, RECORD, CONFIG)
+    record = explain(answer(path), read_graph(path, 1), NAMES, 1.0, RECORD, CONFIG)
     outer = [o for o in record["operators"] if not o["inner"]]
     assert sum(o["share"] for o in outer) == pytest.approx(1)
 

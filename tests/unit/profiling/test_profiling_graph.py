@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from profiling_models import MACS, PARAMETERS, SIZE, small_model
 
 from edgeward.core.errors import UserError
-from edgeward.profiling.graph import read_graph
+from edgeward.runtimes.onnxruntime.graph import read_graph
 
 
 def test_counts_of_a_model_counted_by_hand(fp32_model: Path) -> None:

@@ -21,6 +21,7 @@ from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.measuring import energy_record
 from edgeward.profiling.record import json_schema
 from edgeward.profiling.validate import problems
+from edgeward.runtimes.onnxruntime import probes
 
 ROOT = Path(__file__).parents[3]
 
@@ -186,7 +187,7 @@ def test_the_command(
 
 def test_ceilings_are_rates_of_this_engine(best: Path, config: ProfileConfig) -> None:
     record = ceilings.read(best, config)
-    assert {rate["graph"] for rate in record["rates"]} == set(ceilings.GRAPHS)
+    assert {rate["graph"] for rate in record["rates"]} == set(probes.GRAPHS)
     for precision in ("fp32", "int8"):
         rates = [r["gmac_per_s"] for r in record["rates"] if r["precision"] == precision]
         assert record[f"{precision}_gmac_per_s"] == max(rates)
@@ -203,16 +204,16 @@ def test_ceilings_of_another_set_up_are_refused(best: Path, config: ProfileConfi
         ceilings.read(best, other)
 
 
-@pytest.mark.parametrize("name", list(ceilings.GRAPHS))
+@pytest.mark.parametrize("name", list(probes.GRAPHS))
 def test_the_graphs_count_their_macs_and_run_on_integers(name: str, tmp_path: Path) -> None:
     counts = []
     for integer in (False, True):
-        model, macs = ceilings.graph(name, integer)
+        model, macs = probes.graph(name, integer)
         onnx.checker.check_model(model, full_check=True)
         counts.append(macs)
-    shape, weights, operator = ceilings.GRAPHS[name]
+    shape, weights, operator = probes.GRAPHS[name]
     per_output = np.prod(weights[1:]) if operator == "Conv" else weights[0]
-    assert counts == [ceilings.LAYERS * np.prod(shape) * per_output] * 2
+    assert counts == [probes.LAYERS * np.prod(shape) * per_output] * 2
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
     options.log_severity_level = 3
@@ -220,7 +221,7 @@ def test_the_graphs_count_their_macs_and_run_on_integers(name: str, tmp_path: Pa
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
-    assert kinds.count(f"QLinear{operator}") == ceilings.LAYERS
+    assert kinds.count(f"QLinear{operator}") == probes.LAYERS
     assert "QuantizeLinear" not in kinds
 
 

@@ -15,8 +15,9 @@ from profiling_models import host_quick
 from edgeward.core.errors import UserError
 from edgeward.profiling import parity
 from edgeward.profiling.explain.kernels import kernel_macs, tensor_bytes
-from edgeward.profiling.graph import read_graph
 from edgeward.profiling.stage import run
+from edgeward.runtimes.onnxruntime.graph import read_graph
+from edgeward.runtimes.onnxruntime.kernels import NAMES
 
 SIDES = (8, 12, 10)
 VOXELS, HALF = 8 * 12 * 10, 4 * 6 * 5
@@ -71,11 +72,11 @@ def test_kernels_of_volumes_compute_and_move_what_their_shapes_say() -> None:
     scale = ["float", []]
     inputs = [data, scale, ["uint8", []], weight]
     out = ["uint8", [1, 4, 5, 6, 16]]  # channels last, as integer kernels have them
-    assert kernel_macs("QLinearConv", inputs, [out]) == 4 * 5 * 6 * 16 * 27
+    assert kernel_macs("QLinearConv", inputs, [out], NAMES) == 4 * 5 * 6 * 16 * 27
     up = [["float", [1, 8, 4, 6, 5]], ["float", [8, 4, 2, 2, 2]]]
     full = ["float", [1, 4, *SIDES]]
-    assert kernel_macs("ConvTranspose", up, [full]) == HALF * 8 * 4 * 8
-    assert tensor_bytes("Conv", up, [full]) == 4 * (8 * HALF + 8 * 4 * 8 + 4 * VOXELS)
+    assert kernel_macs("ConvTranspose", up, [full], NAMES) == HALF * 8 * 4 * 8
+    assert tensor_bytes("Conv", up, [full], NAMES) == 4 * (8 * HALF + 8 * 4 * 8 + 4 * VOXELS)
 
 
 def test_volumes_are_seeded_varied_and_vary_along_every_axis() -> None:

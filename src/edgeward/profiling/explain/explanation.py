@@ -8,9 +8,10 @@ from typing import Any
 
 from edgeward.profiling.explain import signatures
 from edgeward.profiling.explain.config import ExplainConfig
-from edgeward.profiling.explain.kernels import CONTROL, LAYOUT, Kernel, int8_macs, read_kernels
+from edgeward.profiling.explain.kernels import Kernel, int8_macs, read_kernels
 from edgeward.profiling.explain.roofline import Bound, Ceilings, bound
-from edgeward.profiling.graph import GraphFacts
+from edgeward.runtimes.base import GraphFacts
+from edgeward.runtimes.kernels import KernelNames
 
 USED = ("threads", "copy", "fp32_gmac_per_s", "int8_gmac_per_s")  # of the device's ceilings
 
@@ -75,6 +76,7 @@ def _listed(kernels: Sequence[Kernel], bounds: Sequence[Bound] | None) -> list[d
 def explain(
     answer: Mapping[str, Any],
     facts: GraphFacts,
+    names: KernelNames,
     median_ms: float,
     ceilings: Mapping[str, Any] | None,
     cfg: ExplainConfig,
@@ -85,6 +87,7 @@ def explain(
     ----------
     answer : of the agent to the task ``operators``, run with the threads of the headline setting.
     facts : of the model's graph.
+    names : what the engine's operators do.
     median_ms : measured median latency of the headline setting, ms.
     ceilings : the record of `edgeward.profiling.ceilings`, of the same device, engine and threads;
         None leaves the roofline out.
@@ -95,7 +98,7 @@ def explain(
     operator, longest first; ``kernels`` has each one. Times of kernels are by the engine's own
     profiler, which costs some microseconds a kernel, so their sum exceeds `median_ms`.
     """
-    kernels = read_kernels(answer["kernels"], facts.node_macs)
+    kernels = read_kernels(answer["kernels"], facts.node_macs, names)
     best = None if ceilings is None else Ceilings.of(dict(ceilings))
     bounds = None if best is None else [bound(kernel, best) for kernel in kernels]
     top = [kernel for kernel in kernels if kernel.inside is None]
@@ -111,7 +114,7 @@ def explain(
         "measured_ms": median_ms,
         "macs": macs,
         "macs_unknown": sorted(
-            {k.operator for k in kernels if k.macs is None and k.operator not in CONTROL}
+            {k.operator for k in kernels if k.macs is None and k.kind != "loop"}
         ),
         "bytes_moved": moved,
         "weight_bytes": None if None in weights else sum(w for w in weights if w is not None),
@@ -119,10 +122,10 @@ def explain(
         "int8_mac_share": int8_macs(kernels) / model_macs if model_macs else None,
         "roofline_ms": roofline,
         "roofline_share": None if roofline is None else roofline / median_ms,
-        "layout_changes": sum(kernel.calls for kernel in kernels if kernel.operator in LAYOUT),
+        "layout_changes": sum(kernel.calls for kernel in kernels if kernel.kind == "layout"),
         "fused_share": fused_share(facts.operators, executed),
         "ceilings": None if ceilings is None else {name: ceilings[name] for name in USED},
         "operators": _group(kernels, bounds),
         "kernels": _listed(kernels, bounds),
-        "signatures": signatures.of_model(kernels, bounds, facts.precision, cfg.signatures),
+        "signatures": signatures.of_model(kernels, bounds, facts.precision, names, cfg.signatures),
     }

@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgeward.profiling.explain.config import SignaturesConfig
-from edgeward.profiling.explain.kernels import CONTROL, CONVERSIONS, LAYOUT, Kernel
+from edgeward.profiling.explain.kernels import Kernel
 from edgeward.profiling.explain.roofline import Bound
+from edgeward.runtimes.kernels import KernelNames
 
 Signature = dict[str, Any]
+CONVERSIONS = {"to_float", "conversion"}
+UNPRODUCTIVE = {*CONVERSIONS, "layout", "loop"}
 
 
 def signature(
@@ -74,12 +77,12 @@ def memory_bound(
 
 def fusion_broken(kernels: Sequence[Kernel], limits: SignaturesConfig) -> Signature:
     """Layout changes, which cost time themselves and keep their neighbours from being fused."""
-    layout = [kernel for kernel in kernels if kernel.operator in LAYOUT]
+    layout = [kernel for kernel in kernels if kernel.kind == "layout"]
     products = sum(kernel.calls for kernel in kernels if kernel.macs)
     share = _time(layout) / _time(kernels)
     changes = sum(kernel.calls for kernel in layout)
     per_product = changes / products if products else float(changes)
-    left = [k for k in kernels if not k.macs and k.operator not in LAYOUT | CONVERSIONS | CONTROL]
+    left = [k for k in kernels if not k.macs and k.kind not in UNPRODUCTIVE]
     return signature(
         "fusion_broken",
         share >= limits.layout_share or per_product >= limits.layout_per_product,
@@ -99,11 +102,11 @@ def float_islands(kernels: Sequence[Kernel], precision: str, limits: SignaturesC
     """Float kernels inside an INT8 graph, and the conversions around them."""
     if precision != "int8":
         return signature("float_islands", None, {}, "The model is not INT8.", "")
-    conversions = [k for k in kernels if k.operator in CONVERSIONS]
-    floats = [k for k in kernels if not k.quantised and k.operator not in CONVERSIONS]
+    conversions = [k for k in kernels if k.kind in CONVERSIONS]
+    floats = [k for k in kernels if not k.quantised and k.kind not in CONVERSIONS]
     share = (_time(floats) + _time(conversions)) / _time(kernels)
     # Entering the graph takes one conversion and leaving it another; each island takes two more.
-    islands = max(0, sum(k.operator == "DequantizeLinear" for k in conversions) - 1)
+    islands = max(0, sum(k.kind == "to_float" for k in conversions) - 1)
     names = _names(floats)
     return signature(
         "float_islands",
@@ -118,11 +121,13 @@ def float_islands(kernels: Sequence[Kernel], precision: str, limits: SignaturesC
     )  # fmt: skip
 
 
-def recurrence(kernels: Sequence[Kernel], steps: int, limits: SignaturesConfig) -> Signature:
-    """A recurrence that runs a few small kernels for each of `steps` tokens."""
-    loops = [kernel for kernel in kernels if kernel.operator in CONTROL]
+def recurrence(
+    kernels: Sequence[Kernel], steps: int, advice: str, limits: SignaturesConfig
+) -> Signature:
+    """A recurrence that runs a few small kernels for each of `steps` tokens; `advice` is the engine's."""
+    loops = [kernel for kernel in kernels if kernel.kind == "loop"]
     share = _time(loops) / _time(kernels)
-    fused = sum(kernel.operator == "LinearAttention" for kernel in kernels)
+    fused = sum(kernel.kind == "recurrence" for kernel in kernels)
     return signature(
         "recurrence_per_token",
         bool(loops) and share >= limits.recurrence_share,
@@ -130,8 +135,7 @@ def recurrence(kernels: Sequence[Kernel], steps: int, limits: SignaturesConfig) 
          "operators": _names(loops), "most_calls": steps, "fused_recurrences": fused},
         f"Loops over tokens (Scan, Loop, If: {len(loops)}) take {_percent(share)} of the time; "
         f"recurrences that run as one fused kernel: {fused}.",
-        "Use a state-space layer with a decay per head of 32 channels or more, which onnxruntime "
-        "runs as one LinearAttention kernel, or a chunked form made of matrix products.",
+        advice,
     )  # fmt: skip
 
 
@@ -145,7 +149,7 @@ def scalar_kernels(
         k
         for k, b in zip(kernels, bounds, strict=True)
         if k.macs == 0 and b.us > 1 and k.us > limits.scalar_factor * b.us
-        if k.operator not in LAYOUT | CONVERSIONS | CONTROL
+        if k.kind not in UNPRODUCTIVE
     ]
     share = _time(slow) / _time(kernels)
     names = _names(slow)
@@ -167,6 +171,7 @@ def of_model(
     kernels: Sequence[Kernel],
     bounds: Sequence[Bound] | None,
     precision: str,
+    names: KernelNames,
     limits: SignaturesConfig,
 ) -> list[Signature]:
     """Return all signatures that one model's profile can show.
@@ -175,6 +180,7 @@ def of_model(
     ----------
     kernels : the outermost ones (a Scan, not the kernels of its body), and the bodies'.
     bounds : roofline time of each kernel; None without ceilings.
+    names : what the engine's operators do.
     """
     outer = [i for i, kernel in enumerate(kernels) if kernel.inside is None]
     top = [kernels[i] for i in outer]
@@ -184,6 +190,6 @@ def of_model(
         memory_bound(top, limit, limits),
         fusion_broken(top, limits),
         float_islands(top, precision, limits),
-        recurrence(top, steps, limits),
+        recurrence(top, steps, names.recurrence_advice, limits),
         scalar_kernels(top, limit, limits),
     ]

@@ -1,16 +1,9 @@
-"""What a model file holds: parameters, multiply-accumulates, operators.
-
-A multiply-accumulate (MAC) is one product added to a sum, as in the published counts ("FLOPs" of
-MobileOne, "MACs" of EfficientFormerV2). Counted are convolutions and matrix products; additions of
-a bias, norms, activations and pooling are not.
-"""
+"""What an ONNX file holds."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -18,66 +11,16 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import inliner, shape_inference
 
 from edgeward.core.errors import UserError
+from edgeward.runtimes.base import GraphFacts
+from edgeward.runtimes.macs import (
+    conv_macs,
+    linear_attention_macs,
+    matmul_macs,
+    transposed_conv_macs,
+)
 
 # Operators that multiply and accumulate, but that have no closed count here.
 UNCOUNTED = {"Attention", "DeformConv", "Einsum", "GRU", "If", "Loop", "LSTM", "RNN", "Scan"}
-
-Shape = Sequence[int]
-
-
-@dataclass(frozen=True)
-class GraphFacts:
-    """Static facts of a model at one batch size.
-
-    Attributes
-    ----------
-    parameters : elements of the weights and biases (scales, zero points and shapes not counted).
-    macs : multiply-accumulates per inference, per image.
-    precision : "int8" if the graph quantises, otherwise the type of the weights, e.g. "fp32".
-    operators : operator type -> number of nodes.
-    uncounted : operator types that multiply but are not in `macs`.
-    node_macs : name of a node -> its MACs per inference, where attributes are needed to count them.
-    """
-
-    input_shape: list[int]
-    parameters: int
-    macs: int
-    precision: str
-    operators: dict[str, int]
-    uncounted: list[str]
-    metadata: dict[str, str]
-    node_macs: dict[str, int]
-
-
-def conv_macs(output: Shape, weight: Shape) -> int:
-    """MACs of a convolution: every output element sums (c_in / groups) * kh * kw products.
-
-    `weight` is (c_out, c_in / groups, k...); `output` may have its channels anywhere.
-    """
-    return math.prod(output) * math.prod(weight[1:])
-
-
-def transposed_conv_macs(data: Shape, weight: Shape) -> int:
-    """MACs of a transposed convolution; `weight` is (c_in, c_out / groups, k...)."""
-    return math.prod(data) * math.prod(weight[1:])
-
-
-def matmul_macs(output: Shape, inner: int) -> int:
-    """MACs of a matrix product that sums over `inner` elements."""
-    return math.prod(output) * inner
-
-
-def linear_attention_macs(query: Shape, value: Shape, query_heads: int) -> int:
-    """MACs of a gated linear recurrence over tokens.
-
-    Every token adds the outer product of its key and value to a state (d_k, d_v) per head and reads
-    it with its query: 2 * d_k * d_v. The decay multiplies and adds nothing, so it is not counted.
-
-    Parameters
-    ----------
-    query : (batch, tokens, query_heads * d_k). `value` : (batch, tokens, heads * d_v).
-    """
-    return 2 * math.prod(value) * query[-1] // query_heads
 
 
 def _load(path: Path) -> onnx.ModelProto:
