@@ -17,9 +17,9 @@ from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.explain.explanation import explain
 from edgeward.profiling.measuring import Bench
-from edgeward.profiling.record import SCHEMA
 from edgeward.profiling.transport import Device, Refused, open_device
 from edgeward.profiling.validate import problems
+from edgeward.records.profile import Profile
 from edgeward.runtimes.base import GraphFacts
 from edgeward.runtimes.graph import read_graph
 
@@ -191,7 +191,7 @@ def run(
         emulated = device.emulated
     executed = found.pop("executed")
     profile = {
-        "schema": SCHEMA,
+        "schema": Profile.FORMAT,
         "device": cfg.name,
         "emulated": emulated,
         "agent": {"sha256": agent_file(cfg.engine.name)[1]},

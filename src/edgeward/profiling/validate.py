@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgeward.core.errors import did_you_mean
-from edgeward.profiling.record import SCHEMA, Profile, json_schema
+from edgeward.records.profile import Profile, json_schema
 
 SHOWN = 60  # characters of a value that a message repeats
 
@@ -49,8 +49,8 @@ def problems(document: Any) -> list[str]:
     ----------
     document : the content of the JSON file.
     """
-    if isinstance(document, dict) and document.get("schema") != SCHEMA:
-        return [f"schema: value {document.get('schema')!r}; allowed is '{SCHEMA}'"]
+    if isinstance(document, dict) and document.get("schema") != Profile.FORMAT:
+        return [f"schema: value {document.get('schema')!r}; allowed is '{Profile.FORMAT}'"]
     try:
         Profile.model_validate(document)
     except ValidationError as error:
@@ -115,11 +115,11 @@ def main(arguments: list[str]) -> int:
             status = max(status, 1)
         else:
             if document.get("refused"):
-                print(f"{path}: follows {SCHEMA}; the engine refuses the model")
+                print(f"{path}: follows {Profile.FORMAT}; the engine refuses the model")
                 continue
             verdicts = [setting["verdict"] for setting in document["settings"]]
             print(
-                f"{path}: follows {SCHEMA}; {verdicts.count('VALID')} of {len(verdicts)} settings VALID"
+                f"{path}: follows {Profile.FORMAT}; {verdicts.count('VALID')} of {len(verdicts)} settings VALID"
             )
     return status
 

@@ -60,6 +60,38 @@ class Safety(File):
         default_factory=dict, description="The settings that the per-case outputs depend on."
     )
 
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Older files name no schema, and hold every metric under a key of its own beside the rest."""
+        if "schema" in content:
+            return content
+        rest = dict(content)
+        n, classes = dict(rest.pop("n")), [_divide(row) for row in rest.pop("per_class")]
+        task = rest.pop("task", "multiclass")
+        if task == "multiclass":
+            n["rare"] = sum(row["n"] for row in classes if row["rare"])
+        diagrams = {"all": rest.pop("reliability")}
+        if "boundary_reliability" in rest:
+            diagrams["boundary"] = rest.pop("boundary_reliability")
+        metrics = {name: rest.pop(name) for name, value in content.items() if _is_interval(value)}
+        facts = {name: rest.pop(name) for name in list(rest) if name not in cls.model_fields}
+        return {
+            "schema": cls.FORMAT, "task": task, "n": n, "metrics": metrics, "per_class": classes,
+            "reliability": diagrams, "facts": facts, **rest,
+        }  # fmt: skip
+
+
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, dict) and "estimate" in value
+
+
+def _divide(row: dict[str, Any]) -> dict[str, Any]:
+    """Return an older row of a class in today's form."""
+    own = {name: row[name] for name in ("class", "n", "n_groups", "rare")}
+    metrics = {name: value for name, value in row.items() if _is_interval(value)}
+    counts = {name: value for name, value in row.items() if name not in own | metrics}
+    return {**own, "counts": counts, "metrics": metrics}
+
 
 class EndpointRow(Record):
     """One endpoint, judged."""

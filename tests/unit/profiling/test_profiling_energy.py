@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from edgeward.profiling.agent import energy
 from edgeward.profiling.agent.counters import Ina3221, NoCounter, Nvml, Odpm, Rapl, find_counter
 from edgeward.profiling.measuring import energy_record
-from edgeward.profiling.record import Energy
+from edgeward.records.profile import Energy
 
 RANGE = 262_143_328_850  # microjoules; max_energy_range_uj of a server package
 POWER = {"counter": "auto", "rails": [], "idle_s": 2.0, "window_s": 5.0, "windows": 3}

@@ -19,8 +19,8 @@ from edgeward.core.errors import UserError
 from edgeward.profiling import ceilings, stage, validate
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.measuring import energy_record
-from edgeward.profiling.record import json_schema
 from edgeward.profiling.validate import problems
+from edgeward.records.profile import json_schema
 from edgeward.runtimes.onnxruntime import probes
 
 ROOT = Path(__file__).parents[3]

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from edgeward.profiling.explain.record import Explanation
+from edgeward.records import base
+from edgeward.records.base import File, Record
+from edgeward.records.explanation import Explanation
 
-SCHEMA = "edgeward-profile/2"
 PERCENTILE = r"^p\d{1,2}(\.\d+)?$"
 Count = Annotated[int, Field(ge=0)]
 Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -22,14 +23,24 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Part(BaseModel):
-    """A section of a profile, without unknown keys."""
+class Part(Record):
+    """A section of a profile, without unknown keys and without coercion."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+    model_config = ConfigDict(strict=True)
 
 
-class Interval(Part):
+OWN = ("estimate", "low", "high", "n", "method")  # what the published format has of an interval
+
+
+class Interval(base.Interval):
     """An estimate with the ends of its interval; an end is null where the sample is too small."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra=lambda schema: schema.update(
+            properties={name: schema["properties"][name] for name in OWN}
+        ),
+    )
 
     estimate: Amount
     low: Amount | None
@@ -39,6 +50,8 @@ class Interval(Part):
 
     @model_validator(mode="after")
     def _ordered(self) -> Interval:
+        if more := self.model_fields_set.difference(OWN):
+            raise ValueError(f"{', '.join(sorted(more))}: not in this format")
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
         if not low <= self.estimate <= high:
@@ -109,7 +122,7 @@ class Latency(Part):
     """Latency of single inferences, ms; percentiles have distribution-free intervals."""
 
     model_config = ConfigDict(
-        extra="allow", strict=True,
+        extra="allow",
         json_schema_extra=lambda schema: _percentiles(schema),
     )  # fmt: skip
     __pydantic_extra__: dict[str, Interval]
@@ -295,10 +308,14 @@ class Operators(Part):
     executed: dict[str, Count] = Field(description="By the engine, after fusion.")
 
 
-class Profile(Part):
+class Profile(File):
     """One model on one device: what was measured, how, and whether to believe it."""
 
+    FORMAT: ClassVar[str] = "edgeward-profile/2"
+    STAGE: ClassVar[str] = "profile"
+
     model_config = ConfigDict(
+        strict=True,
         title="edgeward profile",
         json_schema_extra={
             "if": {"required": ["refused"], "properties": {"refused": {"type": "string"}}},

@@ -1,0 +1,98 @@
+"""``card.json``: the facts of a prepared data set."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field, JsonValue
+
+from edgeward.records.base import File, Record
+
+Table = dict[str, dict[str, int]]
+
+
+class Finding(Record):
+    """Cases on several sides of the splits that should not be."""
+
+    kind: str
+    ids: list[str]
+    groups: list[str]
+    splits: list[str]
+    n: int
+
+
+class Leakage(Record):
+    """What was looked for between the splits: numbers of each kind, and the first findings."""
+
+    shared_groups: int
+    identical: int
+    near_identical: int
+    findings: list[Finding]
+
+
+class Invalid(Record):
+    """Cases that cannot be used, the first with the reason."""
+
+    n: int
+    first: list[list[str]]
+
+
+class CalibrationSet(Record):
+    """Cases of the training split that calibrate activations."""
+
+    n: int
+
+
+class Card(File):
+    """What later stages and readers know of the data."""
+
+    FORMAT: ClassVar[str] = "edgeward-card/1"
+    STAGE: ClassVar[str] = "prepare"
+
+    name: str
+    task: str
+    spatial_dims: int = 2
+    source: str
+    licence: str
+    citation: str
+    classes: list[str] = Field(
+        description="In label order; the foreground, where masks are predicted."
+    )
+    n_labels: int = Field(description="Classes and, where masks are predicted, the background.")
+    rare_classes: list[str]
+    rare_rule: str
+    n_images: int
+    image_shape: list[int] | None = Field(description="h, w, c; of volumes that differ None.")
+    input_range: tuple[float, float]
+    counts: Table = Field(description="Split -> class -> cases.")
+    groups: dict[str, int] = Field(description="Split -> groups.")
+    train_prior: list[float] = Field(description="Shares of the labels in train.")
+    channel_mean: list[float] = Field(description="Of train, scale 0-1.")
+    channel_std: list[float]
+    seed: int
+    invalid: Invalid = Invalid(n=0, first=[])
+    pixels: Table | None = Field(default=None, description="Split -> label -> pixels or voxels.")
+    empty: dict[str, int] | None = Field(
+        default=None, description="Split -> cases without foreground."
+    )
+    strata: Table | None = Field(default=None, description="Split -> stratum -> cases.")
+    notes: dict[str, JsonValue] = Field(
+        default_factory=dict, description="Of the source and of reading it."
+    )
+    leakage: Leakage
+    calibration: CalibrationSet
+    hashes: dict[str, str] = Field(description="File -> SHA-256.")
+
+    @property
+    def length_unit(self) -> str:
+        """Unit of lengths: mm in volumes, pixels in the plane."""
+        return "mm" if self.spatial_dims == 3 else "px"
+
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Older files name no schema, and notes stand beside the rest."""
+        if "schema" in content:
+            return content
+        known = {key: value for key, value in content.items() if key in cls.model_fields}
+        notes = {key: value for key, value in content.items() if key not in known}
+        return {"schema": cls.FORMAT, **known, "notes": notes}

@@ -1,0 +1,66 @@
+"""``recipe.json``: how a model was compressed, and what the program takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field, JsonValue
+
+from edgeward.records.base import File, Record
+
+
+class ModelMeta(Record):
+    """What goes with the weights from ``model.pt`` on."""
+
+    model: dict[str, JsonValue] = Field(description="Slice of the configuration.")
+    task: str
+    spatial_dims: int = 2
+    num_classes: int
+    n_labels: int = Field(description="Channels of the logits.")
+    in_chans: int
+    image_size: list[int] = Field(description="h, w, or the patch d, h, w.")
+    patches: dict[str, JsonValue] | None = Field(default=None, description="How volumes were cut.")
+    mean: list[float]
+    std: list[float]
+    classes: list[str]
+    logit_shift: list[float]
+    data: str
+    seed: int
+
+
+class Calibrated(Record):
+    """The cases that calibrated activations."""
+
+    n: int
+    sha256: str | None
+
+
+class Recipe(File):
+    """What was done, and what came of it."""
+
+    FORMAT: ClassVar[str] = "edgeward-recipe/1"
+    STAGE: ClassVar[str] = "compress"
+
+    recipe: str
+    steps: list[dict[str, JsonValue]]
+    precision: str
+    backend: str
+    versions: dict[str, str]
+    scheme: dict[str, JsonValue]
+    calibration: Calibrated
+    keep_float: list[str]
+    quantized_parameter_share: float
+    effects: list[dict[str, JsonValue]] = Field(description="Of each step: before and after.")
+    parameters: int
+    program_bytes: int
+    meta: ModelMeta
+    found: dict[str, JsonValue] = Field(default_factory=dict, description="What steps add.")
+
+    @classmethod
+    def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """Older files name no schema, and what steps add stands beside the rest."""
+        if "schema" in content:
+            return content
+        known = {key: value for key, value in content.items() if key in cls.model_fields}
+        found = {key: value for key, value in content.items() if key not in known}
+        return {"schema": cls.FORMAT, **known, "found": found}
