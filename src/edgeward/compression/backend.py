@@ -24,16 +24,11 @@ from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_qat_pt2e
 from torchao.quantization.pt2e.quantizer import Quantizer
 
+from edgeward.compression.quantizer import QUANTIZER
 from edgeward.compression.schemes import Granularity, Observer, ptq_specs, qat_specs
 from edgeward.core.errors import UserError
 from edgeward.models.program import dynamic_batch, export_program
-from edgeward.runtimes.onnxruntime.quantizer import (
-    ALWAYS_FLOAT,
-    WEIGHTED,
-    OnnxRuntimeQuantizer,
-    module_names,
-    tensor_at,
-)
+from edgeward.runtimes.quantizer import module_names, tensor_at
 
 HOOK = "update_quantizer_based_on_quant_config"
 # neural-compressor's names of the observers.
@@ -122,7 +117,7 @@ def prepare_ptq(
         excluded = [name for name, local in by_name.items() if local.w_dtype == "fp32"]
         chosen: dict[str, Observer] = {v: k for k, v in ALGORITHMS.items()}
         specs = ptq_specs(chosen[quant_config.act_algo], reduce_range, granularity)
-        return OnnxRuntimeQuantizer(*specs, keep_float=excluded)
+        return QUANTIZER(*specs, keep_float=excluded)
 
     with _choosing(choose):
         return inc.prepare(graph, config, example_inputs=(example,))
@@ -138,7 +133,7 @@ def prepare_qat(
 ) -> GraphModule:
     """Insert fake quantization at the same places, for training."""
     specs = qat_specs(momentum, reduce_range, granularity)
-    return prepare_qat_pt2e(graph, OnnxRuntimeQuantizer(*specs, keep_float=keep_float))
+    return prepare_qat_pt2e(graph, QUANTIZER(*specs, keep_float=keep_float))
 
 
 def convert(prepared: GraphModule) -> GraphModule:
@@ -174,7 +169,7 @@ def float_layers(converted: GraphModule) -> list[str]:
     return sorted(
         module_names(node)[-1]
         for node in converted.graph.nodes
-        if node.target in WEIGHTED | ALWAYS_FLOAT
+        if node.target in QUANTIZER.weighted | QUANTIZER.always_float
         and "dequantize" not in str(getattr(node.args[1], "target", ""))
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch.fx import GraphModule, Node
 
-from edgeward.runtimes.onnxruntime.quantizer import WEIGHTED, tensor_at
+from edgeward.compression.quantizer import QUANTIZER
+from edgeward.runtimes.quantizer import tensor_at
 
 # Largest magnitude of an int32 bias; the other half of the range is left to the products.
 BIAS_LIMIT = 2**30
@@ -31,7 +32,7 @@ def quantize_biases(graph: GraphModule) -> int:
     """
     enlarged = 0
     for node in list(graph.graph.nodes):
-        if node.target not in WEIGHTED or len(node.args) < 3 or node.args[2] is None:
+        if node.target not in QUANTIZER.weighted or len(node.args) < 3 or node.args[2] is None:
             continue
         source, weight, bias = node.args[:3]
         if not (_is(source, "dequantize_per_tensor") and _is(weight, "dequantize_per_channel")):

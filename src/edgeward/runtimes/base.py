@@ -14,7 +14,7 @@ A folder ``runtimes/<name>/`` holds
 Where it writes files of its own, and does not take those of another runtime (`Runtime.file_of`), also
 
 ``quantizer.py``
-    `Placement`, a `edgeward.runtimes.placement.PlacementQuantizer`: which operators are quantized for it.
+    `QUANTIZER`, a subclass of `edgeward.runtimes.quantizer.EngineQuantizer`: which operators are quantized for it.
 ``export.py``
     ``write(program, cfg, properties, path)``: from ``model.pt2`` to the file.
 ``session.py``

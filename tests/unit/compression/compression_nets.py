@@ -15,7 +15,8 @@ from torch.fx import GraphModule, Node
 
 from edgeward.compression.schemes import ptq_specs
 from edgeward.models.program import dynamic_batch, export_program
-from edgeward.runtimes.onnxruntime.quantizer import ANNOTATION, OnnxRuntimeQuantizer
+from edgeward.runtimes.onnxruntime.quantizer import OnnxRuntimeQuantizer
+from edgeward.runtimes.quantizer import ANNOTATION
 
 EXAMPLE = torch.full((2, 3, 16, 16), 128.0)
 

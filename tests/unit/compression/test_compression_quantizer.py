@@ -32,7 +32,8 @@ from edgeward.compression.numerics import BIAS_LIMIT, quantize_biases
 from edgeward.compression.schemes import ptq_specs, weight_range
 from edgeward.core.errors import UserError
 from edgeward.models.program import export_program
-from edgeward.runtimes.onnxruntime.quantizer import ANNOTATION, OnnxRuntimeQuantizer
+from edgeward.runtimes.onnxruntime.quantizer import OnnxRuntimeQuantizer
+from edgeward.runtimes.quantizer import ANNOTATION
 
 
 def quantized(net: nn.Module, images: torch.Tensor) -> torch.fx.GraphModule:

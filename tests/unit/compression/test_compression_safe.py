@@ -24,7 +24,7 @@ from edgeward.export.stage import run as export
 from edgeward.models.checkpoint import load_checkpoint, save_checkpoint
 from edgeward.models.deploy import reparameterize
 from edgeward.models.program import load_program
-from edgeward.runtimes.onnxruntime.quantizer import WEIGHTED
+from edgeward.runtimes.onnxruntime.quantizer import OnnxRuntimeQuantizer
 
 MARGINS = {"recall": 0.05, "ece": 0.02}
 
@@ -239,7 +239,14 @@ def test_units_and_cost_of_a_chain(world: Trained) -> None:
         isinstance(made.module.get_submodule(n), torch.nn.Conv2d | torch.nn.Linear) for n in layers
     )
     free = CostConfig(int8_speedup=2.0, conversion=0.0)
-    total = sum(macs(graph, node) for node in graph.graph.nodes if node.target in WEIGHTED) / 1e6
+    total = (
+        sum(
+            macs(graph, node)
+            for node in graph.graph.nodes
+            if node.target in OnnxRuntimeQuantizer.weighted
+        )
+        / 1e6
+    )
     first = made.module.get_submodule(layers[0])
     assert cost(graph, place(graph, []), free) == pytest.approx(total / 2)
     assert cost(graph, place(graph, layers), free) == pytest.approx(total)

@@ -11,20 +11,13 @@ from dataclasses import dataclass
 
 from torch.fx import GraphModule, Node
 
+from edgeward.compression.quantizer import QUANTIZER
 from edgeward.compression.schemes import ptq_specs
 from edgeward.compression.steps.safe_mixed_int8 import CostConfig
-from edgeward.runtimes.onnxruntime.quantizer import (
-    ABSORBED,
-    ANNOTATION,
-    ELEMENTWISE,
-    WEIGHTED,
-    OnnxRuntimeQuantizer,
-    module_names,
-    tensor_at,
-)
+from edgeward.runtimes.quantizer import ANNOTATION, module_names, tensor_at
 
 # What can be put back to float; activations go with what they are fused into.
-COMPUTING = WEIGHTED | ELEMENTWISE
+COMPUTING = QUANTIZER.weighted | QUANTIZER.elementwise
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class Placement:
 
 def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
     """Annotate `graph` with some modules kept float; the graph itself is left without annotations."""
-    quantizer = OnnxRuntimeQuantizer(*ptq_specs("minmax", False), keep_float=keep_float)
+    quantizer = QUANTIZER(*ptq_specs("minmax", False), keep_float=keep_float)
     quantizer.annotate(graph)
     tensors: set[str] = set()
     integer: set[str] = set()
@@ -59,7 +52,11 @@ def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
             mine.add(node.name)
         if node.target in COMPUTING:
             # Behind an activation that is fused into the layer, the pair stands on its result.
-            mine |= {u.name for u in node.users if u.target in ABSORBED and ANNOTATION in u.meta}
+            mine |= {
+                u.name
+                for u in node.users
+                if u.target in QUANTIZER.absorbed and ANNOTATION in u.meta
+            }
             for name in module_names(node):
                 of_module.setdefault(name, set()).update(mine)
         integer.add(node.name)
@@ -81,7 +78,7 @@ def units(graph: GraphModule, keep_float: Sequence[str]) -> list[str]:
     """
     integer = place(graph, keep_float).integer
     nodes = [n for n in graph.graph.nodes if n.name in integer and n.target in COMPUTING]
-    layers = [set(module_names(node)) for node in nodes if node.target in WEIGHTED]
+    layers = [set(module_names(node)) for node in nodes if node.target in QUANTIZER.weighted]
     everything = set.intersection(*layers) if len(layers) > 1 else set()
     found: dict[str, None] = {}
     for node in nodes:
@@ -101,7 +98,7 @@ def cost(graph: GraphModule, placement: Placement, cfg: CostConfig) -> float:
     """
     total = 0.0
     for node in graph.graph.nodes:
-        if node.target in WEIGHTED:
+        if node.target in QUANTIZER.weighted:
             integer = node.name in placement.integer
             total += macs(graph, node) / (cfg.int8_speedup if integer else 1.0)
         if node.op == "get_attr" or node.name not in placement.tensors:

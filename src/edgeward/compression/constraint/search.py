@@ -20,7 +20,7 @@ from edgeward.compression import backend
 from edgeward.compression.constraint.limits import Limits
 from edgeward.compression.constraint.placement import cost, macs, place, units
 from edgeward.compression.constraint.simulated import Judge, Simulated, search_images
-from edgeward.runtimes.onnxruntime.quantizer import WEIGHTED
+from edgeward.compression.quantizer import QUANTIZER
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate
@@ -133,7 +133,10 @@ def _harm(simulated: Simulated, judge: Judge, violated: torch.Tensor) -> dict[st
 
 def sum_macs(graph: GraphModule) -> float:
     """Return the cost with nothing quantized."""
-    return sum(macs(graph, node) for node in graph.graph.nodes if node.target in WEIGHTED) / 1e6
+    return (
+        sum(macs(graph, node) for node in graph.graph.nodes if node.target in QUANTIZER.weighted)
+        / 1e6
+    )
 
 
 def by_harm_per_cost(harm: dict[str, float], added: dict[str, float]) -> list[str]:

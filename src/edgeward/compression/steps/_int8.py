@@ -26,7 +26,7 @@ class CalibrationConfig(Closed):
 
 
 class Int8(Step):
-    """Settings of an integer model for onnxruntime."""
+    """Settings of an integer model."""
 
     final: ClassVar[bool] = True
     keeps_zeros: ClassVar[bool] = True
@@ -90,6 +90,7 @@ class Int8(Step):
 
     def scheme(self) -> dict[str, Any]:
         """Return the number format, for the record."""
+        from edgeward.compression.quantizer import QUANTIZER
         from edgeward.compression.schemes import weight_range
 
         low, high = weight_range(self.reduce_range)
@@ -99,5 +100,5 @@ class Int8(Step):
             "weight": f"int8, {share[self.weight_granularity]}, symmetric, {low}..{high}",
             "bias": "int32, input scale x weight scale",
             "observer": self.observer,
-            "placement": "onnxruntime CPU",
+            "placement": QUANTIZER.title,
         }

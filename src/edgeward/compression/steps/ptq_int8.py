@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class PtqInt8(Int8):
-    """Post-training quantization by neural-compressor, placed for onnxruntime."""
+    """Post-training quantization by neural-compressor, placed for the runtime whose file ships."""
 
     step: Literal["ptq_int8"]
 

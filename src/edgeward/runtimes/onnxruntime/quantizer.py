@@ -25,23 +25,16 @@ Activations are uint8 per tensor, affine; weights int8 per output channel, symme
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable
 
 import torch
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e.quantizer import (
-    QuantizationAnnotation,
-    QuantizationSpec,
-    Quantizer,
-    SharedQuantizationSpec,
-)
+from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, SharedQuantizationSpec
 
-from edgeward.core.errors import unknown
+from edgeward.runtimes.quantizer import ANNOTATION, EngineQuantizer
 
 aten = torch.ops.aten
-ANNOTATION = "quantization_annotation"
 CONVOLUTIONS = {
     aten.conv2d.default,
     aten.conv2d.padding,
@@ -94,26 +87,14 @@ TRANSPARENT = {
 }
 
 
-class OnnxRuntimeQuantizer(Quantizer):
-    """A torchao quantizer for the integer kernels of onnxruntime's CPU provider.
+class OnnxRuntimeQuantizer(EngineQuantizer):
+    """A torchao quantizer for the integer kernels of onnxruntime's CPU provider."""
 
-    Parameters
-    ----------
-    activation, weight : what to put on activations and on weights: observers for PTQ, fake
-        quantization for QAT (see ``schemes``).
-    keep_float : module names as in ``named_modules()``; they and all below them stay float.
-    """
-
-    def __init__(
-        self,
-        activation: QuantizationSpec,
-        weight: QuantizationSpec,
-        keep_float: Iterable[str],
-    ) -> None:
-        super().__init__()
-        self.activation = activation
-        self.weight = weight
-        self.keep_float = tuple(keep_float)
+    title = "onnxruntime CPU"
+    weighted = frozenset(WEIGHTED)
+    always_float = frozenset(ALWAYS_FLOAT)
+    elementwise = frozenset(ELEMENTWISE)
+    absorbed = frozenset(ABSORBED)
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotate the nodes of an exported graph; `model` is changed in place.
@@ -124,10 +105,10 @@ class OnnxRuntimeQuantizer(Quantizer):
             If a name in `keep_float` is no module of the graph.
         """
         nodes = list(model.graph.nodes)
-        self._check_names(nodes)
+        self.check_names(nodes)
         floating = _near_softmax(nodes)
         for node in nodes:
-            if node in floating or self._is_kept(node):
+            if node in floating or self.is_kept(node):
                 continue
             if node.target in WEIGHTED and _is_parameter(node.args[1]) and not _slow(node):
                 self._annotate_weighted(node)
@@ -136,12 +117,9 @@ class OnnxRuntimeQuantizer(Quantizer):
             elif _joins_channels(node) and all(map(_is_activation, node.args[0])):
                 self._annotate_joined(node, node.args[0])
         for node in nodes:
-            if node.target in SELECTIONS and not self._is_kept(node):
+            if node.target in SELECTIONS and not self.is_kept(node):
                 self._annotate_selection(node)
         return model
-
-    def validate(self, model: GraphModule) -> None:
-        """Accept every graph: what cannot be quantized stays float."""
 
     def _annotate_weighted(self, node: Node) -> None:
         source, weight = node.args[0], node.args[1]
@@ -170,27 +148,6 @@ class OnnxRuntimeQuantizer(Quantizer):
         annotation = _annotation(node)
         annotation.input_qspec_map[source] = self.activation
         annotation.output_qspec = SharedQuantizationSpec((source, node))
-
-    def _is_kept(self, node: Node) -> bool:
-        return any(name in self.keep_float for name in module_names(node))
-
-    def _check_names(self, nodes: Iterable[Node]) -> None:
-        known = {name for node in nodes for name in module_names(node) if name}
-        for name in self.keep_float:
-            if name not in known:
-                raise unknown("module", name, known, "compress.steps[..].keep_float")
-
-
-def module_names(node: Node) -> list[str]:
-    """Return the names of the modules that a node was traced in, outermost first."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return [name.removeprefix("L['self']").removeprefix(".") for name, _ in stack.values()]
-
-
-def tensor_at(graph: GraphModule, node: Node) -> torch.Tensor:
-    """Return the parameter or buffer that a ``get_attr`` node reads."""
-    tensor: torch.Tensor = functools.reduce(getattr, str(node.target).split("."), graph)
-    return tensor
 
 
 def _annotation(node: Node) -> QuantizationAnnotation:
@@ -288,3 +245,6 @@ def _walk(start: list[Node], following: Callable[[Node], list[Node]]) -> set[Nod
         if node.target in TRANSPARENT or constant_operand:
             todo.extend(following(node))
     return seen
+
+
+QUANTIZER = OnnxRuntimeQuantizer
