@@ -13,6 +13,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,10 @@ def _constants(call: ast.Call) -> list[str]:
     return [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
 
 
+def _called(call: ast.Call) -> str:
+    return str(getattr(call.func, "attr", getattr(call.func, "id", "")))
+
+
 def facts(source: str, package: str) -> Facts:
     """Return what a module refers to.
 
@@ -65,7 +70,7 @@ def facts(source: str, package: str) -> Facts:
                 )
             found.append(["import", base])
             found += [["import", f"{base}.{a.name}"] for a in node.names]
-        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "load":
+        elif isinstance(node, ast.Call) and _called(node) == "load":
             given = _constants(node)
             if len(given) >= 2 and given[0].startswith(f"{PACKAGE}."):
                 found.append(["plugin", f"{given[0]}:{given[1]}"])
@@ -82,12 +87,14 @@ class Closure:
 
     Parameters
     ----------
-    library : folder of the package `edgeward`.
+    library : folder of the package `edgeward`. Plugins may also lie in folders of this name on ``sys.path``.
     cache : JSON file that keeps what each file refers to; written by `save`.
     """
 
     def __init__(self, library: Path, cache: Path | None = None) -> None:
-        self.library, self.cache = library, cache
+        self.cache = cache
+        others = (Path(entry).resolve() / library.name for entry in sys.path)
+        self.libraries = list(dict.fromkeys([library, *(p for p in others if p.is_dir())]))
         self._known: dict[str, list[Any]] = {}
         self._behind: dict[Path, list[Path]] = {}
         self._found: dict[str, list[Path]] = {}
@@ -107,26 +114,30 @@ class Closure:
         mark = [stat.st_size, stat.st_mtime_ns]
         known = self._known.get(name)
         if known is None or known[0] != mark:
-            inside = file.is_relative_to(self.library)
-            package = file.parent.relative_to(self.library.parent).parts if inside else ()
+            above = [p.parent for p in self.libraries if file.is_relative_to(p)]
+            package = file.parent.relative_to(above[0]).parts if above else ()
             self._known[name] = known = [mark, facts(file.read_text(), ".".join(package))]
             self._fresh = True
         found: Facts = known[1]
         return found
 
+    def _file(self, relative: str) -> Path | None:
+        """Return the first file of this path in the library, or in the folders beside it."""
+        return next((p for root in self.libraries if (p := root / relative).is_file()), None)
+
     def _imported(self, dotted: str) -> list[Path]:
         """Return the files that importing a dotted name runs."""
         if dotted not in self._found:
-            found, folder = [], self.library
+            found, at = [], ""
             for part in [*dotted.split(".")[1:], ""]:
-                if (start := folder / "__init__.py").is_file():
+                if start := self._file(f"{at}__init__.py"):
                     found.append(start)
-                if part and (folder / f"{part}.py").is_file():
-                    found.append(folder / f"{part}.py")
+                if part and (module := self._file(f"{at}{part}.py")):
+                    found.append(module)
                     break
-                if not part or not (folder / part).is_dir():
+                if not part or not any((p / at / part).is_dir() for p in self.libraries):
                     break  # the end, or a name that a module defines
-                folder /= part
+                at += f"{part}/"
             self._found[dotted] = found
         return self._found[dotted]
 
@@ -136,9 +147,10 @@ class Closure:
                 yield from self._imported(value)
         elif kind == "plugin":
             package, part = value.split(":")
-            folder = self.library.joinpath(*package.split(".")[1:])
-            for plugin in sorted(p.name for p in folder.iterdir() if p.is_dir()):
-                if self._imported(name := f"{package}.{plugin}.{part}")[-1].parent != folder:
+            folders = [p.joinpath(*package.split(".")[1:]) for p in self.libraries]
+            there = {p.name for folder in folders if folder.is_dir() for p in folder.iterdir()}
+            for plugin in sorted(there):
+                if self._imported(name := f"{package}.{plugin}.{part}")[-1].parent not in folders:
                     yield from self._imported(name)
         else:
             for path in sorted(p.resolve() for p in file.parent.glob(value)):
