@@ -22,7 +22,7 @@ rule assess:
     benchmark:
         "logs/{data}/{model}/s{seed}/{recipe}/assess.benchmark.tsv"
     wildcard_constraints:
-        data=data_for("classification"),
+        data=data_for("multiclass"),
     conda:
         "../../envs/runtime.yaml"
     threads: 1

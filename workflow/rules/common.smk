@@ -214,7 +214,7 @@ def report_inputs(wildcards):
     for c in PLAN.candidates:
         paths = dict(evidence(c._asdict(), PLAN.sweep.device)["paths"])
         shown = ("cases", "predictions") if TASKS[c.data] == "segmentation" else ()
-        for name in {*kept("classification"), *kept("segmentation")} - {*shown}:
+        for name in {*kept("multiclass"), *kept("segmentation")} - {*shown}:
             del paths[name]  # read by the siblings' assess only
         if shown:
             files.append(paths["card"].with_name("images.npy"))
