@@ -28,4 +28,4 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"results/report/{PLAN.name}/index.html",
+        PIPELINE.page,

@@ -31,12 +31,12 @@ def test_label_maps_are_those_that_are_judged(done: Workspace) -> None:
         n_test = sum(row["split"] == "test" for row in _table(prepared / "split.csv"))
         for recipe in ("fp32", "ptq_int8"):
             at = done.root / "results" / data / "u_lite/s0" / recipe / "assess"
-            with np.load(at / "predictions.npz") as content:
+            with np.load(at / "cases/predictions.npz") as content:
                 index, shape, labels = (content[k] for k in ("index", "shape", "labels"))
             assert len(index) == n_test
             assert shape.shape == (n_test, dims)
             assert shape.prod(axis=1).sum() == len(labels)
-            predicted = sum(int(row["predicted"]) for row in _table(at / "cases.csv"))
+            predicted = sum(int(row["predicted"]) for row in _table(at / "cases/cases.csv"))
             assert predicted == np.count_nonzero(labels)
         verdict = json.loads((at / "verdict.json").read_text())
         assert verdict["verdict"] in ("pass", "fail", "inconclusive")

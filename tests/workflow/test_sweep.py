@@ -51,7 +51,7 @@ def test_untrained_networks_are_profiled_at_each_size(smoke: Workspace) -> None:
     at = smoke.root / "results/scaling"
     taken = json.loads((at / "dscnn/24/host_quick.json").read_text())
     assert taken["model"]["input_shape"] == [1, 3, 24, 24]
-    assert (at / "dscnn/24/model.onnx").is_file()
+    assert (at / "dscnn/24/export/model.onnx").is_file()
     refused = json.loads((at / "edgenext_xx_small/24/host_quick.json").read_text())
     assert refused["status"] == "refused"
     with (smoke.root / "results/report/smoke/scaling.csv").open(newline="") as handle:
@@ -81,7 +81,7 @@ def test_logits_are_those_of_the_shipped_file(smoke: Workspace) -> None:
     for recipe in RECIPES:
         session = onnxruntime.InferenceSession(smoke.root / AT / recipe / "export/model.onnx")
         (logits,) = session.run(["logits"], {"image": x})
-        stored = np.load(smoke.root / AT / recipe / "assess/logits.npy")[:5]
+        stored = np.load(smoke.root / AT / recipe / "assess/cases/logits.npy")[:5]
         assert np.abs(logits - stored).max() < 1e-3 * max(1, np.abs(stored).max())
 
 

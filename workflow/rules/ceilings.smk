@@ -3,15 +3,15 @@
 
 rule ceilings:
     input:
-        code=code("ceilings"),
+        code=PIPELINE.code("ceilings"),
     output:
-        ceilings="results/devices/{device}.json",
-        config="results/devices/{device}.config.yaml",
-        metrics="results/devices/{device}.metrics.json",
+        ceilings=Ceilings.record,
+        config=Ceilings.config,
+        metrics=Ceilings.metrics,
     log:
-        "logs/devices/{device}.log",
+        Ceilings.log,
     benchmark:
-        "logs/devices/{device}.benchmark.tsv"
+        Ceilings.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: workflow.cores
@@ -19,7 +19,7 @@ rule ceilings:
         mem_mb=2000,
         runtime="30m",
     params:
-        cfg=ceilings_slice,
+        cfg=PIPELINE.ceilings_slice,
     message:
         "ceilings of {wildcards.device}"
     script:

@@ -3,21 +3,20 @@
 
 rule compress:
     input:
-        code=code("compress"),
-        model="results/{data}/{model}/s{seed}/train/model.pt",
-        teachers=teachers,
-        images="results/{data}/prepare/images.npy",
-        calibration="results/{data}/prepare/calibration.csv",
-        card="results/{data}/prepare/card.json",
+        code=PIPELINE.code("compress"),
+        model=Train.checkpoint,
+        teachers=PIPELINE.teachers,
+        card=Prepare.card,
+        prepared=PIPELINE.prepared,
     output:
-        program="results/{data}/{model}/s{seed}/{recipe}/compress/model.pt2",
-        recipe="results/{data}/{model}/s{seed}/{recipe}/compress/recipe.json",
-        config="results/{data}/{model}/s{seed}/{recipe}/compress/config.yaml",
-        metrics="results/{data}/{model}/s{seed}/{recipe}/compress/metrics.json",
+        program=Compress.program,
+        recipe=Compress.record,
+        config=Compress.config,
+        metrics=Compress.metrics,
     log:
-        "logs/{data}/{model}/s{seed}/{recipe}/compress.log",
+        Compress.log,
     benchmark:
-        "logs/{data}/{model}/s{seed}/{recipe}/compress.benchmark.tsv"
+        Compress.benchmark
     conda:
         "../../envs/full.yaml"
     threads: 1
@@ -25,7 +24,7 @@ rule compress:
         mem_mb=6000,
         runtime="12h",
     params:
-        cfg=compress_slice,
+        cfg=PIPELINE.compress_slice,
     message:
         "compress {wildcards.model} by {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
     script:

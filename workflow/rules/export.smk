@@ -3,20 +3,20 @@
 
 rule export:
     input:
-        code=code("export"),
-        program="results/{data}/{model}/s{seed}/{recipe}/compress/model.pt2",
-        recipe="results/{data}/{model}/s{seed}/{recipe}/compress/recipe.json",
-        images="results/{data}/prepare/images.npy",
-        card="results/{data}/prepare/card.json",
+        code=PIPELINE.code("export"),
+        program=Compress.program,
+        recipe=Compress.record,
+        card=Prepare.card,
+        prepared=PIPELINE.prepared,
     output:
-        model="results/{data}/{model}/s{seed}/{recipe}/export/model.onnx",
-        parity="results/{data}/{model}/s{seed}/{recipe}/export/parity.json",
-        config="results/{data}/{model}/s{seed}/{recipe}/export/config.yaml",
-        metrics="results/{data}/{model}/s{seed}/{recipe}/export/metrics.json",
+        model=Export.onnx,
+        parity=Export.parity,
+        config=Export.config,
+        metrics=Export.metrics,
     log:
-        "logs/{data}/{model}/s{seed}/{recipe}/export.log",
+        Export.log,
     benchmark:
-        "logs/{data}/{model}/s{seed}/{recipe}/export.benchmark.tsv"
+        Export.benchmark
     conda:
         "../../envs/full.yaml"
     threads: 1
@@ -24,7 +24,7 @@ rule export:
         mem_mb=6000,
         runtime="1h",
     params:
-        cfg=export_slice,
+        cfg=PIPELINE.export_slice,
     message:
         "export {wildcards.model} {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
     script:

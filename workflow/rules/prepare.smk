@@ -3,30 +3,32 @@
 
 rule prepare:
     input:
-        code=code("prepare"),
+        code=PIPELINE.code("prepare"),
     output:
-        images="results/{data}/prepare/images.npy",
-        labels="results/{data}/prepare/labels.npy",
-        split="results/{data}/prepare/split.csv",
-        calibration="results/{data}/prepare/calibration.csv",
+        images=Prepare.images,
+        labels=Prepare.labels,
+        split=Prepare.split,
+        calibration=Prepare.calibration,
         card=report(
-            "results/{data}/prepare/card.json",
+            Prepare.card,
             caption="../report/card.rst",
             category="Data",
             labels={"data": "{data}", "what": "card"},
         ),
         montage=report(
-            "results/{data}/prepare/montage.png",
+            Prepare.montage,
             caption="../report/montage.rst",
             category="Data",
             labels={"data": "{data}", "what": "pictures"},
         ),
-        config="results/{data}/prepare/config.yaml",
-        metrics="results/{data}/prepare/metrics.json",
+        config=Prepare.config,
+        metrics=Prepare.metrics,
     log:
-        "logs/{data}/prepare.log",
+        Prepare.log,
     benchmark:
-        "logs/{data}/prepare.benchmark.tsv"
+        Prepare.benchmark
+    wildcard_constraints:
+        data=PIPELINE.data(masks=False, volumes=False),
     conda:
         "../../envs/full.yaml"
     threads: 1
@@ -34,8 +36,25 @@ rule prepare:
         mem_mb=2000,
         runtime="2h",
     params:
-        cfg=prepare_slice,
+        cfg=PIPELINE.prepare_slice,
     message:
         "prepare {wildcards.data}"
     script:
         "../scripts/prepare.py"
+
+
+use rule prepare as prepare_masks with:
+    output:
+        **rules.prepare.output,
+        masks=Prepare.masks,
+    wildcard_constraints:
+        data=PIPELINE.data(masks=True, volumes=False),
+
+
+use rule prepare as prepare_volumes with:
+    output:
+        **rules.prepare.output,
+        masks=Prepare.masks,
+        volumes=Prepare.volumes,
+    wildcard_constraints:
+        data=PIPELINE.data(masks=True, volumes=True),

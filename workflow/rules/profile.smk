@@ -3,17 +3,17 @@
 
 rule profile:
     input:
-        code=code("profile"),
-        model="results/{data}/{model}/s{seed}/{recipe}/export/model.onnx",
-        ceilings="results/devices/{device}.json",
+        code=PIPELINE.code("profile"),
+        model=Export.onnx,
+        ceilings=Ceilings.record,
     output:
-        profile="results/{data}/{model}/s{seed}/{recipe}/profile/{device}.json",
-        config="results/{data}/{model}/s{seed}/{recipe}/profile/{device}.config.yaml",
-        metrics="results/{data}/{model}/s{seed}/{recipe}/profile/{device}.metrics.json",
+        profile=Profile.record,
+        config=Profile.config,
+        metrics=Profile.metrics,
     log:
-        "logs/{data}/{model}/s{seed}/{recipe}/profile-{device}.log",
+        Profile.log,
     benchmark:
-        "logs/{data}/{model}/s{seed}/{recipe}/profile-{device}.benchmark.tsv"
+        Profile.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: workflow.cores
@@ -21,7 +21,7 @@ rule profile:
         mem_mb=4000,
         runtime="1h",
     params:
-        cfg=profile_slice,
+        cfg=PIPELINE.profile_slice,
     message:
         "profile {wildcards.model} {wildcards.recipe} on {wildcards.device} ({wildcards.data}, seed {wildcards.seed})"
     script:
@@ -30,16 +30,16 @@ rule profile:
 
 rule interleave:
     input:
-        code=code("interleave"),
-        models=interleaved_models,
+        code=PIPELINE.code("interleave"),
+        models=PIPELINE.models_in_turns,
     output:
-        comparison="results/report/{sweep}/interleaved/{device}.json",
-        config="results/report/{sweep}/interleaved/{device}.config.yaml",
-        metrics="results/report/{sweep}/interleaved/{device}.metrics.json",
+        comparison=Interleave.record,
+        config=Interleave.config,
+        metrics=Interleave.metrics,
     log:
-        "logs/report/{sweep}/interleave-{device}.log",
+        Interleave.log,
     benchmark:
-        "logs/report/{sweep}/interleave-{device}.benchmark.tsv"
+        Interleave.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: workflow.cores
@@ -47,7 +47,7 @@ rule interleave:
         mem_mb=4000,
         runtime="1h",
     params:
-        cfg=interleave_slice,
+        cfg=PIPELINE.interleave_slice,
     message:
         "time candidates of sweep {wildcards.sweep} in turns on {wildcards.device}"
     script:

@@ -3,76 +3,47 @@
 
 rule report:
     input:
-        code=code("report"),
-        evidence=report_inputs,
+        code=PIPELINE.code("report"),
+        candidates=PIPELINE.candidates,
+        builds=PIPELINE.builds,
+        sizes=PIPELINE.sizes,
+        turns=PIPELINE.turns,
+        pooled=PIPELINE.pooled,
     output:
-        **scaling_outputs(),
-        **volumes_outputs(),
         page=report(
-            "results/report/{sweep}/index.html",
+            Report.page,
             caption="../report/page.rst",
             category="Verdict",
             labels={"sweep": "{sweep}", "what": "full report"},
         ),
         comparison=report(
-            "results/report/{sweep}/comparison.csv",
+            Report.comparison,
             caption="../report/comparison.rst",
             category="Verdict",
             labels={"sweep": "{sweep}", "what": "comparison"},
         ),
-        comparison_json="results/report/{sweep}/comparison.json",
-        latency=report(
-            "results/report/{sweep}/figures/latency_vs_quality.svg",
-            caption="../report/latency.rst",
+        comparison_json=Report.comparison_json,
+        size_tables=PIPELINE.size_tables,
+        figures=report(
+            directory(Report.figures),
+            patterns=["{figure}.svg"],
+            caption="../report/figures.rst",
             category="Figures",
-            labels={"sweep": "{sweep}", "what": "latency against quality"},
-        ),
-        reliability=report(
-            "results/report/{sweep}/figures/reliability.svg",
-            caption="../report/reliability.rst",
-            category="Figures",
-            labels={"sweep": "{sweep}", "what": "reliability"},
-        ),
-        forest=report(
-            "results/report/{sweep}/figures/forest.svg",
-            caption="../report/forest.rst",
-            category="Figures",
-            labels={"sweep": "{sweep}", "what": "differences per class"},
-        ),
-        roofline=report(
-            "results/report/{sweep}/figures/roofline.svg",
-            caption="../report/roofline.rst",
-            category="Figures",
-            labels={
-                "sweep": "{sweep}",
-                "what": "measured latency against the roofline",
-            },
-        ),
-        ranks=report(
-            "results/report/{sweep}/figures/ranks.svg",
-            caption="../report/ranks.rst",
-            category="Figures",
-            labels={"sweep": "{sweep}", "what": "what foretells latency"},
-        ),
-        training=report(
-            "results/report/{sweep}/figures/training.svg",
-            caption="../report/training.rst",
-            category="Figures",
-            labels={"sweep": "{sweep}", "what": "training curves"},
+            labels={"sweep": "{sweep}", "what": "{figure}"},
         ),
         checklists=report(
-            directory("results/report/{sweep}/checklists"),
-            caption="../report/checklist.rst",
+            directory(Report.checklists),
             patterns=["{name}.md"],
+            caption="../report/checklist.rst",
             category="Deployment checklists",
             labels={"candidate": "{name}"},
         ),
-        config="results/report/{sweep}/config.yaml",
-        metrics="results/report/{sweep}/metrics.json",
+        config=Report.config,
+        metrics=Report.metrics,
     log:
-        "logs/report/{sweep}.log",
+        Report.log,
     benchmark:
-        "logs/report/{sweep}.benchmark.tsv"
+        Report.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: 1
@@ -80,7 +51,7 @@ rule report:
         mem_mb=2000,
         runtime="1h",
     params:
-        cfg=report_slice,
+        cfg=PIPELINE.report_slice,
     message:
         "report of sweep {wildcards.sweep}"
     script:

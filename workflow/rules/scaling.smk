@@ -3,15 +3,16 @@
 
 rule scaling:
     input:
-        code=code("scaling"),
+        code=PIPELINE.code("scaling"),
     output:
-        build="results/scaling/{model}/{size}/build.json",
-        config="results/scaling/{model}/{size}/config.yaml",
-        metrics="results/scaling/{model}/{size}/metrics.json",
+        build=Scaling.build,
+        export=directory(Scaling.export),
+        config=Scaling.config,
+        metrics=Scaling.metrics,
     log:
-        "logs/scaling/{model}/{size}.log",
+        Scaling.log,
     benchmark:
-        "logs/scaling/{model}/{size}.benchmark.tsv"
+        Scaling.benchmark
     conda:
         "../../envs/full.yaml"
     threads: 1
@@ -19,7 +20,7 @@ rule scaling:
         mem_mb=6000,
         runtime="1h",
     params:
-        cfg=scaling_slice,
+        cfg=PIPELINE.scaling_slice,
     message:
         "export {wildcards.model}, untrained, at {wildcards.size} pixels"
     script:
@@ -28,17 +29,18 @@ rule scaling:
 
 rule scaling_profile:
     input:
-        code=code("scaling_profile"),
-        build="results/scaling/{model}/{size}/build.json",
-        ceilings="results/devices/{device}.json",
+        code=PIPELINE.code("scaling_profile"),
+        build=Scaling.build,
+        export=Scaling.export,
+        ceilings=Ceilings.record,
     output:
-        profile="results/scaling/{model}/{size}/{device}.json",
-        config="results/scaling/{model}/{size}/{device}.config.yaml",
-        metrics="results/scaling/{model}/{size}/{device}.metrics.json",
+        profile=ScalingProfile.record,
+        config=ScalingProfile.config,
+        metrics=ScalingProfile.metrics,
     log:
-        "logs/scaling/{model}/{size}-{device}.log",
+        ScalingProfile.log,
     benchmark:
-        "logs/scaling/{model}/{size}-{device}.benchmark.tsv"
+        ScalingProfile.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: workflow.cores
@@ -46,7 +48,7 @@ rule scaling_profile:
         mem_mb=4000,
         runtime="1h",
     params:
-        cfg=scaling_profile_slice,
+        cfg=PIPELINE.scaling_profile_slice,
     message:
         "profile {wildcards.model}, untrained, at {wildcards.size} pixels on {wildcards.device}"
     script:

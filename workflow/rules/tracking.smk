@@ -1,20 +1,16 @@
 """MLflow: one process delivers the entries of all stages while the workflow runs."""
 
-from edgeward.pipeline.environment import headline
-
-headline(PLAN.sweep.device[0])
-
 
 onstart:
-    SESSION.start()
+    PIPELINE.start()
 
 
 onsuccess:
-    conclude(True)
+    PIPELINE.finish(True)
 
 
 onerror:
-    conclude(False)
+    PIPELINE.finish(False)
 
 
 localrules:
@@ -23,11 +19,11 @@ localrules:
 
 rule tracking_sync:
     log:
-        "logs/tracking_sync.log",
+        SYNC_LOG,
     conda:
         "../../envs/full.yaml"
     params:
-        command=deliver_command(OUTBOX, "--wait"),
+        command=PIPELINE.sync_command,
     message:
         "deliver the tracking entries that are left in the outbox"
     shell:

@@ -3,20 +3,18 @@
 
 rule train:
     input:
-        code=code("train"),
-        images="results/{data}/prepare/images.npy",
-        labels="results/{data}/prepare/labels.npy",
-        split="results/{data}/prepare/split.csv",
-        card="results/{data}/prepare/card.json",
+        code=PIPELINE.code("train"),
+        card=Prepare.card,
+        prepared=PIPELINE.prepared,
     output:
-        model="results/{data}/{model}/s{seed}/train/model.pt",
-        history="results/{data}/{model}/s{seed}/train/history.csv",
-        config="results/{data}/{model}/s{seed}/train/config.yaml",
-        metrics="results/{data}/{model}/s{seed}/train/metrics.json",
+        model=Train.checkpoint,
+        history=Train.history,
+        config=Train.config,
+        metrics=Train.metrics,
     log:
-        "logs/{data}/{model}/s{seed}/train.log",
+        Train.log,
     benchmark:
-        "logs/{data}/{model}/s{seed}/train.benchmark.tsv"
+        Train.benchmark
     conda:
         "../../envs/full.yaml"
     threads: 1
@@ -24,7 +22,7 @@ rule train:
         mem_mb=6000,
         runtime="24h",
     params:
-        cfg=train_slice,
+        cfg=PIPELINE.train_slice,
     message:
         "train {wildcards.model} on {wildcards.data}, seed {wildcards.seed}"
     script:

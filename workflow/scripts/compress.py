@@ -11,7 +11,7 @@ def main(job: Job) -> dict[str, float]:
 
     job.loaded()
     recipe = RecipeConfig.model_validate(job.cfg["compress"])
-    teachers = dict(zip(recipe.teachers, map(Path, job.input.teachers), strict=True))
+    teachers = dict(zip(recipe.teachers, job.paths("teachers"), strict=True))
     return run(
         recipe,
         seed=job.cfg["seed"],

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from edgeward.pipeline.job import OUTBOX, Job
-from edgeward.pipeline.paths import evidence
+from edgeward.pipeline.job import Job
+from edgeward.pipeline.paths import OUTBOX, ResultPaths
 
 
 def main(job: Job) -> dict[str, float]:
@@ -13,7 +13,7 @@ def main(job: Job) -> dict[str, float]:
 
     job.loaded()
     groups = [
-        [{**member, "file": evidence(member, [])["paths"]["onnx"]} for member in group]
+        [{**member, "file": ResultPaths(**member).export.onnx} for member in group]
         for group in job.cfg["groups"]
     ]
     with quiet(OUTBOX):

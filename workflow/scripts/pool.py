@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from edgeward.pipeline.job import Job
-from edgeward.pipeline.paths import evidence
+from edgeward.pipeline.paths import ResultPaths
 
 
 def main(job: Job) -> dict[str, float]:
@@ -13,7 +13,7 @@ def main(job: Job) -> dict[str, float]:
     job.loaded()
     folders: dict[tuple[str, str], dict[int, Path]] = {}
     for c in job.cfg["candidates"]:
-        folder = evidence(c, [])["paths"]["safety"].parent
+        folder = ResultPaths(**c).assess.folder
         folders.setdefault((c["model"], c["recipe"]), {})[c["seed"]] = folder
     config = DenseConfig if job.cfg["task"] == "segmentation" else SafetyConfig
     return run(

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from edgeward.pipeline.job import OUTBOX, Job
+from edgeward.pipeline.job import Job
+from edgeward.pipeline.paths import OUTBOX
 
 
 def main(job: Job) -> dict[str, float]:

@@ -20,6 +20,7 @@ def main(job: Job) -> dict[str, float]:
         ScalingConfig.model_validate(job.cfg["scaling"]),
         size=int(job.wildcards["size"]),
         build=Path(job.output.build),
+        out=Path(job.output.export),
         threads=job.threads,
     )
 

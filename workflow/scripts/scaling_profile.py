@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from edgeward.pipeline.job import OUTBOX, Job
+from edgeward.pipeline.job import Job
+from edgeward.pipeline.paths import OUTBOX
 
 
 def main(job: Job) -> dict[str, float]:
@@ -15,6 +16,7 @@ def main(job: Job) -> dict[str, float]:
         return run(
             ProfileConfig.model_validate(job.cfg["profile"]),
             build=Path(job.input.build),
+            model=Path(job.input.export) / "model.onnx",
             out=Path(job.output.profile),
             ceilings=Path(job.input.ceilings),
         )

@@ -91,6 +91,17 @@ def read(roots: Roots, files: Iterable[Name]) -> None:
     _READ.update({(roots, file): content for file, content in found.items()})
 
 
+def stated(roots: Roots, group: str, name: str) -> dict[str, Any]:
+    """Return the keys that a file and those in its ``defaults`` state: quick, unchecked, empty if it cannot be read."""
+    try:
+        text = locate(roots, group, name, group, "defaults").read_text()
+        content = yaml.load(text, yaml.CSafeLoader) or {}
+    except (UserError, yaml.YAMLError):
+        return {}
+    bases = [base for base in content.get("defaults", []) if base != "_self_"]
+    return {k: v for base in bases for k, v in stated(roots, group, base).items()} | content
+
+
 @cache
 def _parse(text: str) -> Override:
     try:

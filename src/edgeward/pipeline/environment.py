@@ -8,17 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
-from edgeward.tracking.facts import HEADLINE
+from edgeward.tracking.row_metrics import HEADLINE
 
 
-def offer(project: Path, settings: Mapping[str, Any]) -> None:
-    """Put the library's place and the user's data root into the environment that jobs inherit.
+def export_environment(project: Path, settings: Mapping[str, Any], device: str) -> None:
+    """Put the library's place, the user's data root and the headline device into the environment of jobs.
+
+    Parameters
+    ----------
+    project : folder that holds ``src``. settings : what ``--config`` says.
+    device : whose latency stands in the columns of MLflow that name none.
 
     Raises
     ------
     UserError
         If the data root given on the command line is no folder.
     """
+    os.environ[HEADLINE] = device
     present = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     paths = dict.fromkeys([str(Path(project) / "src"), *present])
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
@@ -27,8 +33,3 @@ def offer(project: Path, settings: Mapping[str, Any]) -> None:
         if not root.is_dir():
             raise UserError(f"--config data_root={settings['data_root']}: {root} is not a folder.")
         os.environ["EDGEWARD_DATA_ROOT"] = str(root)
-
-
-def headline(device: str) -> None:
-    """Say which device's latency stands in the columns of MLflow that name none."""
-    os.environ[HEADLINE] = device

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import importlib
 import logging
 import os
 import sys
@@ -17,10 +15,10 @@ import psutil
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest, read_json, sha256, write_json, write_yaml
+from edgeward.pipeline.paths import OUTBOX, WORK
 from edgeward.tracking.outbox import LiveCurve, StageEntry, post
 
-STATE = Path(".edgeward")
-OUTBOX = STATE / "outbox"
+HEAVY = {".npy", ".npz", ".pt", ".pt2"}
 
 
 @dataclass
@@ -35,7 +33,6 @@ class Job:
     log: Path
     threads: int
     startup_s: float = 0.0
-    _later: _ImportClock | None = None
 
     @classmethod
     def of(cls, stage: str, snakemake: Any) -> Job:
@@ -54,6 +51,10 @@ class Job:
     def label(self) -> str:
         """Name of the job in logs: stage and candidate."""
         return f"{self.stage} {'/'.join(self.wildcards.values())}"
+
+    def paths(self, name: str) -> list[Path]:
+        """Return the files of an input that is a list."""
+        return [Path(path) for path in self.input[name]]
 
     def _entry(self, **kwargs: Any) -> StageEntry:
         w = self.wildcards
@@ -82,23 +83,19 @@ class Job:
         It is not a declared output, so Snakemake does not delete it before the job starts again.
         """
         key = digest([self.stage, self.wildcards, self.cfg, [sha256(path) for path in inputs]])
-        folder = STATE / "work" / f"{self.stage}-{key[:20]}"
+        folder = WORK / f"{self.stage}-{key[:20]}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def loaded(self) -> None:
-        """Note that the stage's imports are done: the time since the process began is start-up.
-
-        Imports that happen later, where they are needed, are added by `_ImportClock`.
-        """
+        """Note that the stage's imports are done: the time since the process began is start-up."""
         self.startup_s = time.time() - psutil.Process().create_time()
-        self._later = _ImportClock()
 
     def execute(self, main: Callable[[Job], dict[str, float]], *, tracked: bool = True) -> None:
         """Run `main`, then write config.yaml and metrics.json and, if tracked, post the entry.
 
         Everything that libraries print goes to the job's log; messages of the stage itself also go
-        to the terminal. A `UserError` ends the process with its message and no traceback.
+        to the terminal. A `UserError` ends the job with status 1, its message and no traceback.
         """
         _redirect(self.log, self.label)
         logger = logging.getLogger("edgeward.job")
@@ -107,15 +104,12 @@ class Job:
             metrics = main(self)
         except UserError as error:
             logger.error("%s", error)
-            logging.shutdown()
-            os._exit(1)
+            sys.exit(1)
         except Exception:
             logger.exception("%s failed", self.label)
-            logging.shutdown()
-            os._exit(1)
+            sys.exit(1)
         finished = time.time()
-        startup = self.startup_s + (self._later.seconds if self._later else 0.0)
-        metrics = {**metrics, "startup_s": startup, "wall_s": finished - started}
+        metrics = {**metrics, "startup_s": self.startup_s, "wall_s": finished - started}
         write_yaml(Path(self.output.config), self.cfg)
         write_json(Path(self.output.metrics), metrics)
         if tracked:
@@ -131,11 +125,7 @@ class Job:
                 self._entry(
                     folder=Path(self.output.metrics).parent.resolve(),
                     metrics={k: float(v) for k, v in metrics.items() if v is not None},
-                    artifacts=[
-                        Path(p).resolve()
-                        for p in self.output
-                        if Path(p).suffix not in {".npy", ".npz", ".pt", ".pt2"}
-                    ],
+                    artifacts=self._artifacts(),
                     datasets=self._datasets(),
                     started_at=started,
                     finished_at=finished,
@@ -144,6 +134,13 @@ class Job:
             )
         except (OSError, UserError) as error:
             logger.warning("tracking entry of %s could not be written: %s", self.label, error)
+
+    def _artifacts(self) -> list[Path]:
+        """List the outputs that MLflow is given: files that people read, and the one that ships."""
+        heavy = HEAVY if self.stage == "export" else {*HEAVY, ".onnx"}
+        outputs = [Path(output).resolve() for output in self.output]
+        files = [p for o in outputs for p in (sorted(o.rglob("*")) if o.is_dir() else [o])]
+        return [p for p in files if p.is_file() and p.suffix not in heavy]
 
     def _datasets(self) -> list[dict[str, str]]:
         if self.stage == "prepare":
@@ -165,29 +162,6 @@ class Job:
                 "context": context.get(self.stage, self.stage),
             }
         ]
-
-
-class _ImportClock:
-    """Sums the wall time of all import statements from now on, nested ones counted once."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._depth = 0
-        builtins.__import__ = self._timed(builtins.__import__)
-        importlib.import_module = self._timed(importlib.import_module)
-
-    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            started = time.perf_counter()
-            self._depth += 1
-            try:
-                return function(*args, **kwargs)
-            finally:
-                self._depth -= 1
-                if not self._depth:
-                    self.seconds += time.perf_counter() - started
-
-        return timed
 
 
 class _Prefix(logging.Formatter):

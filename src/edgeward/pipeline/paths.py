@@ -1,65 +1,252 @@
-"""Where a candidate's results lie."""
+"""Every path of results, logs and state, spelled once.
+
+A class stands for the folder of one stage and is made from what the stage is of: ``Train("phantom", "dscnn", 0).checkpoint``
+is a file. Asked of the class itself, ``Train.checkpoint``, the same is the pattern with Snakemake's wildcards that a rule
+names. All paths are relative to the working directory, or to `root`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
+
+STATE = Path(".edgeward")
+OUTBOX = STATE / "outbox"
+WORK = STATE / "work"
+CLOSURES = STATE / "closures.json"
+LAST_RUN = STATE / "last_run.json"
+DELIVERY_LOG = Path("logs/tracking.log")
+SYNC_LOG = Path("logs/tracking_sync.log")
+
+_MODEL = "{data}/{model}/s{seed}"
+_CANDIDATE = f"{_MODEL}/{{recipe}}"
 
 
-def checkpoint(data: str, model: str, seed: int, root: Path = Path("results")) -> Path:
-    """Return where the trained weights of a model lie."""
-    return root / data / model / f"s{seed}" / "train" / "model.pt"
+class File:
+    """A path of a stage: `Stage.RESULTS` or `Stage.LOG`, and an ending, with its fields filled in."""
+
+    def __init__(self, name: str, start: str = "RESULTS") -> None:
+        self.name, self.start = name, start
+
+    def __get__(self, stage: Stage | None, kind: type[Stage]) -> Path:
+        fields = vars(kind() if stage is None else stage)
+        return fields["root"] / f"{getattr(kind, self.start)}{self.name}".format(**fields)
 
 
-def evidence(
-    candidate: dict[str, Any], devices: Sequence[str], root: Path = Path("results")
-) -> dict[str, Any]:
-    """Return a candidate with the paths of all files that speak of it.
+@dataclass(frozen=True)
+class Stage:
+    """What all stages leave: their slice, flat metrics, a log and Snakemake's benchmark."""
 
-    Parameters
-    ----------
-    candidate : ``{"data", "model", "seed", "recipe"}``.
-    devices : names of the devices on which it was profiled.
-    root : the results folder.
-    """
-    data = root / candidate["data"]
-    seed = data / candidate["model"] / f"s{candidate['seed']}"
-    at = seed / candidate["recipe"]
-    return {
-        **candidate,
-        "device": list(devices),
-        "paths": {
-            "card": data / "prepare" / "card.json",
-            "history": seed / "train" / "history.csv",
-            "recipe": at / "compress" / "recipe.json",
-            "parity": at / "export" / "parity.json",
-            "onnx": at / "export" / "model.onnx",
-            "safety": at / "assess" / "safety.json",
-            "verdict": at / "assess" / "verdict.json",
-            "logits": at / "assess" / "logits.npy",  # classification
-            "cases": at / "assess" / "cases.csv",  # segmentation, as the next three
-            "lesions": at / "assess" / "lesions.csv",
-            "reliability": at / "assess" / "reliability.csv",
-            "predictions": at / "assess" / "predictions.npz",
-            "assess_config": at / "assess" / "config.yaml",
-            "profile": {device: at / "profile" / f"{device}.json" for device in devices},
-        },
-    }
+    RESULTS: ClassVar[str]
+    LOG: ClassVar[str]
+    root: Path = field(default=Path(), kw_only=True)
+
+    folder = File("")
+    config = File("/config.yaml")
+    metrics = File("/metrics.json")
+    log = File(".log", "LOG")
+    benchmark = File(".benchmark.tsv", "LOG")
 
 
-def kept(task: str) -> tuple[str, ...]:
-    """Name the paths of `evidence` that hold what `assess` keeps of every test case."""
-    return (
-        ("cases", "lesions", "reliability", "predictions")
-        if task == "segmentation"
-        else ("logits",)
-    )
+@dataclass(frozen=True)
+class _OnDevice(Stage):
+    """A stage of which each device has a file of its own in one folder."""
+
+    record = File("/{device}.json")
+    config = File("/{device}.config.yaml")
+    metrics = File("/{device}.metrics.json")
 
 
-def scaled(
-    models: Sequence[str], sizes: Sequence[int], device: str, root: Path = Path("results")
-) -> list[tuple[Path, Path]]:
-    """Return what is known of untrained networks at each size: (``build.json``, profile) pairs."""
-    folders = [root / "scaling" / model / str(size) for model in models for size in sizes]
-    return [(folder / "build.json", folder / f"{device}.json") for folder in folders]
+@dataclass(frozen=True)
+class _OfModel(Stage):
+    data: str = "{data}"
+    model: str = "{model}"
+    seed: int | str = "{seed}"
+
+
+@dataclass(frozen=True)
+class _OfCandidate(_OfModel):
+    recipe: str = "{recipe}"
+
+
+@dataclass(frozen=True)
+class Prepare(Stage):
+    """A prepared data set."""
+
+    RESULTS = "results/{data}/prepare"
+    LOG = "logs/{data}/prepare"
+    data: str = "{data}"
+
+    images = File("/images.npy")
+    labels = File("/labels.npy")
+    split = File("/split.csv")
+    calibration = File("/calibration.csv")
+    card = File("/card.json")
+    montage = File("/montage.png")
+    masks = File("/masks.npy")  # where every pixel or voxel has a label
+    volumes = File("/volumes.csv")  # of volumes
+
+
+@dataclass(frozen=True)
+class Train(_OfModel):
+    """A trained model."""
+
+    RESULTS = f"results/{_MODEL}/train"
+    LOG = f"logs/{_MODEL}/train"
+
+    checkpoint = File("/model.pt")
+    history = File("/history.csv")
+
+
+@dataclass(frozen=True)
+class Compress(_OfCandidate):
+    """A compressed model."""
+
+    RESULTS = f"results/{_CANDIDATE}/compress"
+    LOG = f"logs/{_CANDIDATE}/compress"
+
+    program = File("/model.pt2")
+    record = File("/recipe.json")
+
+
+@dataclass(frozen=True)
+class Export(_OfCandidate):
+    """The file that ships."""
+
+    RESULTS = f"results/{_CANDIDATE}/export"
+    LOG = f"logs/{_CANDIDATE}/export"
+
+    onnx = File("/model.onnx")
+    parity = File("/parity.json")
+
+
+@dataclass(frozen=True)
+class Profile(_OfCandidate, _OnDevice):
+    """Measurements on a device."""
+
+    RESULTS = f"results/{_CANDIDATE}/profile"
+    LOG = f"logs/{_CANDIDATE}/profile-{{device}}"
+    device: str = "{device}"
+
+
+@dataclass(frozen=True)
+class Assess(_OfCandidate):
+    """What the shipped file finds on the test split."""
+
+    RESULTS = f"results/{_CANDIDATE}/assess"
+    LOG = f"logs/{_CANDIDATE}/assess"
+
+    cases = File("/cases")  # folder of what is kept of every case, in files that the task names
+    safety = File("/safety.json")
+    verdict = File("/verdict.json")
+
+
+@dataclass(frozen=True)
+class Ceilings(_OnDevice):
+    """The best that a device can do."""
+
+    RESULTS = "results/devices"
+    LOG = "logs/devices/{device}"
+    device: str = "{device}"
+
+
+@dataclass(frozen=True)
+class Scaling(Stage):
+    """An untrained network at one input size."""
+
+    RESULTS = "results/scaling/{model}/{size}"
+    LOG = "logs/scaling/{model}/{size}"
+    model: str = "{model}"
+    size: int | str = "{size}"
+
+    build = File("/build.json")
+    export = File(
+        "/export"
+    )  # folder of its file and parity, which a network that takes no such size has not
+
+
+@dataclass(frozen=True)
+class ScalingProfile(Scaling, _OnDevice):
+    """Measurements of an untrained network on a device."""
+
+    LOG = "logs/scaling/{model}/{size}-{device}"
+    device: str = "{device}"
+
+
+@dataclass(frozen=True)
+class Interleave(_OnDevice):
+    """Candidates of a sweep timed in turns."""
+
+    RESULTS = "results/report/{sweep}/interleaved"
+    LOG = "logs/report/{sweep}/interleave-{device}"
+    sweep: str = "{sweep}"
+    device: str = "{device}"
+
+
+@dataclass(frozen=True)
+class Pool(Stage):
+    """The seeds of a sweep, pooled on one data set."""
+
+    RESULTS = "results/report/{sweep}/pooled"
+    LOG = "logs/report/{sweep}/pool-{data}"
+    sweep: str = "{sweep}"
+    data: str = "{data}"
+
+    record = File("/{data}.json")
+    config = File("/{data}.config.yaml")
+    metrics = File("/{data}.metrics.json")
+
+
+@dataclass(frozen=True)
+class Report(Stage):
+    """The page of a sweep."""
+
+    RESULTS = "results/report/{sweep}"
+    LOG = "logs/report/{sweep}"
+    sweep: str = "{sweep}"
+
+    page = File("/index.html")
+    comparison = File("/comparison.csv")
+    comparison_json = File("/comparison.json")
+    scaling = File("/scaling.csv")
+    figures = File("/figures")
+    checklists = File("/checklists")
+
+
+@dataclass(frozen=True)
+class ResultPaths:
+    """Where everything that speaks of one candidate lies; a profile on each of `devices`."""
+
+    data: str
+    model: str
+    seed: int
+    recipe: str
+    devices: tuple[str, ...] = ()
+    root: Path = field(default=Path(), kw_only=True)
+
+    @property
+    def prepare(self) -> Prepare:
+        return Prepare(self.data, root=self.root)
+
+    @property
+    def train(self) -> Train:
+        return Train(self.data, self.model, self.seed, root=self.root)
+
+    @property
+    def compress(self) -> Compress:
+        return Compress(self.data, self.model, self.seed, self.recipe, root=self.root)
+
+    @property
+    def export(self) -> Export:
+        return Export(self.data, self.model, self.seed, self.recipe, root=self.root)
+
+    @property
+    def assess(self) -> Assess:
+        return Assess(self.data, self.model, self.seed, self.recipe, root=self.root)
+
+    @property
+    def profiles(self) -> dict[str, Path]:
+        """Device -> record of the measurements on it."""
+        of = self.data, self.model, self.seed, self.recipe
+        return {device: Profile(*of, device, root=self.root).record for device in self.devices}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from edgeward.core.errors import UserError, did_you_mean, unknown
 from edgeward.pipeline.compose import AXES, Roots, compose, locate, names, read, shown
 from edgeward.pipeline.schema import SweepConfig
 from edgeward.pipeline.sections import explain
-from edgeward.pipeline.tasks import check_fit
+from edgeward.pipeline.tasks import check_task
 from edgeward.profiling.config import DeviceConfig, ProfileConfig
 from edgeward.tasks.base import OLDER_NAMES, task_names
 
@@ -31,7 +31,7 @@ class Candidate(NamedTuple):
     recipe: str
 
 
-def check_settings(config: dict[str, Any]) -> None:
+def check_settings(config: Mapping[str, Any]) -> None:
     """Refuse a key of ``--config`` that the workflow does not read."""
     for key in config:
         if key not in SETTINGS:
@@ -94,10 +94,9 @@ class Plan:
             for model in sweep.model:
                 # Seeds change no other value, so one composition stands for all of them.
                 plan.train(data, model, sweep.seed[0])
+                check_task(plan.compose(data, model, sweep.recipe[0]), file)
                 for recipe in sweep.recipe:
-                    config = plan.compose(data, model, recipe)
-                    check_fit(roots, config, file)
-                    reference = config["safety"]["reference"]
+                    reference = plan.compose(data, model, recipe)["safety"]["reference"]
                     if reference not in sweep.recipe:
                         raise UserError(
                             f"{file}: recipe lacks '{reference}', the reference "
@@ -105,8 +104,6 @@ class Plan:
                         )
             for teacher in teachers:
                 plan.train(data, teacher, sweep.seed[0])
-                config = plan.compose(data, teacher, sweep.recipe[0])
-                check_fit(roots, config, file)
         plan._check_sizes()
         if sweep.interleave.model is not None and sweep.interleave.model not in sweep.model:
             raise UserError(
@@ -125,7 +122,7 @@ class Plan:
         return [Candidate(*c) for c in product(s.data, s.model, s.seed, s.recipe)]
 
     def task(self, data: str) -> str:
-        """Return the name of the task that a data set is for."""
+        """Return what a data set is for, "classification" or "segmentation"."""
         return str(self.compose(data, self.sweep.model[0], self.sweep.recipe[0])["data"]["task"])
 
     @property
@@ -169,6 +166,11 @@ class Plan:
     def scaled(self) -> list[str]:
         """The networks that are profiled, untrained, at each of the sweep's sizes."""
         return list(self.sweep.size_models or self.sweep.model) if self.sweep.sizes else []
+
+    @property
+    def untrained(self) -> list[tuple[str, int]]:
+        """Every network at every size, pixels."""
+        return list(product(self.scaled, self.sweep.sizes))
 
     def compose(
         self, data: str, model: str, recipe: str, device: str | None = None
@@ -302,3 +304,8 @@ class Plan:
             "power": {**profile["power"], "counter": "none"},
         }
         return {"profile": {**profile, **slim}}
+
+    def report(self) -> dict[str, Any]:
+        """Return the slice of `report`: the sweep, and its candidates."""
+        candidates = [c._asdict() for c in self.candidates]
+        return {"name": self.name, **self.sweep.model_dump(), "candidates": candidates}

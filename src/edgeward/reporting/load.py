@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeward.core.errors import UserError
 from edgeward.reporting.numbers import Interval, interval
 from edgeward.reporting.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from edgeward.pipeline.paths import ResultPaths
 
 VERDICTS = ("reference", "pass", "fail", "inconclusive")
 PROFILE_SCHEMA = "edgeward-profile/2"
@@ -46,7 +49,7 @@ class Candidate:
     safety: dict[str, Any]
     verdict: dict[str, Any]
     profiles: dict[str, dict[str, Any]]
-    paths: Mapping[str, Any]
+    paths: ResultPaths
 
     @property
     def task(self) -> Task:
@@ -56,7 +59,7 @@ class Candidate:
     @property
     def onnx(self) -> Path:
         """The file that ships."""
-        return Path(self.paths["onnx"])
+        return self.paths.export.onnx
 
     @property
     def key(self) -> str:
@@ -202,34 +205,36 @@ def _history(path: Path) -> list[dict[str, float]]:
         raise UserError(f"{path} (history) holds something that is no number: {error}.") from None
 
 
-def load(entry: Mapping[str, Any]) -> Candidate:
-    """Read one candidate.
+def documents(paths: ResultPaths) -> dict[str, Path]:
+    """Return where the records named in `REQUIRED` lie."""
+    return {
+        "card": paths.prepare.card,
+        "recipe": paths.compress.record,
+        "parity": paths.export.parity,
+        "safety": paths.assess.safety,
+        "verdict": paths.assess.verdict,
+    }
 
-    Parameters
-    ----------
-    entry : ``data, model, seed, recipe`` and ``paths`` with ``card, history, recipe, parity,
-        safety, verdict, onnx`` and ``profile {device: path}``.
+
+def load(paths: ResultPaths) -> Candidate:
+    """Read one candidate.
 
     Raises
     ------
     UserError
         If a file is missing or broken, or the files contradict each other.
     """
-    paths = entry["paths"]
-    name = f"{entry['data']} {entry['model']} s{entry['seed']} {entry['recipe']}"
-    absent = [key for key in (*REQUIRED, "history", "profile", "onnx") if key not in paths]
-    if absent:
-        raise UserError(f"Candidate {name}: no path for {', '.join(absent)}.")
-    docs = {key: read(paths[key], key, keys) for key, keys in REQUIRED.items()}
+    files = documents(paths)
+    docs = {key: read(files[key], key, keys) for key, keys in REQUIRED.items()}
     task = TASKS.get(docs["card"]["task"])
     if task is None:
         raise UserError(
-            f"{paths['card']}: task is {docs['card']['task']!r}; allowed are {', '.join(TASKS)}. "
+            f"{files['card']}: task is {docs['card']['task']!r}; allowed are {', '.join(TASKS)}. "
             "Run prepare again."
         )
-    require(docs["safety"], paths["safety"], "safety", task.required)
+    require(docs["safety"], files["safety"], "safety", task.required)
     profiles = {}
-    for device, path in paths["profile"].items():
+    for device, path in paths.profiles.items():
         profile = read(path, f"profile of {device}", PROFILE_REQUIRED)
         if profile.get("schema") != PROFILE_SCHEMA:
             raise UserError(
@@ -239,21 +244,21 @@ def load(entry: Mapping[str, Any]) -> Candidate:
         profiles[device] = profile
     if docs["verdict"]["verdict"] not in VERDICTS:
         raise UserError(
-            f"{paths['verdict']}: verdict is {docs['verdict']['verdict']!r}; "
+            f"{files['verdict']}: verdict is {docs['verdict']['verdict']!r}; "
             f"allowed are {', '.join(VERDICTS)}."
         )
     if list(docs["safety"]["classes"]) != list(docs["card"]["classes"]):
         raise UserError(
-            f"{paths['safety']} has classes {docs['safety']['classes']}, the data set has "
+            f"{files['safety']} has classes {docs['safety']['classes']}, the data set has "
             f"{docs['card']['classes']}. Run assess again."
         )
     return Candidate(
-        data=str(entry["data"]),
-        model=str(entry["model"]),
-        seed=int(entry["seed"]),
-        recipe=str(entry["recipe"]),
+        data=paths.data,
+        model=paths.model,
+        seed=paths.seed,
+        recipe=paths.recipe,
         card=docs["card"],
-        history=_history(paths["history"]),
+        history=_history(paths.train.history),
         built=docs["recipe"],
         parity=docs["parity"],
         safety=docs["safety"],
@@ -263,7 +268,7 @@ def load(entry: Mapping[str, Any]) -> Candidate:
     )
 
 
-def load_all(entries: Iterable[Mapping[str, Any]]) -> list[Candidate]:
+def load_all(entries: Iterable[ResultPaths]) -> list[Candidate]:
     """Read all candidates in the order given, each family's reference first.
 
     Raises

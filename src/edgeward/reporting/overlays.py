@@ -108,7 +108,7 @@ def galleries(members: Sequence[Candidate]) -> list[Gallery]:
     """Return a gallery for every model and seed of a data set, of the cases that its reference ranks."""
     if not members[0].task.segments:
         return []
-    data = open_prepared(Path(members[0].paths["card"]).parent)
+    data = open_prepared(members[0].paths.prepare.folder)
     names = _names(data.root)
     families: dict[tuple[str, str, int], list[Candidate]] = {}
     for candidate in members:
@@ -122,10 +122,12 @@ def _names(root: Path) -> list[str]:
 
 
 def _gallery(members: list[Candidate], data: Prepared, names: list[str]) -> Gallery:
-    dice = {c.recipe: dice_of_cases(c.paths["cases"]) for c in members}
+    dice = {c.recipe: dice_of_cases(c.paths.assess.cases / "cases.csv") for c in members}
     first = members[0]
     ranks = chosen(dice[first.recipe])
-    maps = {c.recipe: label_maps(c.paths["predictions"], list(ranks)) for c in members}
+    maps = {
+        c.recipe: label_maps(c.paths.assess.cases / "predictions.npz", list(ranks)) for c in members
+    }
     cases = []
     for index, rank in ranks.items():
         picture, truth, said, where = _plane(data, index, [maps[c.recipe][index] for c in members])

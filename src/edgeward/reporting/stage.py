@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeward.core.io import atomic, read_json, write_json
 from edgeward.reporting import (
@@ -27,6 +27,9 @@ from edgeward.reporting.headline import headline
 from edgeward.reporting.load import by_data, load_all
 from edgeward.reporting.page import checklist_markdown, page
 
+if TYPE_CHECKING:
+    from edgeward.pipeline.paths import ResultPaths
+
 log = logging.getLogger(__name__)
 
 
@@ -45,7 +48,7 @@ def _write(path: Path, text: str) -> None:
 
 def run(
     sweep: Mapping[str, Any],
-    candidates: Sequence[Mapping[str, Any]],
+    candidates: Sequence[ResultPaths],
     *,
     out: Path,
     scaled: Sequence[tuple[Path, Path]] = (),
@@ -62,8 +65,7 @@ def run(
     Parameters
     ----------
     sweep : ``name`` and optionally ``description``.
-    candidates : ``data, model, seed, recipe, device [names]`` and ``paths`` (see
-        `edgeward.reporting.load.load`).
+    candidates : where the files of each lie.
     out : the folder of the report.
     scaled : ``build.json`` and ``{device}.json`` of every untrained network at every size.
     turns : comparisons in turns, a file per device.

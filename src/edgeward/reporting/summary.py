@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgeward.reporting import interleaved
 from edgeward.reporting.comparison import Ratios, Row, rows
-from edgeward.reporting.load import REQUIRED, Candidate, load_all
+from edgeward.reporting.load import Candidate, documents, load_all
 from edgeward.reporting.numbers import Interval, bracket, fixed, interval, milliseconds, span
 from edgeward.reporting.tasks import Metric, Task
+
+if TYPE_CHECKING:
+    from edgeward.pipeline.paths import ResultPaths
 
 WIDTH = 120
 SYMBOLS = {"pass": "+", "fail": "x", "inconclusive": "?", "reference": "="}
@@ -27,7 +31,7 @@ SHORT = {
 LEAST = 8  # characters that a text column keeps, however narrow the rest
 
 
-def table(candidates: Iterable[Mapping[str, Any]], turns: Iterable[Path] = ()) -> str:
+def table(candidates: Iterable[ResultPaths], turns: Iterable[Path] = ()) -> str:
     """Return the table for the terminal, at most 120 columns wide.
 
     It also serves a sweep that stopped half way: a candidate that lacks a file is counted below
@@ -55,12 +59,11 @@ def table(candidates: Iterable[Mapping[str, Any]], turns: Iterable[Path] = ()) -
     return text + (f"{left} of {len(entries)} candidates not finished.\n" if left else "")
 
 
-def _present(entry: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the entry less the profiles that are not there, or None if another file is missing."""
-    paths = dict(entry["paths"])
-    paths["profile"] = {d: p for d, p in paths["profile"].items() if Path(p).is_file()}
-    needed = (*REQUIRED, "history")
-    return {**entry, "paths": paths} if all(Path(paths[k]).is_file() for k in needed) else None
+def _present(paths: ResultPaths) -> ResultPaths | None:
+    """Return the paths less the profiles that are not there, or None if another file is missing."""
+    measured = tuple(device for device, path in paths.profiles.items() if path.is_file())
+    needed = (*documents(paths).values(), paths.train.history)
+    return replace(paths, devices=measured) if all(p.is_file() for p in needed) else None
 
 
 def render(candidates: list[Candidate], paired: Ratios) -> str:

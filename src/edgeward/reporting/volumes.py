@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -21,6 +22,9 @@ from edgeward.core.windows import padding, starts
 from edgeward.data.store import read_volumes
 from edgeward.reporting.load import Candidate, Timing
 from edgeward.reporting.numbers import Interval, interval
+
+if TYPE_CHECKING:
+    from edgeward.pipeline.paths import Prepare
 
 Shape = tuple[int, ...]
 LARGEST = 512 * 512 * 320  # voxels up to which the figure goes: a CT of chest and abdomen
@@ -114,7 +118,7 @@ def of_members(members: Sequence[Candidate]) -> list[Whole]:
     card = members[0].card
     if not members[0].task.segments or card.get("spatial_dims") != 3:
         return []
-    shapes = _test_shapes(Path(members[0].paths["card"]).parent)
+    shapes = _test_shapes(members[0].paths.prepare)
     found = []
     for candidate in members:
         size = tuple(int(side) for side in candidate.built["meta"]["image_size"])
@@ -122,17 +126,17 @@ def of_members(members: Sequence[Candidate]) -> list[Whole]:
             timing = candidate.timing(device)
             if timing is None or timing.batch != 1:
                 continue  # a latency of several windows at once says nothing of one
-            overlap = _overlap(Path(candidate.paths["assess_config"]))
+            overlap = _overlap(candidate.paths.assess.config)
             n_labels = 1 + len(card["classes"])
             channels = int(timing.profile["model"]["input_shape"][1])
             found.append(Whole(candidate, timing, size, overlap, channels, n_labels, shapes))
     return found
 
 
-def _test_shapes(root: Path) -> list[Shape]:
-    with (root / "split.csv").open(newline="") as handle:
+def _test_shapes(prepared: Prepare) -> list[Shape]:
+    with prepared.split.open(newline="") as handle:
         splits = [row["split"] for row in csv.DictReader(handle)]
-    volumes = read_volumes(root / "volumes.csv")
+    volumes = read_volumes(prepared.volumes)
     return [v.shape[1:] for v, split in zip(volumes, splits, strict=True) if split == "test"]
 
 

@@ -27,6 +27,7 @@ from edgeward.tasks.multiclass.study import (
 )
 
 log = logging.getLogger(__name__)
+CASES = "cases"  # folder, beside safety.json, of what is kept of every test case
 VERDICT_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
 
 
@@ -78,12 +79,12 @@ def load_reference(folder: Path, sample: Sample, test_sha256: str, cfg: SafetyCo
         If they are missing, or are not of this test set.
     """
     folder = Path(folder)
-    for name in ("logits.npy", "safety.json"):
+    for name in (f"{CASES}/logits.npy", "safety.json"):
         if not (folder / name).is_file():
             raise UserError(
                 f"{folder / name} is missing; assess the reference {cfg.reference} first."
             )
-    logits = np.load(folder / "logits.npy", allow_pickle=False)
+    logits = np.load(folder / CASES / "logits.npy", allow_pickle=False)
     facts = read_json(folder / "safety.json")
     shape = (len(sample.labels), len(sample.classes))
     if facts.get("test_sha256") != test_sha256 or logits.shape != shape:
@@ -130,7 +131,8 @@ def run(
 ) -> dict[str, float]:
     """Assess ``model.onnx`` on the test split.
 
-    Writes ``logits.npy`` (float32, test order), ``val_logits.npy``, ``safety.json``, ``verdict.json``.
+    Writes ``safety.json``, ``verdict.json`` and, into the folder ``cases``, ``logits.npy`` (float32, test order) and
+    ``val_logits.npy``.
 
     Parameters
     ----------
@@ -170,7 +172,7 @@ def run(
     safety = {"n": n, **safety, "logit_shift": shift, "test_sha256": test_sha256}
 
     for name, array in (("logits.npy", logits), ("val_logits.npy", val_logits)):
-        with atomic(Path(out) / name) as temporary:
+        with atomic(Path(out) / CASES / name) as temporary:
             np.save(temporary, array)
     write_json(Path(out) / "safety.json", safety)
     write_json(Path(out) / "verdict.json", verdict)

@@ -11,13 +11,13 @@ from edgeward.profiling.stage import run as profile
 
 
 def run(
-    cfg: ProfileConfig, *, build: Path, out: Path, ceilings: Path | None = None
+    cfg: ProfileConfig, *, build: Path, model: Path, out: Path, ceilings: Path | None = None
 ) -> dict[str, float]:
-    """Write the profile of the ``model.onnx`` beside `build`, or why there is none.
+    """Write the profile of `model`, or why there is none.
 
     Parameters
     ----------
-    build : ``build.json`` of one size.
+    build : ``build.json`` of one size. model : its ``model.onnx``.
     out : the JSON to write, ``{device}.json``: a profile (docs/architecture.md), or
         ``{"status": "refused", "reason"}`` where the network cannot take the size.
     ceilings : the device's, for the roofline; None leaves it out.
@@ -31,7 +31,6 @@ def run(
     if facts["status"] == "refused":
         write_json(out, {"status": "refused", "reason": facts["reason"]})
         return {"refused": 1.0}
-    model = build.with_name("model.onnx")
     if not model.is_file() or sha256(model) != facts["sha256"]:
         raise UserError(
             f"{model} is missing, or is not the file that {build} describes; delete {build} and "

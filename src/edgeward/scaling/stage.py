@@ -114,7 +114,7 @@ def export_size(
     parity = export_cfg.parity.model_copy(update=changes)
     with tempfile.TemporaryDirectory(prefix="edgeward-scaling-") as folder:
         root = Path(folder)
-        task = "segmentation" if model.dense else "multiclass"
+        task = "segmentation" if model.dense else "classification"
         data = random_images(root / "prepare", cfg, size, task)
         try:
             save_checkpoint(root / "model.pt", *untrained(model, cfg, data))
@@ -155,6 +155,7 @@ def run(
     *,
     size: int,
     build: Path,
+    out: Path,
     threads: int,
 ) -> dict[str, float]:
     """Export an untrained network for one size; write ``build.json``, the facts of `export_size`.
@@ -162,15 +163,13 @@ def run(
     Parameters
     ----------
     recipe : of the reference, e.g. fp32.
-    build : the JSON to write; ``model.onnx`` and ``parity.json`` go beside it.
+    build : the JSON to write. out : folder for ``model.onnx`` and ``parity.json``.
 
     Returns
     -------
     ``refused`` (0 or 1), and where it is 0 ``parameters, logit_error, logit_spread``.
     """
-    facts = export_size(
-        model, recipe, export_cfg, cfg, size=size, out=build.parent, threads=threads
-    )
+    facts = export_size(model, recipe, export_cfg, cfg, size=size, out=out, threads=threads)
     write_json(build, facts)
     if facts["status"] == "refused":
         return {"refused": 1.0}

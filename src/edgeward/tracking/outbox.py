@@ -19,9 +19,9 @@ from pathlib import Path
 
 from edgeward.core.io import digest, write_json
 from edgeward.tracking.entry import FORMAT, StageEntry
-from edgeward.tracking.facts import gather
 from edgeward.tracking.live import LiveCurve, curves, sequenced
 from edgeward.tracking.locks import quiet
+from edgeward.tracking.row_metrics import gather
 
 __all__ = ["LiveCurve", "StageEntry", "pending", "post", "quiet"]
 
@@ -29,7 +29,7 @@ __all__ = ["LiveCurve", "StageEntry", "pending", "post", "quiet"]
 def post(outbox: Path, entry: StageEntry) -> Path:
     """Write one entry, whole or not at all; return its file.
 
-    What the row of the candidate needs (`edgeward.tracking.facts`) is read from the stage's
+    What the row of the candidate needs (`edgeward.tracking.row_metrics`) is read from the stage's
     outputs now, since they may be gone or replaced by the time of delivery.
     """
     outbox = Path(outbox)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeward.core.io import write_json
+from edgeward.pipeline.paths import ResultPaths
 from edgeward.reporting import stage
 
 CLASSES = ["nv", "mel", "bkl", "bcc", "akiec", "vasc", "df"]
@@ -275,7 +276,7 @@ def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
 
 def _card(spec: Spec, labels: np.ndarray) -> dict[str, Any]:
     card: dict[str, Any] = {
-        "name": spec.data, "task": "multiclass", "classes": spec.classes,
+        "name": spec.data, "task": "classification", "classes": spec.classes,
         "rare_classes": spec.rare,
     }  # fmt: skip
     if spec.sparse:
@@ -311,27 +312,27 @@ def _history(spec: Spec) -> str:
     return "\n".join(lines) + "\n"
 
 
-def build(root: Path, specs: list[Spec]) -> list[dict[str, Any]]:
+def build(root: Path, specs: list[Spec]) -> list[ResultPaths]:
     """Write all files of the candidates under `root`; return what `stage.run` takes."""
     bases = {(s.data, s.model, s.seed): _safety(s) for s in specs if s.verdict == "reference"}
     entries = []
     for spec in specs:
-        at = root / spec.data / spec.model / f"s{spec.seed}" / spec.recipe
-        at.mkdir(parents=True, exist_ok=True)
+        paths = ResultPaths(spec.data, spec.model, spec.seed, spec.recipe, spec.devices, root=root)
         labels, _ = _predict(spec)
         safety = _safety(spec)
         base = bases.get((spec.data, spec.model, spec.seed))
         if base is None:
             base = _safety(Spec(**{**vars(spec), "loss": {}, "recipe": "fp32"}))
-        onnx = at / "model.onnx"
+        onnx = paths.export.onnx
+        onnx.parent.mkdir(parents=True, exist_ok=True)
         onnx.write_bytes(f"{spec}".encode())
         int8 = spec.recipe != "fp32"
         docs = {
-            "card": _card(spec, labels),
-            "safety": safety,
-            "verdict": _verdict(spec, safety, base),
-            "parity": {"n": 128, "max_abs_logit_error": 2.1e-5, "argmax_agreement": 1.0},
-            "recipe": {
+            paths.prepare.card: _card(spec, labels),
+            paths.assess.safety: safety,
+            paths.assess.verdict: _verdict(spec, safety, base),
+            paths.export.parity: {"n": 128, "max_abs_logit_error": 2.1e-5, "argmax_agreement": 1.0},
+            paths.compress.record: {
                 "recipe": spec.recipe, "steps": [{"step": "ptq_int8" if int8 else "reparameterize"}],
                 "precision": "int8" if int8 else "fp32", "backend": "onnxruntime",
                 "versions": {"torch": "2.15.0", "neural_compressor": "3.10"},
@@ -340,16 +341,13 @@ def build(root: Path, specs: list[Spec]) -> list[dict[str, Any]]:
                 "parameters": 1_060_679, "meta": {"seed": spec.seed},
             },
         }  # fmt: skip
-        paths: dict[str, Any] = {"onnx": onnx, "history": at / "history.csv", "profile": {}}
-        for name, content in docs.items():
-            paths[name] = at / f"{name}.json"
-            write_json(paths[name], content)
-        paths["history"].write_text(_history(spec))
-        for device in spec.devices:
-            paths["profile"][device] = at / f"profile-{device}.json"
-            write_json(paths["profile"][device], _profile(spec, device, onnx))
-        entries.append({"data": spec.data, "model": spec.model, "seed": spec.seed,
-                        "recipe": spec.recipe, "device": list(spec.devices), "paths": paths})  # fmt: skip
+        for path, content in docs.items():
+            write_json(path, content)
+        paths.train.history.parent.mkdir(parents=True, exist_ok=True)
+        paths.train.history.write_text(_history(spec))
+        for device, path in paths.profiles.items():
+            write_json(path, _profile(spec, device, onnx))
+        entries.append(paths)
     return entries
 
 
@@ -373,7 +371,7 @@ class Made(NamedTuple):
     """A report with what it was made from."""
 
     specs: list[Spec]
-    entries: list[dict[str, Any]]
+    entries: list[ResultPaths]
     out: Path
     metrics: dict[str, float]
 

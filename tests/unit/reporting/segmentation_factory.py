@@ -17,6 +17,7 @@ from reporting_factory import Spec, build
 
 from edgeward.core.io import read_json, write_json, write_yaml
 from edgeward.data.store import VOLUME_COLUMNS
+from edgeward.pipeline.paths import ResultPaths
 from edgeward.safety.config import DenseConfig
 from edgeward.tasks.segmentation.arm import Cases, DenseArm, resample
 from edgeward.tasks.segmentation.cases import measure
@@ -99,7 +100,7 @@ def assessed(scene: Scene, worse: float) -> tuple[Tables, tuple[np.ndarray, ...]
 
 def prepare(scene: Scene, at: Path) -> None:
     """Write the prepared data set."""
-    at.mkdir(parents=True)
+    at.mkdir(parents=True, exist_ok=True)
     every = masks(scene)
     n = len(every)
     images = [(40 + 60 * m.astype("f4")) for m in every]
@@ -153,21 +154,20 @@ def prepare(scene: Scene, at: Path) -> None:
 HISTORY = "epoch,train_loss,val_loss,val_dice,{},lr,images_per_second,seconds\n"
 
 
-def candidates(root: Path, scene: Scene, specs: list[tuple[Spec, float]]) -> list[dict[str, Any]]:
+def candidates(root: Path, scene: Scene, specs: list[tuple[Spec, float]]) -> list[ResultPaths]:
     """Write all files of segmentation candidates: each spec, and by how much its outlines are off.
 
     The first spec of a model is its reference.
     """
-    prepared = root / scene.name / "prepare"
-    prepare(scene, prepared)
-    entries = build(root / "profiles", [spec for spec, _ in specs])
+    entries = build(root, [spec for spec, _ in specs])
+    prepare(scene, entries[0].prepare.folder)
     cfg, n_labels = config(scene), 1 + len(scene.classes)
     cases = Cases(
         np.arange(N_TEST), np.zeros(N_TEST, np.int64), np.arange(N_TEST), list(scene.classes),
         ["lesion"] if scene.volumes else [],
     )  # fmt: skip
     first: dict[tuple[str, int], float] = {}
-    for entry, (spec, worse) in zip(entries, specs, strict=True):
+    for paths, (spec, worse) in zip(entries, specs, strict=True):
         base = first.setdefault((spec.model, spec.seed), worse)
         tables, maps = assessed(scene, worse)
         arm = DenseArm(tables, cases, cfg)
@@ -183,31 +183,25 @@ def candidates(root: Path, scene: Scene, specs: list[tuple[Spec, float]]) -> lis
             verdict = compare((before, arm), pair, (describe(before, pair[0]), safety), changed)
         n = {"test": N_TEST, "groups": N_TEST, "lesions": len(tables.lesions),
              "small_lesions": int(arm.small.sum())}  # fmt: skip
-        at = root / scene.name / spec.model / f"s{spec.seed}" / spec.recipe / "assess"
-        at.mkdir(parents=True)
-        write_tables(at, tables, scene.classes)
-        write_predictions(at / "predictions.npz", cases.indices, list(maps))
-        write_json(at / "safety.json", {"n": n, **safety})
-        write_json(at / "verdict.json", verdict)
-        write_yaml(at / "config.yaml", {"safety": cfg.model_dump()})
-        paths = entry["paths"]
-        paths |= {
-            "card": prepared / "card.json", "safety": at / "safety.json",
-            "verdict": at / "verdict.json", "cases": at / "cases.csv",
-            "predictions": at / "predictions.npz", "assess_config": at / "config.yaml",
-        }  # fmt: skip
+        at = paths.assess
+        at.cases.mkdir()
+        write_tables(at.cases, tables, scene.classes)
+        write_predictions(at.cases / "predictions.npz", cases.indices, list(maps))
+        write_json(at.safety, {"n": n, **safety})
+        write_json(at.verdict, verdict)
+        write_yaml(at.config, {"safety": cfg.model_dump()})
         size = [8, 16, 16] if scene.volumes else [24, 32]
-        recipe = read_json(paths["recipe"])
+        recipe = read_json(paths.compress.record)
         recipe["meta"] |= {"image_size": size, "n_labels": n_labels}
-        write_json(paths["recipe"], recipe)
-        for profile in paths["profile"].values():
+        write_json(paths.compress.record, recipe)
+        for profile in paths.profiles.values():
             content = read_json(profile)
             content["model"]["input_shape"] = [1, 1 if scene.volumes else 3, *size]
             write_json(profile, content)
         names = ",".join(f"val_dice_{name}" for name in scene.classes)
         rows = [f"{e},{1 / e},{1.1 / e},{1 - 0.3 / e}" + f",{1 - 0.4 / e}" * len(scene.classes)
                 + ",0.001,50,9\n" for e in range(1, 6)]  # fmt: skip
-        paths["history"].write_text(HISTORY.format(names) + "".join(rows))
+        paths.train.history.write_text(HISTORY.format(names) + "".join(rows))
     return entries
 
 

@@ -24,9 +24,9 @@ def content(made: Made) -> dict[str, Any]:
 
 
 def test_json_has_every_item_of_the_standard(made: Made, content: dict[str, Any]) -> None:
-    paths = made.entries[1]["paths"]
-    safety, verdict = read_json(paths["safety"]), read_json(paths["verdict"])
-    profile = read_json(paths["profile"]["host"])
+    paths = made.entries[1]
+    safety, verdict = read_json(paths.assess.safety), read_json(paths.assess.verdict)
+    profile = read_json(paths.profiles["host"])
     assert content["schema"] == "edgeward-checklist/1"
     device = content["deployment"][0]
     assert device["device"] == "host"
@@ -58,8 +58,8 @@ def test_json_has_every_item_of_the_standard(made: Made, content: dict[str, Any]
 def test_ece_before_is_the_reference_and_after_the_candidate(
     made: Made, content: dict[str, Any]
 ) -> None:
-    before = read_json(made.entries[0]["paths"]["safety"])["ece"]
-    after = read_json(made.entries[1]["paths"]["safety"])["ece"]
+    before = read_json(made.entries[0].assess.safety)["ece"]
+    after = read_json(made.entries[1].assess.safety)["ece"]
     pair = content["safety"]["ece_before_after"]
     assert pair["before"] == before
     assert pair["after"] == after
@@ -71,20 +71,18 @@ def test_ece_before_is_the_reference_and_after_the_candidate(
 
 def test_provenance(made: Made, content: dict[str, Any]) -> None:
     provenance = content["provenance"]
-    assert provenance["model_sha256"] == sha256(made.entries[1]["paths"]["onnx"])
+    assert provenance["model_sha256"] == sha256(made.entries[1].export.onnx)
     assert provenance["calibration"] == {"n": 128, "sha256": "c" * 64}
     assert provenance["data"]["hashes"]["images.npy"] == "a" * 64
     assert provenance["seeds"] == {"training": 0, "data": 7, "bootstrap": 0}
-    assert provenance["parity"] == read_json(made.entries[1]["paths"]["parity"])
+    assert provenance["parity"] == read_json(made.entries[1].export.parity)
     assert provenance["versions"]["torch"] == "2.15.0"
 
 
 def test_open_items_follow_from_the_files(made: Made) -> None:
     items = {
-        entry["recipe"] + entry["model"][0]: json.loads(
-            (
-                made.out / "checklists" / f"phantom-{entry['model']}-s0-{entry['recipe']}.json"
-            ).read_text()
+        entry.recipe + entry.model[0]: json.loads(
+            (made.out / "checklists" / f"phantom-{entry.model}-s0-{entry.recipe}.json").read_text()
         )["sign_off"]["open_items"]
         for entry in made.entries
     }
@@ -130,7 +128,7 @@ def test_flat_reads_nested_records() -> None:
 
 def test_a_profile_of_another_model_is_refused(tmp_path: Path) -> None:
     entries = build(tmp_path / "in", [Spec(n=300)])
-    entries[0]["paths"]["onnx"].write_bytes(b"exported again")
+    entries[0].export.onnx.write_bytes(b"exported again")
     with pytest.raises(UserError, match=r"Run profile again"):
         stage.run({"name": "x"}, entries, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -138,7 +136,7 @@ def test_a_profile_of_another_model_is_refused(tmp_path: Path) -> None:
 
 def test_missing_energy_entry_is_said(tmp_path: Path) -> None:
     entries = build(tmp_path / "in", [Spec(n=300)])
-    path = entries[0]["paths"]["profile"]["host"]
+    path = entries[0].profiles["host"]
     profile = read_json(path)
     del profile["energy"]
     write_json(path, profile)
@@ -150,6 +148,6 @@ def test_missing_energy_entry_is_said(tmp_path: Path) -> None:
 def test_ece_before_without_the_reference_comes_from_the_verdict(tmp_path: Path) -> None:
     report = make(tmp_path, [Spec(recipe="ptq_int8", verdict="pass", n=300)])
     found = read_json(report.out / "checklists" / f"{STEM}.json")["safety"]["ece_before_after"]
-    verdict = read_json(report.entries[0]["paths"]["verdict"])
+    verdict = read_json(report.entries[0].assess.verdict)
     expected = next(e["reference"] for e in verdict["endpoints"] if e["metric"] == "ece")
     assert found["before"]["estimate"] == expected

@@ -10,6 +10,7 @@ import yaml
 from reporting_factory import CLASSES, PRIOR, Spec, build
 
 from edgeward.core.io import read_json, write_json
+from edgeward.pipeline.paths import ResultPaths
 from edgeward.reporting import stage
 from edgeward.reporting.figures.forest import class_difference, class_endpoint
 from edgeward.reporting.load import load
@@ -21,7 +22,7 @@ CONFIG = Path(__file__).resolve().parents[3] / "config" / "safety" / "default.ya
 
 
 @pytest.fixture(scope="module")
-def entries(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+def entries(tmp_path_factory: pytest.TempPathFactory) -> list[ResultPaths]:
     """A reference and a candidate that has lost half of df, assessed for real."""
     root = tmp_path_factory.mktemp("contract")
     found = build(root, [Spec(n=300), Spec(n=300, recipe="ptq_int8", verdict="fail")])
@@ -39,12 +40,14 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     for entry, pair in zip(found, ((reference, None), (compressed, reference)), strict=True):
         safety, verdict = assess(*pair, cfg)
         n = {"test": 3000, "val": 0, "groups": 3000}
-        write_json(entry["paths"]["safety"], {"n": n, **safety})
-        write_json(entry["paths"]["verdict"], verdict)
+        write_json(entry.assess.safety, {"n": n, **safety})
+        write_json(entry.assess.verdict, verdict)
     return found
 
 
-def test_every_class_has_a_difference_and_every_rare_class_an_endpoint(entries: list[dict]) -> None:
+def test_every_class_has_a_difference_and_every_rare_class_an_endpoint(
+    entries: list[ResultPaths],
+) -> None:
     candidate = load(entries[1])
     for name in CLASSES:
         assert class_difference(candidate, name).bounded
@@ -57,12 +60,12 @@ def test_every_class_has_a_difference_and_every_rare_class_an_endpoint(entries: 
         assert candidate.difference(name).bounded
 
 
-def test_the_report_of_a_real_assessment(entries: list[dict], tmp_path: Path) -> None:
+def test_the_report_of_a_real_assessment(entries: list[ResultPaths], tmp_path: Path) -> None:
     metrics = stage.run({"name": "contract"}, entries, out=tmp_path)
     assert metrics["fail"] == 1
     html = (tmp_path / "index.html").read_text()
     assert "The one compressed candidate must not replace its reference" in html
-    verdict = read_json(entries[1]["paths"]["verdict"])
+    verdict = read_json(entries[1].assess.verdict)
     endpoint = next(e for e in verdict["endpoints"] if e["class"] == "df")
     assert f"Recall of df: {endpoint['reference']['estimate']:.3f} → " in html
     assert "not available" not in (tmp_path / "figures" / "forest.svg").read_text()

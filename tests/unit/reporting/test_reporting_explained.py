@@ -11,6 +11,7 @@ from reporting_factory import Spec, build
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
+from edgeward.pipeline.paths import ResultPaths
 from edgeward.reporting import interleaved, signatures, stage
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load_all
@@ -85,7 +86,7 @@ def turns(root: Path, ratio: float, **changed: Any) -> Path:
 
 
 @pytest.fixture
-def entries(tmp_path: Path) -> list[dict[str, Any]]:
+def entries(tmp_path: Path) -> list[ResultPaths]:
     return build(
         tmp_path / "in",
         [Spec(n=300), Spec(recipe="ptq_int8", verdict="pass", p50=1.3, n=300),
@@ -94,7 +95,7 @@ def entries(tmp_path: Path) -> list[dict[str, Any]]:
     )  # fmt: skip
 
 
-def test_ratios_are_those_of_the_file(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+def test_ratios_are_those_of_the_file(tmp_path: Path, entries: list[ResultPaths]) -> None:
     ratios = interleaved.load([turns(tmp_path, 0.5)], load_all(entries))
     own = interleaved.own_reference(ratios)
     assert list(own) == [("phantom-mobileone_s0-s0-ptq_int8", "host")]
@@ -108,22 +109,20 @@ def test_ratios_are_those_of_the_file(tmp_path: Path, entries: list[dict[str, An
     )
 
 
-def test_a_file_of_another_version_is_refused(
-    tmp_path: Path, entries: list[dict[str, Any]]
-) -> None:
+def test_a_file_of_another_version_is_refused(tmp_path: Path, entries: list[ResultPaths]) -> None:
     path = turns(tmp_path, 1.0, schema="edgeward-interleave/0")
     with pytest.raises(UserError, match=r"edgeward-interleave/0.*Run interleave again"):
         interleaved.load([path], load_all(entries))
 
 
 def test_page_and_comparison_show_the_explanation(
-    tmp_path: Path, entries: list[dict[str, Any]]
+    tmp_path: Path, entries: list[ResultPaths]
 ) -> None:
-    profile = read_json(entries[2]["paths"]["profile"]["host"])
+    profile = read_json(entries[2].profiles["host"])
     median = {"median": 41.5, "min": 40.0, "max": 43.0, "n": 3}
     profile["energy"] = {"status": "measured", "verdict": "VALID", "reasons": [],
                          "gross_mj": median | {"median": 60.25}, "net_mj": median}  # fmt: skip
-    write_json(entries[2]["paths"]["profile"]["host"], profile)
+    write_json(entries[2].profiles["host"], profile)
     out = tmp_path / "out"
     stage.run(SWEEP, entries, out=out, turns=[turns(tmp_path, 0.5)])
     content = json.loads((out / "comparison.json").read_text())
@@ -156,8 +155,8 @@ def test_profiles_without_an_explanation_still_make_a_page(tmp_path: Path) -> No
     assert "A rank study takes at least three fp32 models" in html
 
 
-def refuse(entry: dict[str, Any], device: str) -> None:
-    path = entry["paths"]["profile"][device]
+def refuse(entry: ResultPaths, device: str) -> None:
+    path = entry.profiles[device]
     write_json(
         path,
         read_json(path)

@@ -122,12 +122,12 @@ def test_the_table_shows_the_numbers_of_the_files(made: Made, page: Page) -> Non
     assert len(body) == len(made.entries)
     for entry, cells in zip(made.entries, body, strict=True):
         row = dict(zip(head, cells, strict=True))
-        safety = read_json(entry["paths"]["safety"])
-        verdict = read_json(entry["paths"]["verdict"])
-        profile = read_json(entry["paths"]["profile"]["host"])
+        safety = read_json(entry.assess.safety)
+        verdict = read_json(entry.assess.verdict)
+        profile = read_json(entry.profiles["host"])
         latency = profile["settings"][0]["latency_ms"]
-        assert row["Model"] == entry["model"]
-        assert row["Recipe"] == entry["recipe"]
+        assert row["Model"] == entry.model
+        assert row["Recipe"] == entry.recipe
         assert verdict["verdict"] in row["Verdict"]
         for name, column in (("p50", "p50ms"), ("p90", "p90ms")):
             record = latency[name]
@@ -154,7 +154,7 @@ def test_verdicts_are_told_by_symbol_and_word(html: str) -> None:
 
 
 def test_confusion_and_data_card(made: Made, page: Page) -> None:
-    safety = read_json(made.entries[0]["paths"]["safety"])
+    safety = read_json(made.entries[0].assess.safety)
     heat = next(t for t in page.tables if t[0][0] == "truth")
     shown = [[int(cell.replace(" ", "")) for cell in row[1:]] for row in heat[1:]]
     assert shown == np.array(safety["confusion"]).tolist()
@@ -237,10 +237,10 @@ def test_text_from_data_is_escaped_everywhere(tmp_path: Path) -> None:
     ]
     entries = build(tmp_path / "in", specs)
     for entry in entries:
-        verdict = read_json(entry["paths"]["verdict"])
-        write_json(entry["paths"]["verdict"], verdict | {"reasons": [evil]})
-        parity = read_json(entry["paths"]["parity"])
-        write_json(entry["paths"]["parity"], parity | {evil: evil})
+        verdict = read_json(entry.assess.verdict)
+        write_json(entry.assess.verdict, verdict | {"reasons": [evil]})
+        parity = read_json(entry.export.parity)
+        write_json(entry.export.parity, parity | {evil: evil})
     stage.run({"name": evil, "description": evil}, entries, out=tmp_path / "out")
     html = (tmp_path / "out" / "index.html").read_text()
     page = Page(html)

@@ -20,6 +20,7 @@ from test_reporting_page import REMOTE, Page
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
+from edgeward.pipeline.paths import ResultPaths
 from edgeward.reporting import overlays, stage, volumes
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load, load_all
@@ -30,7 +31,7 @@ from edgeward.reporting.summary import table
 class Mixed(NamedTuple):
     """A report of images, volumes and classification on one page."""
 
-    entries: list[dict[str, Any]]
+    entries: list[ResultPaths]
     out: Path
     html: str
     page: Page
@@ -66,13 +67,13 @@ def test_the_table_shows_what_assess_found(mixed: Mixed) -> None:
     tables = [t for t in mixed.page.tables if t[0][:2] == ["Model", "Recipe"] and "p50ms" in t[0]]
     rows = [dict(zip(t[0], cells, strict=True)) for t in tables[:2] for cells in t[1:]]
     for entry, row in zip(mixed.entries, rows, strict=False):
-        safety = read_json(entry["paths"]["safety"])
+        safety = read_json(entry.assess.safety)
         for name, column in (("dice", "Diceper image"), ("surface_dice", "Surface Dice"),
                              ("boundary_ece", "ECEat boundaries")):  # fmt: skip
             record = safety[name]
             ends = f"[{fixed(record['low'])}, {fixed(record['high'])}]"
             assert row[column] == fixed(record["estimate"]) + ends
-        verdict = read_json(entry["paths"]["verdict"])
+        verdict = read_json(entry.assess.verdict)
         if verdict["verdict"] != "reference":
             moved = fixed(verdict["differences"]["dice"]["estimate"], signed=True)
             assert row["Δ Diceto reference"].startswith(moved)
@@ -81,10 +82,10 @@ def test_the_table_shows_what_assess_found(mixed: Mixed) -> None:
 def test_rows_hold_only_what_their_task_has(mixed: Mixed) -> None:
     content = json.loads((mixed.out / "comparison.json").read_text())["rows"]
     by_task = {task: {key for r in content if r["task"] == task for key in r}
-               for task in ("segmentation", "multiclass")}  # fmt: skip
+               for task in ("segmentation", "classification")}  # fmt: skip
     assert {"dice", "delta_hd95_low", "boundary_ece", "n_lesions"} <= by_task["segmentation"]
     assert not {"auc_macro", "rare_recall", "n_rare"} & by_task["segmentation"]
-    assert not {"dice", "hd95", "n_lesions"} & by_task["multiclass"]
+    assert not {"dice", "hd95", "n_lesions"} & by_task["classification"]
     with (mixed.out / "comparison.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [r["dice"] == "" for r in rows] == [False] * 4 + [True] * 2
@@ -98,7 +99,7 @@ def test_the_terminal_has_a_table_for_each_task(mixed: Mixed) -> None:
     assert heads[0].split()[-4:] == ["small", "ECE", "rim", "ECE"]
     assert heads[1].split()[-1] == "ECE"
     assert max(map(len, text.splitlines())) <= 120
-    dice = read_json(mixed.entries[0]["paths"]["safety"])["dice"]
+    dice = read_json(mixed.entries[0].assess.safety)["dice"]
     assert f"{dice['estimate']:.3f} [{dice['low']:.3f}, {dice['high']:.3f}]" in text
     assert "58 lesions, 19 of them small" in text
 
@@ -113,9 +114,9 @@ def test_headline_and_reasons_speak_of_dice(mixed: Mixed) -> None:
 
 def test_a_class_that_the_reference_misses_is_a_caveat(tmp_path: Path) -> None:
     entries = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))
-    verdict = read_json(entries[0]["paths"]["verdict"])
+    verdict = read_json(entries[0].assess.verdict)
     verdict["reasons"].append("It hardly finds lesion: Dice 0.010, at most 0.020.")
-    write_json(entries[0]["paths"]["verdict"], verdict)
+    write_json(entries[0].assess.verdict, verdict)
     assert any("hardly finds lesion" in text for text in headline(load_all(entries), {}).caveats)
 
 
@@ -130,13 +131,13 @@ def test_the_forest_has_classes_mean_surfaces_and_lesions(mixed: Mixed) -> None:
 def test_checklists(mixed: Mixed) -> None:
     stem = mixed.out / "checklists" / "organs-unet-s0-ptq_int8"
     content = json.loads(stem.with_suffix(".json").read_text())["safety"]
-    safety = read_json(mixed.entries[3]["paths"]["safety"])
+    safety = read_json(mixed.entries[3].assess.safety)
     assert content["task"] == "segmentation"
     assert content["length_unit"] == "mm"
     assert content["hd95"]["estimate"] == safety["hd95"]["estimate"]
     assert content["per_class"][1]["small_lesions"] == 19
     pair = content["boundary_ece_before_after"]
-    assert pair["before"]["estimate"] == read_json(mixed.entries[2]["paths"]["safety"])[
+    assert pair["before"]["estimate"] == read_json(mixed.entries[2].assess.safety)[
         "boundary_ece"]["estimate"]  # fmt: skip
     assert pair["after"]["estimate"] == safety["boundary_ece"]["estimate"]
     text = stem.with_suffix(".md").read_text()
@@ -161,7 +162,7 @@ def test_worst_median_and_best_are_shown_with_what_changed(mixed: Mixed) -> None
     assert all(max(p.shape[:2]) == overlays.SIDE for p in shown)
     for entry in (mixed.entries[0], mixed.entries[2]):
         gallery = overlays.galleries(load_all([entry]))[0]
-        with Path(entry["paths"]["cases"]).open(newline="") as handle:
+        with (entry.assess.cases / "cases.csv").open(newline="") as handle:
             rows = [r for r in csv.DictReader(handle) if r["dice"]]
         dice = {
             i: np.mean([float(r["dice"]) for r in rows if r["index"] == i])
@@ -237,18 +238,23 @@ def test_the_same_input_gives_the_same_bytes(mixed: Mixed) -> None:
     assert all(p.uri in mixed.html for case in again.cases for p in case.panels)
 
 
-def spoil_cases(paths: dict[str, Any]) -> None:
-    paths["cases"].write_text("index,class,dice\n0,lesion,good\n")
+def spoil_cases(paths: ResultPaths) -> None:
+    (paths.assess.cases / "cases.csv").write_text("index,class,dice\n0,lesion,good\n")
 
 
-def spoil_predictions(paths: dict[str, Any]) -> None:
-    np.savez(paths["predictions"], index=[0], shape=[[24, 32]], labels=np.zeros(768, np.uint8))
+def spoil_predictions(paths: ResultPaths) -> None:
+    np.savez(
+        paths.assess.cases / "predictions.npz",
+        index=[0],
+        shape=[[24, 32]],
+        labels=np.zeros(768, np.uint8),
+    )
 
 
-def spoil_shapes(paths: dict[str, Any]) -> None:
-    with np.load(paths["predictions"]) as content:
+def spoil_shapes(paths: ResultPaths) -> None:
+    with np.load(paths.assess.cases / "predictions.npz") as content:
         found = dict(content)
-    np.savez(paths["predictions"], **found | {"shape": found["shape"][:, ::-1]})
+    np.savez(paths.assess.cases / "predictions.npz", **found | {"shape": found["shape"][:, ::-1]})
 
 
 @pytest.mark.parametrize(
@@ -261,17 +267,17 @@ def spoil_shapes(paths: dict[str, Any]) -> None:
 )
 def test_bad_files_are_one_clear_error(tmp_path: Path, spoil: Any, message: str) -> None:
     entry = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))[0]
-    spoil(entry["paths"])
+    spoil(entry)
     with pytest.raises(UserError, match=message):
         overlays.galleries(load_all([entry]))
 
 
 def test_a_safety_file_of_the_other_task_is_refused(tmp_path: Path) -> None:
     entry = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))[0]
-    card = read_json(entry["paths"]["card"])
-    write_json(entry["paths"]["card"], card | {"task": "multiclass"})
+    card = read_json(entry.prepare.card)
+    write_json(entry.prepare.card, card | {"task": "classification"})
     with pytest.raises(UserError, match="lacks auc_macro, accuracy"):
         load(entry)
-    write_json(entry["paths"]["card"], card | {"task": "detection"})
-    with pytest.raises(UserError, match="'detection'; allowed are multiclass, segmentation"):
+    write_json(entry.prepare.card, card | {"task": "detection"})
+    with pytest.raises(UserError, match="'detection'; allowed are classification, segmentation"):
         load(entry)

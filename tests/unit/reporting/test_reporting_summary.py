@@ -12,6 +12,7 @@ from reporting_factory import Made, Spec, build, default_sweep
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
+from edgeward.pipeline.paths import ResultPaths
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load, load_all
 from edgeward.reporting.summary import table
@@ -25,9 +26,9 @@ def test_the_table_has_one_aligned_row_per_candidate(made: Made) -> None:
     assert set(rule) == {"-"}
     assert head.split()[:3] == ["model", "recipe", "verdict"]
     for entry, row in zip(made.entries, rows, strict=True):
-        assert row.startswith(entry["model"])
+        assert row.startswith(entry.model)
         assert len(row) == len(head)
-        safety = read_json(entry["paths"]["safety"])
+        safety = read_json(entry.assess.safety)
         assert row.split()[-3:] == [
             f"{safety[name]['estimate']:.3f}" for name in ("auc_macro", "rare_recall", "ece")
         ]
@@ -59,12 +60,12 @@ def test_the_widest_table_fits_too(tmp_path: Path) -> None:
 
 def test_an_unfinished_sweep_still_has_a_table(tmp_path: Path) -> None:
     entries = build(tmp_path, [Spec(n=300), Spec(n=300, recipe="ptq_int8", verdict="pass")])
-    entries[0]["paths"]["profile"]["host"].unlink()
-    entries[1]["paths"]["verdict"].unlink()
+    entries[0].profiles["host"].unlink()
+    entries[1].assess.verdict.unlink()
     text = table(entries)
     assert "– / –" in text
     assert "1 of 2 candidates not finished." in text
-    entries[0]["paths"]["safety"].unlink()
+    entries[0].assess.safety.unlink()
     assert table(entries) == "No candidate is finished.\n2 of 2 candidates not finished.\n"
 
 
@@ -116,7 +117,7 @@ def test_findings_claim_no_more_than_the_timing_allows(tmp_path: Path) -> None:
     assert "Not measurably faster on host" in found["phantom-mobileone_s0-s0-qat_int8"]
     assert "INVALID" in found["phantom-efficientformerv2_s0-s0-qat_int8"]
     assert "×" not in found["phantom-efficientformerv2_s0-s0-qat_int8"]
-    loss = read_json(entries[1]["paths"]["verdict"])["endpoints"][0]
+    loss = read_json(entries[1].assess.verdict)["endpoints"][0]
     assert found["phantom-mobileone_s0-s0-ptq_int8"].startswith(
         f"Recall of vasc: {loss['reference']:.3f} → {loss['compressed']:.3f}, difference "
     )
@@ -128,45 +129,41 @@ def test_findings_claim_no_more_than_the_timing_allows(tmp_path: Path) -> None:
 
 def test_a_blind_reference_is_named_in_the_caveats(tmp_path: Path) -> None:
     entries = build(tmp_path, [Spec(n=300), Spec(n=300, recipe="ptq_int8", verdict="pass")])
-    verdict = read_json(entries[0]["paths"]["verdict"])
+    verdict = read_json(entries[0].assess.verdict)
     verdict["reasons"].append("It hardly finds df: recall 0.000, at most 0.140.")
-    write_json(entries[0]["paths"]["verdict"], verdict)
+    write_json(entries[0].assess.verdict, verdict)
     assert any("hardly finds df" in text for text in headline(load_all(entries), {}).caveats)
 
 
-def spoil_missing(paths: dict[str, Any]) -> None:
-    paths["safety"].unlink()
+def spoil_missing(paths: ResultPaths) -> None:
+    paths.assess.safety.unlink()
 
 
-def spoil_json(paths: dict[str, Any]) -> None:
-    paths["verdict"].write_text("{")
+def spoil_json(paths: ResultPaths) -> None:
+    paths.assess.verdict.write_text("{")
 
 
-def spoil_key(paths: dict[str, Any]) -> None:
-    content = read_json(paths["safety"])
+def spoil_key(paths: ResultPaths) -> None:
+    content = read_json(paths.assess.safety)
     del content["rare_recall"]
-    write_json(paths["safety"], content)
+    write_json(paths.assess.safety, content)
 
 
-def spoil_verdict(paths: dict[str, Any]) -> None:
-    write_json(paths["verdict"], read_json(paths["verdict"]) | {"verdict": "fine"})
+def spoil_verdict(paths: ResultPaths) -> None:
+    write_json(paths.assess.verdict, read_json(paths.assess.verdict) | {"verdict": "fine"})
 
 
-def spoil_schema(paths: dict[str, Any]) -> None:
-    path = paths["profile"]["host"]
+def spoil_schema(paths: ResultPaths) -> None:
+    path = paths.profiles["host"]
     write_json(path, read_json(path) | {"schema": "edgeward-profile/9"})
 
 
-def spoil_classes(paths: dict[str, Any]) -> None:
-    write_json(paths["card"], read_json(paths["card"]) | {"classes": ["other"]})
+def spoil_classes(paths: ResultPaths) -> None:
+    write_json(paths.prepare.card, read_json(paths.prepare.card) | {"classes": ["other"]})
 
 
-def spoil_history(paths: dict[str, Any]) -> None:
-    paths["history"].write_text("epoch,val_auc\n0,good\n")
-
-
-def spoil_path(paths: dict[str, Any]) -> None:
-    del paths["onnx"]
+def spoil_history(paths: ResultPaths) -> None:
+    paths.train.history.write_text("epoch,val_auc\n0,good\n")
 
 
 @pytest.mark.parametrize(
@@ -179,12 +176,11 @@ def spoil_path(paths: dict[str, Any]) -> None:
         (spoil_schema, r"schema is 'edgeward-profile/9'"),
         (spoil_classes, r"Run assess again"),
         (spoil_history, r"history\.csv \(history\) holds something that is no number"),
-        (spoil_path, r"no path for onnx"),
     ],
 )
 def test_bad_input_is_one_clear_error(tmp_path: Path, spoil: Any, message: str) -> None:
     (entry,) = build(tmp_path, [Spec(n=300)])
-    spoil(entry["paths"])
+    spoil(entry)
     with pytest.raises(UserError, match=message):
         load(entry)
 

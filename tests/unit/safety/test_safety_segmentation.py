@@ -107,7 +107,7 @@ def test_the_reference_writes_what_the_contract_says(assessed):
     assert sum(reliability["count"]) == np.sum(safety["confusion"])
     assert sum(safety["boundary_reliability"]["count"]) < np.sum(safety["confusion"])
     assert verdict["verdict"] == "reference"
-    with np.load(root / "predictions.npz") as content:
+    with np.load(root / "cases/predictions.npz") as content:
         assert content["index"].tolist() == rows.tolist()
         assert len(content["labels"]) == content["shape"].prod(axis=1).sum()
 
@@ -122,7 +122,7 @@ def test_label_maps_are_those_of_the_blended_windows(assessed):
     expected = sliding(
         lambda w: session.run(None, {"image": w})[0], data.case(index)[0], size, 0.5, 2
     ).argmax(0)
-    with np.load(root / "predictions.npz") as content:
+    with np.load(root / "cases/predictions.npz") as content:
         place = content["index"].tolist().index(index)
         ends = np.cumsum(content["shape"].prod(axis=1))
         found = content["labels"][ends[place] - expected.size : ends[place]]
@@ -168,7 +168,7 @@ def test_seeds_are_pooled(assessed, tmp_path):
 
 def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
     with pytest.raises(UserError, match="task is classification in the model"):
-        assess(small_masks, tmp_path, task="multiclass")
+        assess(small_masks, tmp_path, task="classification")
     with pytest.raises(UserError, match="image_size"):
         assess(small_masks, tmp_path, size=(16, 16))
     with pytest.raises(UserError, match=r"safety\.json is missing; assess fp32 first"):

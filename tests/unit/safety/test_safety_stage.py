@@ -45,7 +45,7 @@ def write_model(
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     facts = {
-        "task": "multiclass", "classes": prepared.classes, "data": "small",
+        "task": "classification", "classes": prepared.classes, "data": "small",
         "data_sha256": digest(prepared.card["hashes"]),
         "image_size": [size, size], "logit_shift": SHIFT,
     } | metadata  # fmt: skip
@@ -83,7 +83,7 @@ def _run(
 
 def test_logits_are_those_of_the_split_in_order(chain: Path, small_prepared: Prepared) -> None:
     for name, split in (("logits.npy", "test"), ("val_logits.npy", "val")):
-        logits = np.load(chain / "fp32" / name)
+        logits = np.load(chain / "fp32/cases" / name)
         images = to_input(small_prepared.images[small_prepared.indices(split)])
         assert logits.dtype == np.float32
         assert logits == pytest.approx(images.mean(axis=(2, 3)) @ MATRIX + BIAS, abs=1e-3)
@@ -131,7 +131,7 @@ def test_metrics_are_flat_finite_numbers(chain: Path) -> None:
 
 def test_a_second_run_gives_the_same_bytes(chain: Path, small_prepared: Prepared) -> None:
     _run(chain, small_prepared.root, "int8.onnx", "fp32")
-    for name in ("logits.npy", "val_logits.npy", "safety.json", "verdict.json"):
+    for name in ("cases/logits.npy", "cases/val_logits.npy", "safety.json", "verdict.json"):
         assert (chain / "again" / name).read_bytes() == (chain / "int8" / name).read_bytes(), name
 
 
@@ -181,7 +181,7 @@ def test_a_reference_of_another_test_set_is_refused(
     (tmp_path / "fp32/safety.json").write_text(json.dumps(facts | {"test_sha256": "0" * 64}))
     with pytest.raises(UserError, match="another test set"):
         _run(tmp_path, small_prepared.root, "int8.onnx", "fp32")
-    (tmp_path / "fp32/logits.npy").unlink()
+    (tmp_path / "fp32/cases/logits.npy").unlink()
     with pytest.raises(UserError, match=r"logits.npy is missing; assess the reference fp32"):
         _run(tmp_path, small_prepared.root, "int8.onnx", "fp32")
 

@@ -37,6 +37,7 @@ def export(root: Path, model: dict, size: int, **changes: int) -> dict[str, floa
         SCALING.model_copy(update=changes),
         size=size,
         build=root / str(size) / "build.json",
+        out=root / str(size) / "export",
         threads=1,
     )
 
@@ -50,39 +51,42 @@ def quick() -> ProfileConfig:
 def test_same_input_same_bytes_and_grey_images(tmp_path: Path, quick: ProfileConfig) -> None:
     for name in ("one", "two"):
         assert export(tmp_path / name, values("model", "dscnn"), 40)["refused"] == 0
-    files = [tmp_path / name / "40" / "model.onnx" for name in ("one", "two")]
+    files = [tmp_path / name / "40" / "export/model.onnx" for name in ("one", "two")]
     assert files[0].read_bytes() == files[1].read_bytes()
-    builds = [file.with_name("build.json") for file in files]
+    builds = [file.parents[1] / "build.json" for file in files]
     assert builds[0].read_text() == builds[1].read_text()
 
     best = tmp_path / "ceilings.json"
     ceilings.run(quick.of_ceilings, out=best)
-    metrics = measure.run(quick, build=builds[0], out=tmp_path / "host_quick.json", ceilings=best)
+    out = tmp_path / "host_quick.json"
+    metrics = measure.run(quick, build=builds[0], model=files[0], out=out, ceilings=best)
     assert metrics["refused"] == 0
     assert metrics["roofline_ms"] > 0
-    assert read_json(tmp_path / "host_quick.json")["model"]["input_shape"] == [1, 1, 40, 40]
+    assert read_json(out)["model"]["input_shape"] == [1, 1, 40, 40]
 
     files[1].write_bytes(files[1].read_bytes() + b"\0")
     with pytest.raises(UserError, match=r"model\.onnx .*is not the file"):
-        measure.run(quick, build=builds[1], out=tmp_path / "changed.json")
+        measure.run(quick, build=builds[1], model=files[1], out=tmp_path / "changed.json")
     files[1].unlink()
     with pytest.raises(UserError, match=r"model\.onnx is missing"):
-        measure.run(quick, build=builds[1], out=tmp_path / "missing.json")
+        measure.run(quick, build=builds[1], model=files[1], out=tmp_path / "missing.json")
     assert not (tmp_path / "changed.json").exists()
 
 
 def test_a_size_that_a_network_cannot_take_is_recorded(
     tmp_path: Path, quick: ProfileConfig
 ) -> None:
-    (tmp_path / "24").mkdir()
-    (tmp_path / "24" / "model.onnx").write_text("of an earlier run")
+    model = tmp_path / "24" / "export/model.onnx"
+    model.parent.mkdir(parents=True)
+    model.write_text("of an earlier run")
     assert export(tmp_path, values("model", "edgenext_xx_small"), 24) == {"refused": 1}
     facts = read_json(tmp_path / "24" / "build.json")
     assert facts["status"] == "refused"
     assert "1x24x24" in facts["reason"]
     assert "32x32" in facts["reason"]
-    assert not (tmp_path / "24" / "model.onnx").exists()
-    metrics = measure.run(quick, build=tmp_path / "24" / "build.json", out=tmp_path / "d.json")
+    assert not model.exists()
+    build = tmp_path / "24" / "build.json"
+    metrics = measure.run(quick, build=build, model=model, out=tmp_path / "d.json")
     assert metrics == {"refused": 1.0}
     assert read_json(tmp_path / "d.json") == {"status": "refused", "reason": facts["reason"]}
 
@@ -94,7 +98,7 @@ def test_a_wrong_option_stops_the_sweep(tmp_path: Path) -> None:
 
 
 def test_random_images_differ_by_more_than_noise(tmp_path: Path) -> None:
-    data = random_images(tmp_path, SCALING, 32, "multiclass")
+    data = random_images(tmp_path, SCALING, 32, "classification")
     assert data.images.shape == (16, 32, 32, 1)
     assert len(data.indices("val")) == len(data.calibration) == 16
     means = data.images.mean((1, 2, 3))
@@ -109,8 +113,9 @@ def test_segmentation_networks_have_sizes_too(
     changes = {"spatial_dims": spatial_dims, "images": 4, "classes": 2}
     name = {2: "u_lite", 3: "u_lite3d"}[spatial_dims]
     assert export(tmp_path, values("model", name), size, **changes)["refused"] == 0
-    facts = read_json(tmp_path / str(size) / "build.json")
+    build, model = (tmp_path / str(size) / name for name in ("build.json", "export/model.onnx"))
+    facts = read_json(build)
     assert (facts["status"], facts["spatial_dims"]) == ("exported", spatial_dims)
-    measure.run(quick, build=tmp_path / str(size) / "build.json", out=tmp_path / "host_quick.json")
+    measure.run(quick, build=build, model=model, out=tmp_path / "host_quick.json")
     profile = read_json(tmp_path / "host_quick.json")
     assert profile["model"]["input_shape"] == [1, 1, *[size] * spatial_dims]

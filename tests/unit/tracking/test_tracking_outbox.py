@@ -17,7 +17,7 @@ from tracking_world import World, interval
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256, write_json
-from edgeward.tracking import facts, live
+from edgeward.tracking import live, row_metrics
 from edgeward.tracking.address import default_uri, without_credentials
 from edgeward.tracking.entry import StageEntry, read_entry
 from edgeward.tracking.live import LiveCurve, curves, read_points
@@ -134,7 +134,7 @@ class TestFacts:
     def test_first_device_of_the_sweep_gives_the_headline(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv(facts.HEADLINE, "board")
+        monkeypatch.setenv(row_metrics.HEADLINE, "board")
         world.profile("fp32", p50=3.0)
         world.profile("fp32", p50=40.0, device="board")
         host, board = (read_entry(path).facts for path in pending(world.outbox))
@@ -147,7 +147,7 @@ class TestFacts:
     def test_row_of_another_device_does_not_replace_the_host(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delenv(facts.HEADLINE, raising=False)
+        monkeypatch.delenv(row_metrics.HEADLINE, raising=False)
         world.profile("fp32", p50=3.0)
         world.profile("fp32", p50=40.0, device="board")
         host, board = (read_entry(path).facts for path in pending(world.outbox))
@@ -158,7 +158,7 @@ class TestFacts:
     def test_a_model_that_the_engine_refuses_is_tagged_so(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delenv(facts.HEADLINE, raising=False)
+        monkeypatch.delenv(row_metrics.HEADLINE, raising=False)
         world.profile("fp32", device="board", refused="no kernel for Scan")
         [path] = pending(world.outbox)
         assert read_entry(path).facts == {"row": {}, "tags": {"board/profile_verdict": "REFUSED"}}
@@ -178,7 +178,7 @@ class TestFacts:
         differences = {"rare_recall": nothing, "ece": interval(0.1)}
         content = {"verdict": "inconclusive", "reasons": [], "differences": differences}
         write_json(at / "verdict.json", content)
-        found = facts.gather("assess", at, None)
+        found = row_metrics.gather("assess", at, None)
         assert found["row"]["verdict_code"] == 0.0
         assert "rare_recall_difference" not in found["row"]
         assert set(found["model"]["evidence"]) == {"verdict", "ece_difference"}
@@ -186,7 +186,10 @@ class TestFacts:
     def test_reference_has_no_code(self, world: World) -> None:
         world.export("fp32")
         world.assess("fp32", verdict="reference")
-        assert "verdict_code" not in facts.gather("assess", world.at("fp32", "assess"), None)["row"]
+        assert (
+            "verdict_code"
+            not in row_metrics.gather("assess", world.at("fp32", "assess"), None)["row"]
+        )
 
 
 class TestLiveCurve:

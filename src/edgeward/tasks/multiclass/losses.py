@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch.nn import functional
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 from edgeward.tasks.multiclass.config import LossConfig
-from edgeward.tasks.training import Loss
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def train_counts(data: Prepared) -> np.ndarray:

@@ -19,7 +19,7 @@ from edgeward.runtimes.base import Session
 from edgeward.runtimes.session import open_session
 from edgeward.safety import inference
 from edgeward.safety.config import DenseConfig
-from edgeward.safety.stage import VERDICT_CODE, fingerprint
+from edgeward.safety.stage import CASES, VERDICT_CODE, fingerprint
 from edgeward.tasks.segmentation.arm import SCALARS, Cases, DenseArm, resample
 from edgeward.tasks.segmentation.cases import measure
 from edgeward.tasks.segmentation.comparison import compare, reference_verdict
@@ -132,7 +132,7 @@ def load_tables(folder: Path, cases: Cases, test_sha256: str, cfg: DenseConfig) 
             raise UserError(
                 f"{folder}: {key} is {facts.get(key)} there and {value} here; assess {cfg.reference} again."
             )
-    return read_tables(folder, cases.indices.tolist(), cases.classes)
+    return read_tables(folder / CASES, cases.indices.tolist(), cases.classes)
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -194,8 +194,8 @@ def run(
 ) -> dict[str, float]:
     """Assess ``model.onnx`` on the test split of a segmentation data set.
 
-    Writes ``cases.csv``, ``lesions.csv``, ``reliability.csv``, ``predictions.npz``, ``safety.json`` and
-    ``verdict.json``; logits are not kept. Arguments as for `edgeward.safety.stage.run`.
+    Writes ``safety.json``, ``verdict.json`` and, into the folder ``cases``, ``cases.csv``, ``lesions.csv``,
+    ``reliability.csv`` and ``predictions.npz``; logits are not kept. Arguments as for `edgeward.safety.stage.run`.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def run(
         safety = describe(arm, pair[1])
         changed = churn(
             (
-                read_labels(Path(reference) / "predictions.npz"),
+                read_labels(Path(reference) / CASES / "predictions.npz"),
                 np.concatenate([m.ravel() for m in maps]),
             ),
             np.array([m.size for m in maps]),
@@ -238,8 +238,8 @@ def run(
     safety = {
         "n": n, **safety, "logit_shift": shift, "test_sha256": test_sha256, "measured": measured(cfg),
     }  # fmt: skip
-    write_tables(out, tables, cases.classes)
-    write_predictions(out / "predictions.npz", cases.indices, maps)
+    write_tables(out / CASES, tables, cases.classes)
+    write_predictions(out / CASES / "predictions.npz", cases.indices, maps)
     write_json(out / "safety.json", safety)
     write_json(out / "verdict.json", verdict)
     for line in (f"verdict: {verdict['verdict']}", *verdict["reasons"]):

@@ -8,31 +8,33 @@ from pathlib import Path
 import pytest
 
 from edgeward.core.errors import UserError
-from edgeward.pipeline.environment import offer
+from edgeward.pipeline.environment import export_environment
+from edgeward.tracking.row_metrics import HEADLINE
 
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let monkeypatch put back what `offer` changes."""
-    for key in ("PYTHONPATH", "EDGEWARD_DATA_ROOT"):
+    """Let monkeypatch put back what `export_environment` changes."""
+    for key in ("PYTHONPATH", "EDGEWARD_DATA_ROOT", HEADLINE):
         monkeypatch.setenv(key, os.environ.get(key, ""))
 
 
 def test_library_comes_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    offer(tmp_path, {})
-    offer(tmp_path, {})
+    export_environment(tmp_path, {}, "host")
+    export_environment(tmp_path, {}, "host")
     assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "src"), "/elsewhere"]
+    assert os.environ[HEADLINE] == "host"
 
 
 def test_data_root_of_the_command_line_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEWARD_DATA_ROOT", "/elsewhere")
-    offer(tmp_path, {"data_root": str(tmp_path)})
+    export_environment(tmp_path, {"data_root": str(tmp_path)}, "host")
     assert os.environ["EDGEWARD_DATA_ROOT"] == str(tmp_path.resolve())
 
 
 def test_a_data_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data_root"):
-        offer(tmp_path, {"data_root": str(tmp_path / "missing")})
+        export_environment(tmp_path, {"data_root": str(tmp_path / "missing")}, "host")

@@ -11,7 +11,6 @@ from pathlib import Path
 from edgeward.tracking.address import default_uri, without_credentials
 from edgeward.tracking.outbox import pending
 
-LOG = Path("logs/tracking.log")
 PATIENCE_S = 120
 
 
@@ -21,11 +20,12 @@ def deliver_command(outbox: Path, *options: str) -> list[str]:
     return [*module, "--outbox", str(outbox), "--experiment", "edgeward", *options]
 
 
-class Session:
-    """One run of the workflow, as far as tracking is concerned."""
+class DeliveryProcess:
+    """The process that delivers an outbox during one run of the workflow; what it prints goes to `log`."""
 
-    def __init__(self, outbox: Path) -> None:
-        self.outbox = Path(outbox)
+    def __init__(self, outbox: Path, log: Path) -> None:
+        self.outbox = outbox
+        self.log = log
         self.started = time.time()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -33,8 +33,8 @@ class Session:
         """Start the process that delivers entries while the stages run; it outlives a killed parent."""
         self.started = time.time()
         self.outbox.mkdir(parents=True, exist_ok=True)
-        LOG.parent.mkdir(parents=True, exist_ok=True)
-        with LOG.open("a") as handle:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("a") as handle:
             self._process = subprocess.Popen(
                 deliver_command(self.outbox, "--follow", str(os.getpid())),
                 stdout=handle,
@@ -54,7 +54,7 @@ class Session:
         said = []
         if left := len(pending(self.outbox)):
             said.append(
-                f"MLflow: {left} entries could not be delivered to {store} ({LOG}); they are kept: "
+                f"MLflow: {left} entries could not be delivered to {store} ({self.log}); they are kept: "
                 "run 'snakemake --cores 1 tracking_sync' when the store is back."
             )
         if refused := len(list((self.outbox / "failed").glob("*.json"))):

@@ -1,0 +1,269 @@
+"""What the rules name: functions of a job's wildcards, and what begins and ends a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import write_json
+from edgeward.pipeline.closure import closures
+from edgeward.pipeline.compose import AXES, names, roots, stated
+from edgeward.pipeline.environment import export_environment
+from edgeward.pipeline.paths import (
+    CLOSURES,
+    DELIVERY_LOG,
+    LAST_RUN,
+    OUTBOX,
+    Interleave,
+    Pool,
+    Prepare,
+    Report,
+    ResultPaths,
+    Scaling,
+    ScalingProfile,
+    Train,
+)
+from edgeward.pipeline.plan import Candidate, Plan, check_settings
+from edgeward.reporting.summary import table
+from edgeward.tasks.base import task
+from edgeward.tracking.process import DeliveryProcess, deliver_command
+
+Slice = dict[str, Any]
+
+
+def _candidate(wildcards: Any) -> Candidate:
+    w = wildcards
+    return Candidate(w.data, w.model, int(w.seed), w.recipe)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Which files a prepared data set has besides those that all have."""
+
+    masks: bool
+    volumes: bool
+
+
+class Pipeline:
+    """The chosen sweep, as the rules see it.
+
+    Parameters
+    ----------
+    project : folder of the Snakefile.
+    settings : what ``--config`` says.
+
+    Raises
+    ------
+    UserError
+        If a setting or the sweep is wrong.
+    """
+
+    def __init__(self, project: Path, settings: Mapping[str, Any]) -> None:
+        check_settings(settings)
+        sweep, overrides = settings.get("sweep", "default"), settings.get("overrides", ())
+        self.plan = Plan.load(roots(), sweep, tuple(overrides))
+        export_environment(project, settings, self.plan.sweep.device[0])
+        scripts = (project / "workflow" / "scripts").glob("*.py")
+        watched = closures(project / "src" / "edgeward", scripts, CLOSURES)
+        # Relative, so that a moved project stays up to date.
+        self._code = {
+            stage: [os.path.relpath(f) for f in files] for stage, files in watched.items()
+        }
+        self._delivery = DeliveryProcess(OUTBOX, DELIVERY_LOG)
+
+    # -- What wildcards may be --
+
+    @property
+    def wildcards(self) -> dict[str, str]:
+        """The pattern of each wildcard: the names that there are."""
+        groups = {a: "|".join(names(self.plan.roots, group)) for a, group in AXES.items()}
+        return {**groups, "seed": r"\d+", "size": r"\d+", "sweep": self.plan.name}
+
+    def data(self, *, masks: bool, volumes: bool) -> str:
+        """Return the pattern of the data sets that have just these files besides those that all have."""
+        return "|".join(d for d, has in self._prepared.items() if has == Prepared(masks, volumes))
+
+    @cached_property
+    def _prepared(self) -> dict[str, Prepared]:
+        return {name: self._holds(name) for name in names(self.plan.roots, "data")}
+
+    def _holds(self, data: str) -> Prepared:
+        mine = data in self.plan.sweep.data
+        # A job may be asked for other data, too; composing them all would take half a second.
+        content = self.plan.prepare(data)["data"] if mine else stated(self.plan.roots, "data", data)
+        named = content.get("task")
+        dense = named is not None and task(named, f"config/data/{data}.yaml").dense
+        return Prepared(masks=dense, volumes=content.get("volume") is not None)
+
+    # -- What jobs read --
+
+    def code(self, stage: str) -> list[str]:
+        """List the library files behind a stage: a rule that names them is run again when they change."""
+        return self._code[stage]
+
+    def prepared(self, wildcards: Any) -> list[Path]:
+        """List all that `edgeward.data.store.open_prepared` reads, but for the card."""
+        return self._opened(wildcards.data)
+
+    def _opened(self, data: str) -> list[Path]:
+        at, has = Prepare(data), self._prepared[data]
+        files = [at.images, at.labels, at.split, at.calibration]
+        return files + [at.masks] * has.masks + [at.volumes] * has.volumes
+
+    def teachers(self, wildcards: Any) -> list[Path]:
+        """List the checkpoints of the models that a recipe distils from."""
+        c = _candidate(wildcards)
+        named = self.plan.taught_by(c.data, c.model, c.recipe)
+        return [Train(c.data, model, c.seed).checkpoint for model in named]
+
+    def reference(self, wildcards: Any) -> list[Path]:
+        """Return what `assess` found of the reference candidate; nothing if this is the reference."""
+        c = _candidate(wildcards)
+        recipe = self.plan.reference(c.data, c.model)
+        return [] if c.recipe == recipe else self._assessed(c._replace(recipe=recipe))
+
+    def assessed(self, wildcards: Any) -> list[Path]:
+        """List what `assess` found of all candidates on a data set."""
+        mine = (c for c in self.plan.candidates if c.data == wildcards.data)
+        return [path for c in mine for path in self._assessed(c)]
+
+    @staticmethod
+    def _assessed(candidate: Candidate) -> list[Path]:
+        at = ResultPaths(*candidate).assess
+        return [at.safety, at.cases]
+
+    @property
+    def models_in_turns(self) -> list[Path]:
+        """The files that are timed in turns."""
+        members = dict.fromkeys(c for group in self.plan.interleaved for c in group)
+        return [ResultPaths(*c).export.onnx for c in members]
+
+    @property
+    def candidates(self) -> list[Path]:
+        """What the report reads of every candidate of the sweep."""
+        files: list[Path] = []
+        for at in self._results:
+            has = self._prepared[at.data]
+            files += [at.prepare.card, at.train.history, at.compress.record, at.export.onnx]
+            files += [at.export.parity, at.assess.safety, at.assess.verdict, *at.profiles.values()]
+            if has.masks:  # cases are shown
+                files += [at.assess.cases, *self._opened(at.data)]
+            if has.volumes:  # the time of whole ones is told
+                files += [at.assess.config]
+        return list(dict.fromkeys(files))
+
+    @property
+    def _results(self) -> list[ResultPaths]:
+        return [ResultPaths(*c, tuple(self.plan.sweep.device)) for c in self.plan.candidates]
+
+    @property
+    def builds(self) -> list[Path]:
+        """What is known of the sweep's untrained networks at each of its sizes."""
+        return [Scaling(*of).build for of in self.plan.untrained]
+
+    @property
+    def sizes(self) -> list[Path]:
+        """The profiles of the untrained networks, in the order of `builds`."""
+        device = self.plan.sweep.device[0]
+        return [ScalingProfile(*of, device).record for of in self.plan.untrained]
+
+    @property
+    def turns(self) -> list[Path]:
+        """The comparisons in turns, one per device, if the sweep asks for any."""
+        devices = self.plan.sweep.device if self.plan.interleaved else []
+        return [Interleave(self.plan.name, device).record for device in devices]
+
+    @property
+    def pooled(self) -> list[Path]:
+        """The pooled assessments, one per data set, if the sweep has several seeds."""
+        several = len(self.plan.sweep.seed) > 1
+        return [Pool(self.plan.name, d).record for d in self.plan.sweep.data if several]
+
+    # -- What jobs write, and are told --
+
+    @property
+    def page(self) -> Path:
+        """The page of the sweep."""
+        return Report(self.plan.name).page
+
+    @property
+    def size_tables(self) -> list[Path]:
+        """The table of input sizes, if the sweep has any."""
+        return [Report.scaling] if self.plan.untrained else []
+
+    @property
+    def sync_command(self) -> list[str]:
+        """The command that delivers what is left in the outbox."""
+        return deliver_command(OUTBOX, "--wait")
+
+    def prepare_slice(self, wildcards: Any) -> Slice:
+        return self.plan.prepare(wildcards.data)
+
+    def train_slice(self, wildcards: Any) -> Slice:
+        return self.plan.train(wildcards.data, wildcards.model, int(wildcards.seed))
+
+    def compress_slice(self, wildcards: Any) -> Slice:
+        return self.plan.stage("compress", _candidate(wildcards))
+
+    def export_slice(self, wildcards: Any) -> Slice:
+        return self.plan.stage("export", _candidate(wildcards))
+
+    def profile_slice(self, wildcards: Any) -> Slice:
+        return self.plan.stage("profile", _candidate(wildcards), wildcards.device)
+
+    def assess_slice(self, wildcards: Any) -> Slice:
+        return self.plan.stage("assess", _candidate(wildcards))
+
+    def ceilings_slice(self, wildcards: Any) -> Slice:
+        return self.plan.ceilings(wildcards.device)
+
+    def interleave_slice(self, wildcards: Any) -> Slice:
+        return self.plan.interleave(wildcards.device)
+
+    def pool_slice(self, wildcards: Any) -> Slice:
+        return self.plan.pool(wildcards.data)
+
+    def scaling_slice(self, wildcards: Any) -> Slice:
+        return self.plan.scaling(wildcards.model)
+
+    def scaling_profile_slice(self, wildcards: Any) -> Slice:
+        return self.plan.scaling_profile(wildcards.model, wildcards.device)
+
+    def report_slice(self, _: Any) -> Slice:
+        return self.plan.report()
+
+    # -- The run as a whole --
+
+    def start(self) -> None:
+        """Begin to deliver tracking entries."""
+        self._delivery.start()
+
+    def finish(self, success: bool) -> None:
+        """Print one row per finished candidate, and where to look next."""
+        said = self._delivery.finish()
+        wall = time.time() - self._delivery.started
+        try:
+            rows = table(self._results, self.turns)
+        except UserError as error:
+            rows = str(error)
+        if success and self.page.is_file():
+            said = [f"Report: {self.page.resolve()}", *said]
+        minutes, seconds = divmod(round(wall), 60)
+        name, ended = self.plan.name, "done" if success else "stopped"
+        said = [
+            f"\n{rows}",
+            *said,
+            "MLflow: mlflow ui   (in this folder; with MLFLOW_TRACKING_URI set: that server's page)",
+            f"Sweep '{name}': {ended} after {minutes} min {seconds} s",
+        ]
+        print("\n".join(said), file=sys.stderr)
+        ended_at = self._delivery.started + wall
+        record = {"sweep": name, "success": success, "ended": ended_at, "wall_s": wall}
+        write_json(LAST_RUN, record)

@@ -1,0 +1,100 @@
+"""Where files lie, and which of them jobs read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edgeward.pipeline import paths
+from edgeward.pipeline.paths import Assess, Interleave, Pool, Prepare, Profile, ResultPaths, Train
+from edgeward.pipeline.rules import Pipeline
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    """The pipeline of a sweep with images in the plane and volumes."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("PYTHONPATH", "EDGEWARD_HEADLINE_DEVICE"):
+        monkeypatch.setenv(name, "")
+    return Pipeline(PROJECT, {"sweep": "segmentation_smoke"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "names"),
+    [
+        (Prepare, ("phantom",), ("images", "log", "benchmark")),
+        (Train, ("phantom", "dscnn", 3), ("checkpoint", "config", "metrics", "folder")),
+        (Profile, ("phantom", "dscnn", 3, "fp32", "host"), ("record", "config", "metrics", "log")),
+        (Interleave, ("smoke", "host"), ("record", "config", "log")),
+        (Pool, ("smoke", "phantom"), ("record", "metrics", "benchmark")),
+    ],
+)
+def test_the_pattern_filled_in_is_the_path(
+    kind: type[paths.Stage], of: tuple, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    one, elsewhere = kind(*of), kind(*of, root=tmp_path)
+    for name in names:
+        pattern, path = getattr(kind, name), getattr(one, name)
+        wildcards = set(re.findall(r"{(\w+)}", str(pattern)))
+        assert len(wildcards) == len(of)
+        assert str(pattern).format(**{w: getattr(one, w) for w in wildcards}) == str(path)
+        assert getattr(elsewhere, name) == tmp_path / path
+
+
+def test_a_candidate_knows_its_files() -> None:
+    at = ResultPaths("phantom", "dscnn", 0, "fp32", ("host",))
+    assert at.train.checkpoint == Path("results/phantom/dscnn/s0/train/model.pt")
+    assert at.profiles == {"host": Path("results/phantom/dscnn/s0/fp32/profile/host.json")}
+    assert at.assess == Assess("phantom", "dscnn", 0, "fp32")
+
+
+def test_paths_are_spelled_in_one_file() -> None:
+    spelled = re.compile(r"""["'`\s(](results|logs)/[\w{]""")
+    files = [
+        *(PROJECT / "src").rglob("*.py"),
+        *(PROJECT / "workflow").rglob("*.*"),
+        PROJECT / "Snakefile",
+    ]
+    texts = {file: file.read_text() for file in files if file.suffix in {".py", ".smk", ""}}
+    assert [str(f) for f, text in texts.items() if spelled.search(text)] == [paths.__file__]
+
+
+def test_jobs_read_masks_and_volumes_where_there_are_any(pipeline: Pipeline) -> None:
+    plane, volumes, other = (
+        {p.name for p in pipeline.prepared(SimpleNamespace(data=data))}
+        for data in ("phantom_masks_tiny", "phantom3d_tiny", "dermamnist")
+    )
+    assert other == {"images.npy", "labels.npy", "split.csv", "calibration.csv"}
+    assert plane == other | {"masks.npy"}
+    assert volumes == other | {"masks.npy", "volumes.csv"}
+    patterns = [
+        pipeline.data(masks=masks, volumes=deep).split("|")
+        for masks, deep in ((False, False), (True, False), (True, True))
+    ]
+    assert sorted(d for names in patterns for d in names) == sorted(
+        pipeline.wildcards["data"].split("|")
+    )
+    assert "dermamnist" in patterns[0]
+    assert "phantom_masks_tiny" in patterns[1]
+    assert {"phantom3d_tiny", "hippocampus"} <= set(patterns[2])
+
+
+def test_a_candidate_is_compared_with_its_reference(pipeline: Pipeline) -> None:
+    job = SimpleNamespace(data="phantom3d_tiny", model="u_lite", seed="0", recipe="ptq_int8")
+    reference = Assess("phantom3d_tiny", "u_lite", 0, "fp32")
+    assert pipeline.reference(job) == [reference.safety, reference.cases]
+    assert pipeline.reference(SimpleNamespace(**vars(job) | {"recipe": "fp32"})) == []
+
+
+def test_the_report_reads_what_it_shows(pipeline: Pipeline) -> None:
+    files = set(map(str, pipeline.candidates))
+    assert "results/phantom_masks_tiny/prepare/masks.npy" in files
+    assert "results/phantom_masks_tiny/u_lite/s0/fp32/assess/config.yaml" not in files
+    assert "results/phantom3d_tiny/u_lite/s0/fp32/assess/config.yaml" in files
+    assert pipeline.pooled == []
+    assert pipeline.size_tables == []
