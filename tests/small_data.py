@@ -41,7 +41,7 @@ def write_small_prepared(root: Path, n: int = 240, size: int = 32, seed: int = 0
         root / "card.json",
         {
             "name": "small",
-            "task": "classification",
+            "task": "multiclass",
             "classes": CLASSES,
             "rare_classes": ["rare"],
             "n_images": n,

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from edgeward.core.errors import UserError
-from edgeward.tasks.multiclass.losses import Loss
+from edgeward.tasks.training import Loss
 
 # Facts that teacher and student have to share, so that their logits mean the same.
 SHARED = ("data", "classes", "in_chans", "image_size", "seed")

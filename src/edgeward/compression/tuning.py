@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from edgeward.compression.constraint.training import constrain
-from edgeward.tasks.multiclass.losses import Loss
+from edgeward.tasks.training import Loss
 from edgeward.training.config import FinetuneConfig
 from edgeward.training.finetune import Mode, finetune
 

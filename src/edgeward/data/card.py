@@ -22,7 +22,7 @@ def _rare(cfg: DataConfig, classes: list[str], share: np.ndarray) -> tuple[list[
                 raise unknown("class", name, classes, "data.rare.classes (config/data/)")
         return [c for c in classes if c in cfg.rare.classes], "named in the configuration"
     rare = [c for c, s in zip(classes, share, strict=True) if s < cfg.rare.below]
-    what = "train" if cfg.task == "classification" else "the training cases hold it"
+    what = "train" if cfg.task != "segmentation" else "the training cases hold it"
     return rare, f"less than {cfg.rare.below:g} of {what}"
 
 

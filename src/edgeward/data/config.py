@@ -1,8 +1,11 @@
-"""The `data` config group: which keys exist. Values and how to choose them: ``config/data/``."""
+"""The `data` config group: which keys exist. Values and how to choose them: ``config/data/``.
+
+A source states its `targets`: what it gives of every case, "classes" or "masks" or both.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -29,6 +32,8 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 class PhantomSource(Closed):
     """Images drawn by the generator in `edgeward.data.phantom`."""
+
+    targets: ClassVar[tuple[str, ...]] = ("classes", "masks")
 
     kind: Literal["phantom"]
     n_train: Positive = Field(description="images drawn for train")
@@ -60,9 +65,16 @@ class Ham10000Source(Closed):
     fit: Fit = Field(description="how an oblong image becomes square")
     min_side: Positive = Field(description="an image with a shorter side, in pixels, is invalid")
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Diagnoses, and the masks of lesions if they are read."""
+        return ("classes", "masks") if self.masks == "use" else ("classes",)
+
 
 class MedmnistSource(Closed):
     """A 2-D single-label set of MedMNIST v2, from a local .npz or the publisher."""
+
+    targets: ClassVar[tuple[str, ...]] = ("classes",)
 
     kind: Literal["medmnist"]
     path: Relative = Field(description="folder below the data root that holds the .npz files")
@@ -73,6 +85,8 @@ class MedmnistSource(Closed):
 
 class FolderSource(Closed):
     """Image files of your own, by class folder, split and class folder, or CSV."""
+
+    targets: ClassVar[tuple[str, ...]] = ("classes",)
 
     kind: Literal["folder"]
     path: Relative = Field(description="folder below the data root")
@@ -101,6 +115,8 @@ class FolderSource(Closed):
 class PairsSource(Closed):
     """Image files and their masks of your own, for segmentation in the plane."""
 
+    targets: ClassVar[tuple[str, ...]] = ("masks",)
+
     kind: Literal["pairs"]
     path: Relative = Field(description="folder below the data root")
     images: Relative = Field(description="folder of the images, below `path`")
@@ -119,7 +135,9 @@ class PairsSource(Closed):
 
 
 class PythonSource(Closed):
-    """A reader of your own: a module with ``open_source(request) -> Listing``."""
+    """A reader of your own: a module with ``open_source(request) -> Listing``, which says what it gives."""
+
+    targets: ClassVar[tuple[str, ...]] = ("classes", "masks")
 
     kind: Literal["python"]
     module: str = Field(
@@ -201,8 +219,10 @@ class DataConfig(Closed):
     """The `data` group."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="folder name under results/")
-    task: Literal["classification", "segmentation"] = Field(
-        description="one class per image, or one label per pixel or voxel"
+    task: str = Field(
+        pattern=r"^[a-z][a-z0-9_]*$",
+        description="multiclass: one class per image; segmentation: one label per pixel or voxel; or "
+        "another folder of src/edgeward/tasks/",
     )
     seed: int = Field(ge=0, description="of drawing, splitting and the calibration set")
     image_size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
@@ -220,6 +240,11 @@ class DataConfig(Closed):
         description="images that are corrupt, too small, unlabelled: stop, or leave out and count"
     )
 
+    @property
+    def spatial_dims(self) -> int:
+        """2 for images, 3 for volumes."""
+        return 2 if self.volume is None else 3
+
     @model_validator(mode="after")
     def _images_or_volumes(self) -> DataConfig:
         kind = self.source.kind
@@ -229,8 +254,4 @@ class DataConfig(Closed):
             what = "volumes: set volume and" if kind in VOLUMETRIC else "images: set image_size and"
             other = "image_size" if kind in VOLUMETRIC else "volume"
             raise ValueError(f"source.kind '{kind}' gives {what} {other}: null")
-        if kind == "pairs" and self.task != "segmentation":
-            raise ValueError("task: source.kind 'pairs' has masks and no classes: segmentation")
-        if self.volume is not None and self.task != "segmentation":
-            raise ValueError("task: volumes can be segmented, not classified")
         return self

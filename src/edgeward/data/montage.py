@@ -24,7 +24,7 @@ def plane(data: Prepared, index: int) -> tuple[np.ndarray, np.ndarray | None]:
     """
     if data.volumes is None:
         image = np.asarray(data.images[index])
-        mask = None if data.masks is None or data.task == "classification" else data.masks[index]
+        mask = None if data.masks is None or data.task != "segmentation" else data.masks[index]
         return np.broadcast_to(image, (*image.shape[:2], 3)), mask
     image, mask = data.view(index)
     at = telling_slice(mask, data.n_labels)

@@ -134,7 +134,7 @@ def _check_masks(cfg: DataConfig, listing: AnyListing) -> None:
     if cfg.task == "segmentation" and not listing.foreground:
         raise UserError(
             f"data.task is 'segmentation', but {listing.source} gives no masks. Read them (ham10000: "
-            "data.source.masks: use), or set data.task: classification (config/data/)."
+            "data.source.masks: use), or set data.task: multiclass (config/data/)."
         )
 
 

@@ -85,9 +85,9 @@ class Prepared:
         return list(self.card["classes"])
 
     @property
-    def task(self) -> Literal["classification", "segmentation"]:
-        """What is predicted: a class per image, or a label per pixel or voxel."""
-        return self.card["task"]
+    def task(self) -> str:
+        """What is predicted: the name of a folder of `edgeward.tasks`."""
+        return str(self.card["task"])
 
     @property
     def spatial_dims(self) -> int:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from edgeward.core.config import Closed
-from edgeward.core.errors import UserError
 
 
 class ModelConfig(Closed):
@@ -44,22 +43,3 @@ class ModelConfig(Closed):
         dict[str, bool | int | float | str | list[int]],
         Field(description="further keyword arguments of the builder"),
     ]
-
-
-def check_task(cfg: ModelConfig, task: str, data: str) -> None:
-    """Refuse a network for data of another task.
-
-    Parameters
-    ----------
-    task : of the data (``card.json``). data : its name.
-
-    Raises
-    ------
-    UserError
-    """
-    if cfg.dense != (task == "segmentation"):
-        raise UserError(
-            f"model '{cfg.name}' has dense: {str(cfg.dense).lower()} (config/model/{cfg.name}.yaml), but "
-            f"data '{data}' is for {task} (task in config/data/{data}.yaml): name another model, or "
-            "other data, in config/sweeps/."
-        )

@@ -15,7 +15,7 @@ from edgeward.core.errors import UserError, did_you_mean, unknown
 from edgeward.pipeline.compose import AXES, Roots, compose, locate, names, read, shown
 from edgeward.pipeline.schema import SweepConfig
 from edgeward.pipeline.sections import explain
-from edgeward.pipeline.tasks import check_task
+from edgeward.pipeline.tasks import check_fit
 from edgeward.profiling.config import DeviceConfig, ProfileConfig
 from edgeward.tasks.base import OLDER_NAMES, task_names
 
@@ -94,9 +94,10 @@ class Plan:
             for model in sweep.model:
                 # Seeds change no other value, so one composition stands for all of them.
                 plan.train(data, model, sweep.seed[0])
-                check_task(plan.compose(data, model, sweep.recipe[0]), file)
                 for recipe in sweep.recipe:
-                    reference = plan.compose(data, model, recipe)["safety"]["reference"]
+                    config = plan.compose(data, model, recipe)
+                    check_fit(roots, config, file)
+                    reference = config["safety"]["reference"]
                     if reference not in sweep.recipe:
                         raise UserError(
                             f"{file}: recipe lacks '{reference}', the reference "
@@ -104,6 +105,8 @@ class Plan:
                         )
             for teacher in teachers:
                 plan.train(data, teacher, sweep.seed[0])
+                config = plan.compose(data, teacher, sweep.recipe[0])
+                check_fit(roots, config, file)
         plan._check_sizes()
         if sweep.interleave.model is not None and sweep.interleave.model not in sweep.model:
             raise UserError(
@@ -122,7 +125,7 @@ class Plan:
         return [Candidate(*c) for c in product(s.data, s.model, s.seed, s.recipe)]
 
     def task(self, data: str) -> str:
-        """Return what a data set is for, "classification" or "segmentation"."""
+        """Return the name of the task that a data set is for."""
         return str(self.compose(data, self.sweep.model[0], self.sweep.recipe[0])["data"]["task"])
 
     @property

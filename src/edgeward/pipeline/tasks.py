@@ -1,36 +1,81 @@
-"""Whether a run's model and training are for the task of its data."""
+"""Whether the parts of a run fit together, by what they say of themselves."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from edgeward.core.errors import UserError
+from edgeward.core import plugins
+from edgeward.core.errors import UserError, unknown
+from edgeward.pipeline.compose import Roots, names
+from edgeward.pipeline.schema import RunConfig
+from edgeward.tasks.base import Task, task, task_names
+from edgeward.tasks.config import AnyLoss
 
 
-def check_task(config: dict[str, Any], where: str) -> None:
-    """Refuse a composed run whose model or training is for another task than its data.
+def check_fit(roots: Roots, config: dict[str, Any], where: str) -> None:
+    """Refuse a composed run whose data, task, model, training and recipe do not fit together.
 
     Parameters
     ----------
+    roots : the folders of config files.
     config : from `edgeward.pipeline.compose.compose`.
     where : the file that put the run together.
+
+    Raises
+    ------
+    UserError
     """
-    data, model, train = config["data"], config["model"], config["train"]
-    task, volumes = data["task"], data["volume"] is not None
-    if model["dense"] != (task == "segmentation"):
+    run = RunConfig.model_validate(config)
+    data, model, train = run.data, run.model, run.train
+    file = f"config/data/{data.name}.yaml"
+    if data.task not in task_names():
+        raise unknown("task", data.task, task_names(), f"{file} (key 'task')")
+    its = task(data.task, file)
+    kind = {2: "images in the plane", 3: "volumes"}[data.spatial_dims]
+    if data.spatial_dims not in its.spatial_dims:
+        raise UserError(f"{file}: task is '{its.name}', which is not there yet for {kind}.")
+    if its.target not in data.source.targets:
         raise UserError(
-            f"{where}: model '{model['name']}' has dense: {str(model['dense']).lower()}, but data "
-            f"'{data['name']}' is for {task}; name another model or other data."
+            f"{file}: task '{its.name}' needs {its.target}, but source.kind '{data.source.kind}' gives "
+            f"{' and '.join(data.source.targets)}; change task, source, or what is read from it."
         )
-    fits = f"segmentation{3 if volumes else 2}d" if task == "segmentation" else "default"
-    advice = f'; add "train={fits}", or another file of config/train/ for such data, to overrides.'
-    loss, patches = train["loss"]["name"], train["patches"]
-    if (loss == "dice_cross_entropy") != (task == "segmentation"):
+    if model.dense != its.dense:
         raise UserError(
-            f"{where}: data '{data['name']}' is for {task}, but train.loss.name is '{loss}'{advice}"
+            f"{where}: model '{model.name}' has dense: {str(model.dense).lower()} "
+            f"(config/model/{model.name}.yaml), but task '{its.name}' of data '{data.name}' needs "
+            f"{str(its.dense).lower()}; name another model or other data."
         )
-    if volumes != (patches is not None):
-        kind, state = ("volumes", "null") if volumes else ("images in the plane", "set")
+    others = (
+        f"; name another file of config/train/ ({', '.join(names(roots, 'train'))}) in overrides."
+    )
+    _check_loss(its, train.loss, f"{where}: train.loss", others)
+    if (train.patches is None) != (data.spatial_dims == 2):
+        state = "null" if train.patches is None else "set"
         raise UserError(
-            f"{where}: data '{data['name']}' holds {kind}, but train.patches is {state}{advice}"
+            f"{where}: data '{data.name}' holds {kind}, but train.patches is {state}{others}"
+        )
+    if data.spatial_dims == 3 and train.memory_format != "contiguous":
+        raise UserError(
+            f"{where}: train.memory_format is '{train.memory_format}', but volumes need 'contiguous'."
+        )
+    for number, step in enumerate(run.compress.steps):
+        at = f"config/compress/{run.compress.name}.yaml: steps[{number}]"
+        for capability in step.needs:
+            if capability in its.unsupported:
+                raise UserError(
+                    f"{at} ({capability}) is not for task '{its.name}' of data '{data.name}': "
+                    f"{its.unsupported[capability]}; leave it out, or name another recipe in {where}."
+                )
+        if (finetune := getattr(step, "finetune", None)) is not None:
+            hint = "; use that of training, ${train.loss}."
+            _check_loss(its, finetune.loss, f"{at}.finetune.loss", hint)
+
+
+def _check_loss(its: Task, loss: AnyLoss, key: str, hint: str) -> None:
+    known = plugins.load("edgeward.tasks", its.name, "config", key).LOSSES
+    if not isinstance(loss, known):
+        allowed = [name for k in known for name in get_args(k.model_fields["name"].annotation)]
+        raise UserError(
+            f"{key}.name is '{loss.name}', which is not of task '{its.name}'; allowed: "
+            f"{', '.join(allowed)}{hint}"
         )

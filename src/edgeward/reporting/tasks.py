@@ -86,7 +86,7 @@ _SMALL = Metric(
 )
 
 CLASSIFICATION = Task(
-    name="classification",
+    name="multiclass",
     required=(*_COMMON, "auc_macro", "accuracy", "balanced_accuracy", "rare_recall"),
     columns=(
         Metric("auc_macro", "AUC", "macro"),

@@ -114,7 +114,7 @@ def export_size(
     parity = export_cfg.parity.model_copy(update=changes)
     with tempfile.TemporaryDirectory(prefix="edgeward-scaling-") as folder:
         root = Path(folder)
-        task = "segmentation" if model.dense else "classification"
+        task = "segmentation" if model.dense else "multiclass"
         data = random_images(root / "prepare", cfg, size, task)
         try:
             save_checkpoint(root / "model.pt", *untrained(model, cfg, data))

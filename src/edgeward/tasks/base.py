@@ -74,6 +74,7 @@ class Task:
     name : of the folder.
     dense : whether a label for every pixel or voxel is predicted, so which networks fit.
     spatial_dims : of the data that it can be asked of, so far.
+    target : what a source must give of every case, see `edgeward.data.config`.
     per_case_outputs : names of the files in which `assess` keeps what it found of every test case.
     metrics, class_metrics : of the test set, and of each class; in the order in which records hold them.
     columns, brief : names of the metrics in the comparison, and of those in the terminal.
@@ -91,6 +92,7 @@ class Task:
     name: str
     dense: bool
     spatial_dims: tuple[int, ...]
+    target: Literal["classes", "masks"]
     per_case_outputs: tuple[str, ...]
     metrics: tuple[Metric, ...]
     class_metrics: tuple[Metric, ...]

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeward.data.store import Prepared, to_input
 from edgeward.tasks.config import PatchConfig
-from edgeward.tasks.segmentation.patches import draw
+from edgeward.tasks.patches import draw
 
 Read = Callable[[np.ndarray], np.ndarray]
 

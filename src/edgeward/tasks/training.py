@@ -1,22 +1,26 @@
-"""What training does differently for classification and for segmentation; all else is shared.
+"""What training needs of a task: batches, a loss and validation metrics; all else is shared.
 
-A task knows its batches, its loss and its validation metrics. The ``train`` stage and fine-tuning
-drive either one through the same few calls.
+``tasks/<name>/train.py`` holds ``training_task(data, loss, *, patches, layout, sampling)``, which returns a
+`TrainingTask`. The ``train`` stage and fine-tuning get it from `edgeward.training.task`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from edgeward.data.store import Prepared
-from edgeward.tasks.config import AugmentConfig
+from edgeward.tasks.batches import Sampling, epoch_batches, split_batches, stream, to_float
+from edgeward.tasks.config import AugmentConfig, PatchConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 class Item(NamedTuple):
@@ -26,38 +30,66 @@ class Item(NamedTuple):
     key: int
 
 
-class Task(Protocol):
-    """Batches, loss and metrics of what is learned."""
+@dataclass
+class TrainingTask(ABC):
+    """Batches, loss and metrics of what is learned.
+
+    Attributes
+    ----------
+    criterion : of logits and labels, a scalar.
+    shift : float64 (n_labels,), what the loss makes one add to the logits so that their softmax has the natural
+        prevalence; only differences matter.
+    patches : how volumes are cut; None for images in the plane, which are taken whole.
+    layout : of the images that the model gets.
+    watched : the validation metric that early stopping maximises.
+    shown : heading in the log line of an epoch -> validation metric.
+    """
 
     data: Prepared
+    criterion: Loss
+    shift: np.ndarray
+    patches: PatchConfig | None
+    layout: torch.memory_format
+    sampling: Sampling
+
+    watched: ClassVar[str]
+    shown: ClassVar[dict[str, str]]
 
     def train_items(self, batch_size: int, *, seed: int, epoch: int) -> list[Item]:
         """Return the training batches of an epoch."""
+        passes = 1 if self.patches is None else self.patches.per_case
+        batches = epoch_batches(
+            self.data, batch_size, seed=seed, epoch=epoch, sampling=self.sampling, passes=passes
+        )
+        return [Item(indices, stream(seed, epoch, n, 3)) for n, indices in enumerate(batches)]
 
     def val_items(self, batch_size: int) -> list[Item]:
-        """Return the batches of the validation split."""
-
-    def read(self, item: Item, *, training: bool) -> Batch:
-        """Read a batch as it is stored: images and labels or masks."""
+        """Return the batches of the validation split; volumes come one by one."""
+        size = 2 * batch_size if self.patches is None else 1
+        return [Item(indices, 0) for indices in split_batches(self.data, "val", size)]
 
     def to_input(self, images: torch.Tensor) -> torch.Tensor:
         """Turn images, on their device, into what the model takes: float32 (b, c, *spatial), 0-255."""
+        return to_float(images, self.layout)
 
+    @abstractmethod
+    def read(self, item: Item, *, training: bool) -> Batch:
+        """Read a batch as it is stored: images (b, c, *spatial), and labels or masks."""
+
+    @abstractmethod
     def augment(self, batch: Batch, cfg: AugmentConfig, generator: torch.Generator) -> Batch:
         """Return changed images, after `to_input`, and what becomes of their labels."""
 
+    @abstractmethod
     def loss(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the scalar to be minimised."""
 
+    @abstractmethod
     def observe(
         self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor
     ) -> tuple[np.ndarray, ...]:
         """Return what `metrics` needs of a validation batch; the model is in eval mode."""
 
+    @abstractmethod
     def metrics(self, observed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
-        """Return the validation metrics, ``val_loss`` among them."""
-
-
-def layout_of(cfg_layout: str) -> torch.memory_format:
-    """Return torch's memory format of the config key ``memory_format``."""
-    return {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}[cfg_layout]
+        """Return the validation metrics, ``val_loss`` and `watched` among them."""

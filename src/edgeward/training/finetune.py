@@ -20,13 +20,12 @@ from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import read_tensors
 from edgeward.tasks.batches import stream
-from edgeward.tasks.choice import criterion_of, task_of
-from edgeward.tasks.multiclass.losses import Loss
-from edgeward.tasks.training import Batch, Item, Task
-from edgeward.tasks.validation import check_finite
+from edgeward.tasks.config import PatchConfig
+from edgeward.tasks.training import Batch, Item, Loss, TrainingTask
 from edgeward.training.config import FinetuneConfig
-from edgeward.training.history import Pace, Row, curve, log_epoch
+from edgeward.training.history import Pace, Row, check_finite, curve, log_epoch
 from edgeward.training.optim import adamw, cosine
+from edgeward.training.task import check_shift, training_task
 
 logger = logging.getLogger(__name__)
 
@@ -109,8 +108,9 @@ def finetune(
     if (cfg.constraint is None) != (constraint is None):
         raise ValueError("cfg.constraint and the argument constraint go together")
     torch.set_num_threads(threads)
-    loss = loss or criterion_of(data, cfg.loss, meta)
-    task = task_of(data, cfg.loss, meta, loss, memory_format)
+    task = training_task(data, cfg.loss, patches=patches_of(meta), layout=memory_format)
+    check_shift(task, cfg.loss, meta["logit_shift"])
+    task.criterion = loss or task.criterion
     steps = len(task.train_items(cfg.batch_size, seed=seed, epoch=0))
     optimizer = adamw(model, cfg)
     schedule = cosine(optimizer, cfg.epochs * steps, cfg.warmup_fraction)
@@ -153,7 +153,7 @@ def finetune(
             "seconds": time.perf_counter() - pace.started,
         }
         history.append(row)
-        log_epoch(row, cfg.epochs)
+        log_epoch(row, cfg.epochs, task.shown)
         _save(work / STATE, model, optimizer, schedule, constraint, history)
         if live is not None:
             live(epoch + 1, curve(row))
@@ -161,8 +161,13 @@ def finetune(
     return history
 
 
+def patches_of(meta: dict[str, Any]) -> PatchConfig | None:
+    """Return how the volumes were cut that the model of `meta` was trained on."""
+    return None if meta["patches"] is None else PatchConfig.model_validate(meta["patches"])
+
+
 @torch.no_grad()
-def evaluate(model: nn.Module, task: Task, batch_size: int) -> dict[str, float]:
+def evaluate(model: nn.Module, task: TrainingTask, batch_size: int) -> dict[str, float]:
     """Return the validation metrics of a model that is already in eval mode."""
     observed = []
     for item in task.val_items(batch_size):
@@ -171,7 +176,7 @@ def evaluate(model: nn.Module, task: Task, batch_size: int) -> dict[str, float]:
     return task.metrics(observed)
 
 
-def _load(task: Task, item: Item, cfg: FinetuneConfig, key: int) -> Batch:
+def _load(task: TrainingTask, item: Item, cfg: FinetuneConfig, key: int) -> Batch:
     images, labels = task.read(item, training=True)
     generator = torch.Generator().manual_seed(key)
     return task.augment((task.to_input(images), labels), cfg.augment, generator)

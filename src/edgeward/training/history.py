@@ -6,10 +6,11 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import SupportsFloat
 
+from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 
 logger = logging.getLogger(__name__)
@@ -22,15 +23,18 @@ def curve(row: Row) -> dict[str, float]:
     return {key: value for key, value in row.items() if key != "epoch" and not math.isnan(value)}
 
 
-def log_epoch(row: Row, epochs: int) -> None:
-    """Log one line on the epoch of `row`: progress, loss, metrics, speed, time left."""
-    said = {
-        "AUC": "val_auc",
-        "balanced accuracy": "val_balanced_accuracy",
-        "rare recall": "val_rare_recall",
-        "Dice": "val_dice",
-    }
-    found = [f"{name} {row[key]:.3f}" for name, key in said.items() if key in row]
+def check_finite(loss: float, epoch: int, step: int) -> None:
+    """Raise a UserError if the loss is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"training diverged: loss {loss} in epoch {epoch + 1}, step {step + 1}. "
+            "Lower 'lr' or 'grad_clip', or raise 'warmup_fraction', in config/train/."
+        )
+
+
+def log_epoch(row: Row, epochs: int, shown: Mapping[str, str]) -> None:
+    """Log one line on the epoch of `row`: progress, loss, the metrics `shown` (heading -> name), speed, time left."""
+    found = [f"{heading} {row[name]:.3f}" for heading, name in shown.items()]
     logger.info(
         "epoch %d/%d: loss %.3f, val %s, %.1f images/s, %s left",
         row["epoch"],
@@ -86,17 +90,18 @@ def write_history(path: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
-def score(row: Row) -> float:
-    """Return what early stopping maximises on validation: mean class Dice, or balanced accuracy."""
-    value = row["val_dice" if "val_dice" in row else "val_balanced_accuracy"]
-    return -math.inf if math.isnan(value) else value
+def best_epoch(rows: list[Row], watched: str) -> int:
+    """Return the position of the first row with the highest value of the metric `watched`."""
+
+    def score(i: int) -> tuple[float, int]:
+        value = rows[i][watched]
+        return (-math.inf if math.isnan(value) else value), -i
+
+    return max(range(len(rows)), key=score)
 
 
-def best_epoch(rows: list[Row]) -> int:
-    """Return the position of the first row with the best score."""
-    return max(range(len(rows)), key=lambda i: (score(rows[i]), -i))
-
-
-def finished(rows: list[Row], epochs: int, patience: int) -> bool:
-    """Say whether training has seen all epochs, or `patience` of them without a better score."""
-    return bool(rows) and (len(rows) >= epochs or len(rows) - 1 - best_epoch(rows) >= patience)
+def finished(rows: list[Row], watched: str, epochs: int, patience: int) -> bool:
+    """Say whether training has seen all epochs, or `patience` of them without a better value of `watched`."""
+    if not rows:
+        return False
+    return len(rows) >= epochs or len(rows) - 1 - best_epoch(rows, watched) >= patience

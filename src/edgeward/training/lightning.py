@@ -19,10 +19,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from edgeward.models.deploy import reparameterize
 from edgeward.tasks.batches import stream
-from edgeward.tasks.training import Batch, Item, Task, layout_of
-from edgeward.tasks.validation import check_finite
+from edgeward.tasks.training import Batch, Item, TrainingTask
 from edgeward.training.config import TrainConfig
-from edgeward.training.history import Pace, Row, best_epoch, curve, finished, log_epoch
+from edgeward.training.history import (
+    Pace,
+    Row,
+    best_epoch,
+    check_finite,
+    curve,
+    finished,
+    log_epoch,
+)
 from edgeward.training.optim import Average, adamw, cosine
 
 Live = Callable[[int, dict[str, float]], None]
@@ -31,7 +38,7 @@ Live = Callable[[int, dict[str, float]], None]
 class _Reader(Dataset[Batch]):
     """A data set whose items are whole batches, read from the memory map when asked for."""
 
-    def __init__(self, task: Task, *, training: bool) -> None:
+    def __init__(self, task: TrainingTask, *, training: bool) -> None:
         self.task, self.training = task, training
 
     def __getitem__(self, item: Item) -> Batch:
@@ -41,7 +48,7 @@ class _Reader(Dataset[Batch]):
 class Batches(pl.LightningDataModule):
     """Batches of a prepared data set; augmentation runs on the device, on the whole batch."""
 
-    def __init__(self, task: Task, cfg: TrainConfig, seed: int) -> None:
+    def __init__(self, task: TrainingTask, cfg: TrainConfig, seed: int) -> None:
         super().__init__()
         self.task, self.cfg, self.seed = task, cfg, seed
 
@@ -74,7 +81,7 @@ class Learner(pl.LightningModule):
     """A `Deployable` in training, with the moving average that is evaluated and shipped."""
 
     def __init__(
-        self, model: nn.Module, cfg: TrainConfig, task: Task, *, seed: int, total_steps: int
+        self, model: nn.Module, cfg: TrainConfig, task: TrainingTask, *, seed: int, total_steps: int
     ) -> None:
         super().__init__()
         self.model = model
@@ -111,8 +118,7 @@ class Learner(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         # one branch instead of many: the same outputs in a third of the time for MobileOne
-        layout = layout_of(self.cfg.memory_format)
-        self.judged = (reparameterize(self.average.net).to(memory_format=layout),)
+        self.judged = (reparameterize(self.average.net).to(memory_format=self.task.layout),)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         del batch_idx
@@ -168,7 +174,7 @@ class Progress(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
-        now = time.perf_counter()
+        now, task = time.perf_counter(), pl_module.task
         row: Row = {
             "epoch": len(self.history) + 1,
             "train_loss": float(torch.stack(pl_module.losses).mean()),
@@ -178,11 +184,13 @@ class Progress(pl.Callback):
             "seconds": now - self.pace.started,
         }
         self.history.append(row)
-        if best_epoch(self.history) == len(self.history) - 1:
+        if best_epoch(self.history, task.watched) == len(self.history) - 1:
             state = pl_module.average.net.state_dict()
             self.best = {key: value.detach().cpu().clone() for key, value in state.items()}
-        log_epoch(row, self.cfg.epochs)
-        trainer.should_stop |= finished(self.history, self.cfg.epochs, self.cfg.early_stop_patience)
+        log_epoch(row, self.cfg.epochs, task.shown)
+        trainer.should_stop |= finished(
+            self.history, task.watched, self.cfg.epochs, self.cfg.early_stop_patience
+        )
         # Lightning writes into a temporary file and renames it: the file is whole or the last one
         trainer.save_checkpoint(self.checkpoint)
         if self.live is not None:

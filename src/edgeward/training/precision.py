@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from edgeward.core.io import read_json, write_json
-from edgeward.tasks.training import Batch, Task
+from edgeward.tasks.training import Batch, TrainingTask
 from edgeward.training.config import TrainConfig
 from edgeward.training.optim import adamw
 
@@ -25,7 +25,7 @@ NEEDED_GAIN = 1.15  # bfloat16 must be clearly faster, or noise would choose
 def choose_precision(
     model: nn.Module,
     cfg: TrainConfig,
-    task: Task,
+    task: TrainingTask,
     batch: Batch,
     device: torch.device,
     memory: Path,
@@ -60,7 +60,7 @@ def choose_precision(
 def _step(
     model: nn.Module,
     cfg: TrainConfig,
-    task: Task,
+    task: TrainingTask,
     batch: Batch,
     device: torch.device,
     *,

@@ -15,16 +15,15 @@ import torch
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import read_tensors, save_checkpoint
-from edgeward.models.config import ModelConfig, check_task
+from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.tasks.batches import stream
-from edgeward.tasks.choice import make_task
-from edgeward.tasks.training import layout_of
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import Batches, Learner, Progress
 from edgeward.training.precision import choose_precision
+from edgeward.training.task import layout_of, training_task
 
 logger = logging.getLogger(__name__)
 
@@ -64,10 +63,16 @@ def run(
     torch.set_num_threads(threads)
     device = _device(train)
     data = open_prepared(prepared)
-    task, shift = make_task(data, train)
+    task = training_task(
+        data,
+        train.loss,
+        patches=train.patches,
+        layout=layout_of(train.memory_format),
+        sampling=train.sampling,
+    )
     torch.manual_seed(stream(seed, 0))
     deployable = _deployable(model, data, train)
-    deployable.to(memory_format=layout_of(train.memory_format))
+    deployable.to(memory_format=task.layout)
     first = task.train_items(train.batch_size, seed=seed, epoch=0)
     images, labels = task.read(first[0], training=True)
     precision = choose_precision(
@@ -92,14 +97,15 @@ def run(
         "mean": data.card["channel_mean"],
         "std": data.card["channel_std"],
         "classes": data.classes,
-        "logit_shift": shift.tolist(),
+        "logit_shift": task.shift.tolist(),
         "data": data.card["name"],
         "seed": seed,
     }
     save_checkpoint(out / "model.pt", learner.average.net, meta)
     write_history(out / "history.csv", progress.history)
     (work / LAST).unlink()
-    return _summary(progress.history, train, deployable, precision)
+    best = best_epoch(progress.history, task.watched) if train.select == "best" else -1
+    return _summary(progress.history, best, deployable, precision)
 
 
 def _device(train: TrainConfig) -> torch.device:
@@ -125,7 +131,6 @@ def _channels(data: Prepared) -> int:
 
 def _deployable(model: ModelConfig, data: Prepared, train: TrainConfig) -> Deployable:
     channels, size = _channels(data), _size(data, train)
-    check_task(model, data.task, data.card["name"])
     net = build(model, num_classes=data.n_labels, in_chans=channels, image_size=size)
     logger.info(
         "%s: %.2f M parameters, %d cases, input %s",
@@ -157,7 +162,9 @@ def _fit(
         saved = read_tensors(resume)
         progress.load_state_dict(saved["callbacks"][progress.state_key])
         logger.info("resuming after epoch %d of %d", len(progress.history), train.epochs)
-        if finished(progress.history, train.epochs, train.early_stop_patience):
+        if finished(
+            progress.history, learner.task.watched, train.epochs, train.early_stop_patience
+        ):
             learner.load_state_dict(saved["state_dict"])
             return
     _quiet()
@@ -189,9 +196,9 @@ def _quiet() -> None:
 
 
 def _summary(
-    history: list[Row], train: TrainConfig, model: torch.nn.Module, precision: str
+    history: list[Row], shipped_epoch: int, model: torch.nn.Module, precision: str
 ) -> dict[str, float]:
-    shipped: dict[str, Any] = history[best_epoch(history) if train.select == "best" else -1]
+    shipped: dict[str, Any] = history[shipped_epoch]
     return {
         **{
             name: value

@@ -134,7 +134,7 @@ def _train(path: Path, data: Prepared, width: int) -> Path:
     meta = {
         "model": config.model_dump(),
         "num_classes": 3,
-        "task": "classification",
+        "task": "multiclass",
         "spatial_dims": 2,
         "n_labels": 3,
         "patches": None,

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from edgeward.compression.constraint.temperature import scale
 from edgeward.compression.distillation import soft_targets
-from edgeward.core.errors import UserError
-from edgeward.tasks.choice import plain_task
+from edgeward.tasks.config import PatchConfig
+from edgeward.training.task import training_task
 
 
 def test_pixels_are_distilled_one_by_one():
@@ -29,9 +26,8 @@ def test_pixels_are_distilled_one_by_one():
 @pytest.mark.parametrize("name", ["small_masks", "small_volumes"])
 def test_gradients_are_of_the_cross_entropy_of_pixels(name, request):
     data = request.getfixturevalue(name)
-    patches = {"size": [16, 16, 16], "per_case": 1, "foreground": 0.5, "overlap": 0, "windows": 1}
-    meta = {"patches": None if data.volumes is None else patches, "logit_shift": [0.0] * 3}
-    task = plain_task(data, meta)
+    patches = PatchConfig(size=(16, 16, 16), per_case=1, foreground=0.5, overlap=0, windows=1)
+    task = training_task(data, None, patches=None if data.volumes is None else patches)
     images, masks = task.read(task.train_items(4, seed=0, epoch=0)[0], training=True)
     images = task.to_input(images) / 255
     conv = torch.nn.Conv2d if data.volumes is None else torch.nn.Conv3d
@@ -41,9 +37,3 @@ def test_gradients_are_of_the_cross_entropy_of_pixels(name, request):
     expected = torch.nn.functional.cross_entropy(logits, masks.flatten().long())
     (gradient,) = torch.autograd.grad(expected, [net.weight])
     torch.testing.assert_close(net.weight.grad, gradient)
-
-
-def test_temperature_is_refused(small_masks):
-    candidate = SimpleNamespace(data=small_masks)
-    with pytest.raises(UserError, match="temperature_scale is fitted on one decision per image"):
-        scale(candidate, 10.0)

@@ -138,7 +138,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     meta = {
         "model": config.model_dump(),
         "num_classes": 3,
-        "task": "classification",
+        "task": "multiclass",
         "spatial_dims": 2,
         "n_labels": 3,
         "patches": None,

@@ -192,19 +192,54 @@ def test_each_task_has_its_own_slice_of_safety(tree: Path) -> None:
     assert set(flat) == set(SafetyConfig.model_fields)
 
 
-def test_what_is_for_another_task_is_refused(tree: Path) -> None:
-    with pytest.raises(UserError, match="model 'dscnn' has dense: false"):
-        segmentation(tree, model=["dscnn"])
-    with pytest.raises(
-        UserError, match=r"train\.loss\.name is 'logit_adjusted'.*train=segmentation2d"
-    ):
-        segmentation(tree, overrides=["train=smoke"])
-    with pytest.raises(
-        UserError, match=r"holds volumes, but train\.patches is null.*segmentation3d"
-    ):
-        segmentation(tree, data=["phantom3d"])
-    with pytest.raises(UserError, match=r"images in the plane, but train\.patches is set"):
-        segmentation(tree, overrides=["train=smoke_segmentation3d"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model": ["dscnn"]}, "model 'dscnn' has dense: false"),
+        (
+            {"overrides": ["train=smoke"]},
+            r"train\.loss\.name is 'logit_adjusted'.*dice_cross_entropy",
+        ),
+        ({"data": ["phantom3d"]}, r"holds volumes, but train\.patches is null.*segmentation3d"),
+        (
+            {"overrides": ["train=smoke_segmentation3d"]},
+            r"images in the plane, but train\.patches is set",
+        ),
+        (
+            {
+                "data": ["phantom3d"],
+                "overrides": ["train=segmentation3d", "train.memory_format=channels_last"],
+            },
+            r"train\.memory_format is 'channels_last'",
+        ),
+        (
+            {"recipe": ["fp32", "safe_qat_int8"]},
+            r"config/compress/safe_qat_int8\.yaml: steps\[1\] \(safety_constraint\)",
+        ),
+        ({"overrides": ["train=smoke_segmentation2d", "data.task=detection"]}, "task 'detection'"),
+        (
+            {"data": ["phantom3d"], "overrides": ["train=segmentation3d", "data.task=multiclass"]},
+            r"config/data/phantom3d\.yaml: task is 'multiclass'",
+        ),
+        (
+            {"data": ["pairs"], "overrides": ["train=smoke", "data.task=multiclass"]},
+            r"config/data/pairs\.yaml: task 'multiclass' needs classes, .*'pairs' gives masks",
+        ),
+        ({"recipe": ["fp32", "odd"]}, r"odd\.yaml: steps\[0\]\.finetune\.loss\.name is 'focal'"),
+        ({"recipe": ["fp32", "scaled"]}, r"scaled\.yaml: steps\[0\] \(temperature_scale\)"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(tree: Path, changes: dict, words: str) -> None:
+    recipes = tree / "compress"
+    odd = yaml.safe_load((recipes / "prune_50.yaml").read_text())
+    step = next(s for s in odd["steps"] if "finetune" in s)
+    loss = yaml.safe_load((tree / "train" / "default.yaml").read_text())["loss"]
+    step["finetune"]["loss"] = loss | {"name": "focal"}
+    (recipes / "odd.yaml").write_text(yaml.safe_dump({"name": "odd", "steps": [step]}))
+    scale = {"step": "temperature_scale", "largest": 10.0}
+    (recipes / "scaled.yaml").write_text(yaml.safe_dump({"name": "scaled", "steps": [scale]}))
+    with pytest.raises(UserError, match=words):
+        segmentation(tree, **changes)
 
 
 def test_a_data_set_has_overrides_of_its_own(tree: Path) -> None:

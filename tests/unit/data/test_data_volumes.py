@@ -394,7 +394,6 @@ def test_a_class_without_cases_on_a_side_is_named(tmp_path: Path, monkeypatch: A
         ({"image_size": 64}, "image_size, volume"),
         ({"volume": None}, "image_size, volume"),
         ({"volume": None, "image_size": 64}, "'phantom3d' gives volumes"),
-        ({"task": "classification"}, "not classified"),
         ({"volume": {"intensity": {"kind": "window", "low": 3, "high": 3}}}, "low must be below"),
         ({"volume": {"spacing": [1.0, 0.0, 1.0]}}, "greater than 0"),
         ({"source": {"lesion_radius": [9.0, 8.0]}}, "the least comes first"),

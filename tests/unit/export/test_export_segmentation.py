@@ -225,7 +225,7 @@ def test_every_pixel_is_a_decision_of_the_comparison() -> None:
 
 
 def test_a_model_of_another_task_is_refused(small_masks: Prepared) -> None:
-    meta = meta_of("u_lite", small_masks, [32, 32]) | {"task": "classification"}
+    meta = meta_of("u_lite", small_masks, [32, 32]) | {"task": "multiclass"}
     recipe = dict.fromkeys(metadata.RECIPE_KEYS, "") | {"precision": "fp32", "meta": meta}
     with pytest.raises(UserError, match=r"trained for classification.*data is for segmentation"):
         metadata.metadata(recipe, small_masks.card, "0")

@@ -26,7 +26,7 @@ CONFIG = ModelConfig(
 META = {
     "model": CONFIG.model_dump(),
     "num_classes": 3,
-    "task": "classification",
+    "task": "multiclass",
     "spatial_dims": 2,
     "n_labels": 3,
     "patches": None,

@@ -13,7 +13,7 @@ from torch import nn
 
 from edgeward.compression.fusion import fuse
 from edgeward.core.errors import UserError
-from edgeward.models.config import ModelConfig, check_task
+from edgeward.models.config import ModelConfig
 from edgeward.models.dense import Segmenter, double
 from edgeward.models.deploy import Deployable, reparameterize
 from edgeward.models.factory import SizeError, build
@@ -204,15 +204,6 @@ def test_sides_that_cannot_be_halved_are_refused(name, size, words):
     with pytest.raises(SizeError) as error:
         make(name, 2, 3, size)
     assert all(word in str(error.value) for word in words), str(error.value)
-
-
-def test_network_and_data_of_different_tasks_are_one_clear_error():
-    check_task(CONFIGS["u_lite"], "segmentation", "masks")
-    for name, task in (("u_lite", "classification"), ("resnet18", "segmentation")):
-        with pytest.raises(UserError) as error:
-            check_task(CONFIGS[name], task, "mine")
-        said = str(error.value)
-        assert all(w in said for w in (name, task, f"config/model/{name}.yaml", "config/data/mine"))
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,7 @@ def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
 
 def _card(spec: Spec, labels: np.ndarray) -> dict[str, Any]:
     card: dict[str, Any] = {
-        "name": spec.data, "task": "classification", "classes": spec.classes,
+        "name": spec.data, "task": "multiclass", "classes": spec.classes,
         "rare_classes": spec.rare,
     }  # fmt: skip
     if spec.sparse:

@@ -82,10 +82,10 @@ def test_the_table_shows_what_assess_found(mixed: Mixed) -> None:
 def test_rows_hold_only_what_their_task_has(mixed: Mixed) -> None:
     content = json.loads((mixed.out / "comparison.json").read_text())["rows"]
     by_task = {task: {key for r in content if r["task"] == task for key in r}
-               for task in ("segmentation", "classification")}  # fmt: skip
+               for task in ("segmentation", "multiclass")}  # fmt: skip
     assert {"dice", "delta_hd95_low", "boundary_ece", "n_lesions"} <= by_task["segmentation"]
     assert not {"auc_macro", "rare_recall", "n_rare"} & by_task["segmentation"]
-    assert not {"dice", "hd95", "n_lesions"} & by_task["classification"]
+    assert not {"dice", "hd95", "n_lesions"} & by_task["multiclass"]
     with (mixed.out / "comparison.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [r["dice"] == "" for r in rows] == [False] * 4 + [True] * 2
@@ -275,9 +275,9 @@ def test_bad_files_are_one_clear_error(tmp_path: Path, spoil: Any, message: str)
 def test_a_safety_file_of_the_other_task_is_refused(tmp_path: Path) -> None:
     entry = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))[0]
     card = read_json(entry.prepare.card)
-    write_json(entry.prepare.card, card | {"task": "classification"})
+    write_json(entry.prepare.card, card | {"task": "multiclass"})
     with pytest.raises(UserError, match="lacks auc_macro, accuracy"):
         load(entry)
     write_json(entry.prepare.card, card | {"task": "detection"})
-    with pytest.raises(UserError, match="'detection'; allowed are classification, segmentation"):
+    with pytest.raises(UserError, match="'detection'; allowed are multiclass, segmentation"):
         load(entry)

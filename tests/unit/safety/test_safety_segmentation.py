@@ -168,7 +168,7 @@ def test_seeds_are_pooled(assessed, tmp_path):
 
 def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
     with pytest.raises(UserError, match="task is classification in the model"):
-        assess(small_masks, tmp_path, task="classification")
+        assess(small_masks, tmp_path, task="multiclass")
     with pytest.raises(UserError, match="image_size"):
         assess(small_masks, tmp_path, size=(16, 16))
     with pytest.raises(UserError, match=r"safety\.json is missing; assess fp32 first"):

@@ -45,7 +45,7 @@ def write_model(
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     facts = {
-        "task": "classification", "classes": prepared.classes, "data": "small",
+        "task": "multiclass", "classes": prepared.classes, "data": "small",
         "data_sha256": digest(prepared.card["hashes"]),
         "image_size": [size, size], "logit_shift": SHIFT,
     } | metadata  # fmt: skip

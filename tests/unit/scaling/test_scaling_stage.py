@@ -98,7 +98,7 @@ def test_a_wrong_option_stops_the_sweep(tmp_path: Path) -> None:
 
 
 def test_random_images_differ_by_more_than_noise(tmp_path: Path) -> None:
-    data = random_images(tmp_path, SCALING, 32, "classification")
+    data = random_images(tmp_path, SCALING, 32, "multiclass")
     assert data.images.shape == (16, 32, 32, 1)
     assert len(data.indices("val")) == len(data.calibration) == 16
     means = data.images.mean((1, 2, 3))

@@ -18,7 +18,7 @@ from edgeward.core.errors import UserError
 from edgeward.tasks.augment import augment
 from edgeward.tasks.batches import epoch_batches, read, split_batches, stream, to_float
 from edgeward.tasks.config import AugmentConfig
-from edgeward.tasks.validation import macro_auc, validation_metrics
+from edgeward.tasks.multiclass.train import macro_auc, validation_metrics
 from edgeward.training.history import best_epoch, finished, write_history
 from edgeward.training.optim import Average, cosine
 
@@ -170,11 +170,12 @@ def test_reading_keeps_the_order_and_the_memory_map(small_prepared):
     indices = np.array([7, 3, 200, 3])
     images, labels = read(small_prepared, indices)
     assert isinstance(small_prepared.images, np.memmap)
-    assert np.array_equal(images.numpy(), np.asarray(small_prepared.images)[indices])
+    stored = np.asarray(small_prepared.images)[indices]
+    assert np.array_equal(images.numpy(), np.moveaxis(stored, -1, 1))
     assert labels.tolist() == small_prepared.labels[indices].tolist()
     floats = to_float(images, torch.channels_last)
     assert floats.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(floats[1, :, 4, 5], images[1, 4, 5].float())
+    assert torch.equal(floats[1, :, 4, 5], images[1, :, 4, 5].float())
 
 
 def test_average_follows_weights_and_running_statistics():
@@ -253,14 +254,14 @@ def test_auc_of_ties_and_of_absent_classes():
 
 def test_training_ends_after_patience_or_all_epochs(tmp_path):
     def rows(*scores: float) -> list[dict[str, float]]:
-        return [{"epoch": i + 1, "val_balanced_accuracy": s} for i, s in enumerate(scores)]
+        return [{"epoch": i + 1, "score": s} for i, s in enumerate(scores)]
 
-    assert best_epoch(rows(0.1, 0.5, 0.5, 0.2)) == 1
-    assert best_epoch(rows(math.nan, 0.2)) == 1
-    assert not finished([], 5, 2)
-    assert not finished(rows(0.5, 0.4), 5, 2)
-    assert finished(rows(0.5, 0.4, 0.5), 5, 2)
-    assert finished(rows(0.1, 0.2, 0.3), 3, 2)
+    assert best_epoch(rows(0.1, 0.5, 0.5, 0.2), "score") == 1
+    assert best_epoch(rows(math.nan, 0.2), "score") == 1
+    assert not finished([], "score", 5, 2)
+    assert not finished(rows(0.5, 0.4), "score", 5, 2)
+    assert finished(rows(0.5, 0.4, 0.5), "score", 5, 2)
+    assert finished(rows(0.1, 0.2, 0.3), "score", 3, 2)
     with pytest.raises(ValueError, match="extra"):
         write_history(tmp_path / "history.csv", [{"epoch": 1.0}, {"epoch": 2.0, "extra": 1.0}])
     assert list(tmp_path.iterdir()) == []

@@ -15,10 +15,10 @@ from torch import nn
 
 from edgeward.tasks.augment import augment_with_masks
 from edgeward.tasks.config import AugmentConfig, PatchConfig
+from edgeward.tasks.patches import corner, crop, draw
 from edgeward.tasks.segmentation.config import DiceLossConfig
 from edgeward.tasks.segmentation.losses import make_dense_loss, outputs_of, supervise
-from edgeward.tasks.segmentation.patches import corner, crop, draw
-from edgeward.tasks.validation import dice_metrics, overlap
+from edgeward.tasks.segmentation.train import dice_metrics, overlap
 
 
 def dice_loss(**changes: Any) -> DiceLossConfig:

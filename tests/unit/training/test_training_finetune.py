@@ -52,7 +52,7 @@ def network() -> nn.Module:
 @pytest.fixture
 def tune(small_prepared, tmp_path):
     counts = np.bincount(small_prepared.labels[small_prepared.indices("train")])
-    meta = {"logit_shift": np.log(counts / counts.sum()).tolist()}
+    meta = {"logit_shift": np.log(counts / counts.sum()).tolist(), "patches": None}
 
     def call(model: nn.Module, work: str = "work", **changes: Any) -> list[dict[str, float]]:
         (tmp_path / work).mkdir(exist_ok=True)

@@ -24,7 +24,7 @@ from edgeward.core.io import write_json
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.config import ModelConfig
-from edgeward.tasks.validation import validation_metrics
+from edgeward.tasks.multiclass.train import validation_metrics
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Pace
 from edgeward.training.stage import run
@@ -258,7 +258,7 @@ def write_prepared(root: Path, source: Any) -> Prepared:
     pixels = images[: parts[0][1]] / 255
     card = {
         "name": "pneumoniamnist",
-        "task": "classification",
+        "task": "multiclass",
         "classes": ["normal", "pneumonia"],
         "rare_classes": ["normal"],
         "channel_mean": [float(pixels.mean())],

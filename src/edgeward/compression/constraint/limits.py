@@ -42,13 +42,8 @@ class Limits:
         Raises
         ------
         UserError
-            If the data has no rare class, or is not of classification.
+            If the data has no rare class.
         """
-        if data.card["task"] != "classification":
-            raise UserError(
-                f"{data.root}: the safety constraint is about classes of images, and the task of this "
-                f"data is {data.card['task']}; use a recipe whose finetune.constraint is null."
-            )
         names = list(data.card["rare_classes"])
         if not names:
             raise UserError(

@@ -67,14 +67,9 @@ def scale(candidate: Candidate, largest: float) -> None:
     Raises
     ------
     UserError
-        If there is no validation image, or the data is for segmentation.
+        If there is no validation image.
     """
     data = candidate.data
-    if data.task != "classification":
-        raise UserError(
-            f"temperature_scale is fitted on one decision per image, and the task of {data.root} is "
-            f"{data.task}; leave the step out of the recipe."
-        )
     indices = data.indices("val")
     if not len(indices):
         raise UserError(

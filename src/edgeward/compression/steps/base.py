@@ -33,6 +33,11 @@ class Step(Closed):
         limits: SafetyLimits | None = getattr(getattr(self, "finetune", None), "constraint", None)
         return limits
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the step asks of a task: capabilities that `Task.unsupported` may refuse."""
+        return () if self.limits is None else ("safety_constraint",)
+
     def apply(self, candidate: Candidate) -> None:
         """Change `candidate`: its module, or (final steps) its program; add to record and metrics."""
         raise NotImplementedError

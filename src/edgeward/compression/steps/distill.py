@@ -42,7 +42,8 @@ class Distill(Step):
         from edgeward.compression.distillation import Lesson, check_teacher
         from edgeward.compression.tuning import tune
         from edgeward.models.checkpoint import load_checkpoint
-        from edgeward.tasks.choice import criterion_of
+        from edgeward.training.finetune import patches_of
+        from edgeward.training.task import training_task
 
         if self.teacher not in candidate.teachers:
             raise UserError(
@@ -51,10 +52,11 @@ class Distill(Step):
             )
         teacher, meta = load_checkpoint(candidate.teachers[self.teacher])
         check_teacher(self.teacher, meta, candidate.meta)
+        task = training_task(candidate.data, self.finetune.loss, patches=patches_of(candidate.meta))
         lesson = Lesson(
             candidate.module,
             teacher,
-            task=criterion_of(candidate.data, self.finetune.loss, candidate.meta),
+            task=task.criterion,
             temperature=self.temperature,
             weight=self.weight,
             similarity_weight=self.similarity_weight,

@@ -81,9 +81,10 @@ class StructuredPrune(Step):
     def _gradients(self, candidate: Candidate) -> None:
         """Leave the gradients of the mean cross entropy of some training images on the module."""
 
-        from edgeward.tasks.choice import plain_task
+        from edgeward.training.finetune import patches_of
+        from edgeward.training.task import training_task
 
-        task = plain_task(candidate.data, candidate.meta)
+        task = training_task(candidate.data, None, patches=patches_of(candidate.meta))
         for item in task.train_items(64, seed=candidate.seed, epoch=0)[:8]:
             images, labels = task.read(item, training=True)
             task.loss(candidate.module, task.to_input(images), labels).backward()

@@ -23,6 +23,11 @@ class TemperatureScale(Step):
         float, Field(gt=1, le=100, description="the temperature is kept in [1 / largest, largest]")
     ]
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """One decision per case to fit on."""
+        return ("temperature_scale",)
+
     def apply(self, candidate: Candidate) -> None:
         """Fit on validation, and put the division behind the logits."""
         from edgeward.compression.constraint.temperature import scale

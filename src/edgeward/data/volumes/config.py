@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -79,6 +79,8 @@ class VolumeConfig(Closed):
 class Phantom3dSource(Closed):
     """CT-like volumes drawn by `edgeward.data.volumes.phantom`."""
 
+    targets: ClassVar[tuple[str, ...]] = ("masks",)
+
     kind: Literal["phantom3d"]
     n_train: Positive = Field(description="volumes drawn for train")
     n_val: Positive = Field(description="volumes drawn for val")
@@ -103,6 +105,8 @@ class Phantom3dSource(Closed):
 class DecathlonSource(Closed):
     """A task of the Medical Segmentation Decathlon as published, or folders laid out like one."""
 
+    targets: ClassVar[tuple[str, ...]] = ("masks",)
+
     kind: Literal["decathlon"]
     path: Relative = Field(description="folder of the task below the data root")
     labels: Labels | None = Field(description="null: as in dataset.json")
@@ -112,6 +116,8 @@ class DecathlonSource(Closed):
 
 class NiftiSource(Closed):
     """Pairs of NIfTI files with the same name in two folders."""
+
+    targets: ClassVar[tuple[str, ...]] = ("masks",)
 
     kind: Literal["nifti"]
     path: Relative = Field(description="folder below the data root")
@@ -128,6 +134,8 @@ class NiftiSource(Closed):
 
 class DicomSource(Closed):
     """A folder of DICOM slices per case, and a mask per case."""
+
+    targets: ClassVar[tuple[str, ...]] = ("masks",)
 
     kind: Literal["dicom"]
     path: Relative = Field(description="folder below the data root")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -12,8 +11,7 @@ from torch.nn import functional
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 from edgeward.tasks.multiclass.config import LossConfig
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+from edgeward.tasks.training import Loss
 
 
 def train_counts(data: Prepared) -> np.ndarray:

@@ -8,6 +8,7 @@ TASK = Task(
     name="multiclass",
     dense=False,
     spatial_dims=(2,),
+    target="classes",
     per_case_outputs=("logits.npy",),
     metrics=(
         Metric("auc_macro", "AUC", "macro", long="AUC, macro one-vs-rest", short="AUC"),

@@ -1,54 +1,39 @@
-"""The task of one class per image."""
+"""Training for one class per image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from edgeward.data.store import Prepared
 from edgeward.tasks.augment import augment
-from edgeward.tasks.batches import Sampling, epoch_batches, read, split_batches, to_float
-from edgeward.tasks.config import AugmentConfig
-from edgeward.tasks.multiclass.losses import Loss
-from edgeward.tasks.training import Batch, Item
-from edgeward.tasks.validation import validation_metrics
+from edgeward.tasks.batches import Sampling, read
+from edgeward.tasks.config import AugmentConfig, PatchConfig
+from edgeward.tasks.multiclass.config import LossConfig
+from edgeward.tasks.multiclass.losses import logit_shift, make_loss, train_counts
+from edgeward.tasks.training import Batch, Item, TrainingTask
 
 
 @dataclass
-class Classification:
-    """One class per image.
+class Multiclass(TrainingTask):
+    """One class per image; `criterion` takes logits (b, n_classes) and labels (b,)."""
 
-    Attributes
-    ----------
-    criterion : of logits (b, n_classes) and labels (b,).
-    shift : float64 (n_classes,), see `edgeward.tasks.multiclass.losses.logit_shift`.
-    """
-
-    data: Prepared
-    criterion: Loss
-    shift: np.ndarray
-    layout: torch.memory_format
-    sampling: Sampling = "natural"
-
-    def train_items(self, batch_size: int, *, seed: int, epoch: int) -> list[Item]:
-        batches = epoch_batches(
-            self.data, batch_size, seed=seed, epoch=epoch, sampling=self.sampling
-        )
-        return [Item(indices, 0) for indices in batches]
-
-    def val_items(self, batch_size: int) -> list[Item]:
-        return [Item(indices, 0) for indices in split_batches(self.data, "val", 2 * batch_size)]
+    watched: ClassVar[str] = "val_balanced_accuracy"
+    shown: ClassVar[dict[str, str]] = {
+        "AUC": "val_auc",
+        "balanced accuracy": "val_balanced_accuracy",
+        "rare recall": "val_rare_recall",
+    }
 
     def read(self, item: Item, *, training: bool) -> Batch:
         del training
         return read(self.data, item.indices)
-
-    def to_input(self, images: torch.Tensor) -> torch.Tensor:
-        return to_float(images, self.layout)
 
     def augment(self, batch: Batch, cfg: AugmentConfig, generator: torch.Generator) -> Batch:
         images, labels = batch
@@ -66,3 +51,80 @@ class Classification:
         logits, labels = (np.concatenate(parts) for parts in zip(*observed, strict=True))
         rare = [self.data.classes.index(name) for name in self.data.card["rare_classes"]]
         return validation_metrics(logits, labels, self.shift, rare)
+
+
+def training_task(
+    data: Prepared,
+    loss: LossConfig | None,
+    *,
+    patches: PatchConfig | None,
+    layout: torch.memory_format,
+    sampling: Sampling,
+) -> Multiclass:
+    """See `edgeward.training.task`."""
+    if loss is None:
+        plain = functional.cross_entropy
+        return Multiclass(data, plain, np.zeros(data.n_labels), patches, layout, sampling)
+    counts = train_counts(data)
+    shift = logit_shift(loss, counts, sampling)
+    return Multiclass(data, make_loss(loss, counts), shift, patches, layout, sampling)
+
+
+def macro_auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean one-vs-rest area under the ROC curve over the classes that occur.
+
+    The Mann-Whitney form with mid-ranks for ties (Hanley and McNeil, Radiology 143, 1982).
+
+    Parameters
+    ----------
+    scores : float, shape (n, n_classes). labels : int, shape (n,).
+
+    Returns
+    -------
+    In [0, 1]; NaN where fewer than two classes occur.
+    """
+    areas = []
+    for index, column in enumerate(scores.T):
+        positive = labels == index
+        n_positive = int(positive.sum())
+        n_negative = len(labels) - n_positive
+        if n_positive and n_negative:
+            _, place, ties = np.unique(column, return_inverse=True, return_counts=True)
+            mid_rank = np.cumsum(ties) - (ties - 1) / 2
+            rank_sum = mid_rank[place[positive]].sum()
+            areas.append((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+    return float(np.mean(areas)) if areas else float("nan")
+
+
+def recalls(decisions: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
+    """Return the recall of each class, float64 (n_classes,); NaN where a class does not occur."""
+    total = np.bincount(labels, minlength=n_classes)
+    hits = np.bincount(labels[decisions == labels], minlength=n_classes)
+    with np.errstate(invalid="ignore"):
+        return hits / np.where(total == 0, np.nan, total)
+
+
+def validation_metrics(
+    logits: np.ndarray, labels: np.ndarray, shift: np.ndarray, rare: Sequence[int]
+) -> dict[str, float]:
+    """Return ``val_loss, val_auc, val_balanced_accuracy, val_rare_recall``.
+
+    The decision is ``argmax(logits)``. Loss (mean negative log likelihood, nats) and AUC are of the
+    probabilities at the natural prevalence, ``softmax(logits + shift)``.
+
+    Parameters
+    ----------
+    logits : float, shape (n, n_classes). labels : int64, shape (n,).
+    shift : float, shape (n_classes,). rare : the rare classes; their mean recall is `val_rare_recall`.
+    """
+    z = logits.astype(np.float64) + shift
+    z -= z.max(axis=1, keepdims=True)
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    recall = recalls(logits.argmax(axis=1), labels, logits.shape[1])
+    present = recall[list(rare)][~np.isnan(recall[list(rare)])]
+    return {
+        "val_loss": float(-log_p[np.arange(len(labels)), labels].mean()),
+        "val_auc": macro_auc(log_p, labels),
+        "val_balanced_accuracy": float(np.nanmean(recall)),
+        "val_rare_recall": float(present.mean()) if len(present) else float("nan"),
+    }

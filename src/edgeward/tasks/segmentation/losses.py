@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from edgeward.tasks.segmentation.config import DiceLossConfig
+from edgeward.tasks.training import Loss
 
-DenseLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 _SMOOTH = 1e-5
 
 
@@ -34,7 +34,7 @@ def soft_dice(logits: torch.Tensor, labels: torch.Tensor, *, batch: bool) -> tor
     return (1 - (2 * both + _SMOOTH) / (either + _SMOOTH)).mean()
 
 
-def make_dense_loss(cfg: DiceLossConfig) -> DenseLoss:
+def make_dense_loss(cfg: DiceLossConfig) -> Loss:
     """Return a function of logits (b, n_labels, *spatial) and labels (b, *spatial) that gives a scalar.
 
     The weighted sum of `soft_dice` and of the cross entropy averaged over all voxels.
@@ -49,7 +49,7 @@ def make_dense_loss(cfg: DiceLossConfig) -> DenseLoss:
 
 
 def supervise(
-    loss: DenseLoss, outputs: Sequence[torch.Tensor], labels: torch.Tensor, decay: float
+    loss: Loss, outputs: Sequence[torch.Tensor], labels: torch.Tensor, decay: float
 ) -> torch.Tensor:
     """Return the weighted mean of the loss over all outputs: weights 1, decay, decay^2, ..
 

@@ -60,6 +60,7 @@ TASK = Task(
     name="segmentation",
     dense=True,
     spatial_dims=(2, 3),
+    target="masks",
     per_case_outputs=("cases.csv", "lesions.csv", "reliability.csv", "predictions.npz"),
     metrics=(
         *PER_CLASS,
@@ -110,4 +111,8 @@ TASK = Task(
     counts={"lesions": "lesions", "small_lesions": "of them small"},
     counted="lesions found",
     churned="Share labelled differently, mean over cases",
+    unsupported={
+        "safety_constraint": "the constraint is about the recalls of classes of images",
+        "temperature_scale": "a temperature is fitted on one decision per image",
+    },
 )
