@@ -23,8 +23,8 @@ import numpy as np
 
 from edgeward.core.windows import sliding
 from edgeward.profiling.agent.conditions import peak_bytes
-from edgeward.reporting.volumes import arrays_mb, windows
 from edgeward.runtimes.session import open_session
+from edgeward.tasks.segmentation.volumes import arrays_mb, windows
 
 SIDES = (40, 64, 96, 128)
 OVERLAP = 0.5  # of config/safety/

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from edgeward.core.errors import unknown
@@ -35,3 +36,9 @@ def load(package: str, name: str, part: str, where: str) -> ModuleType:
     if name not in names(package):
         raise unknown(package.rsplit(".", 1)[-1].rstrip("s"), name, names(package), where)
     return import_module(f"{package}.{name}.{part}")
+
+
+def load_optional(package: str, name: str, part: str) -> ModuleType | None:
+    """Import one module of a plugin that is there, as `load` does, or return None if it has no such part."""
+    module = f"{package}.{name}.{part}"
+    return import_module(module) if find_spec(module) else None

@@ -1,11 +1,11 @@
 """Which files of the library a stage depends on: the import closure of its script.
 
 Imports are read from the source, nothing is imported. Counted are those inside functions too, but not those under
-``if TYPE_CHECKING``; of packages on the way their ``__init__.py``; of plugins (`edgeward.core.plugins.load` with
-constant package and part) that module of each; and what a module names in ``READS``, paths or patterns relative to its
-own folder: modules that it finds by looking into a folder, and files that are no modules. Not followed are the rooms that
-surround a job without a say in what it computes. What each file refers to is kept in a cache keyed by its size and time of
-change.
+``if TYPE_CHECKING``; of packages on the way their ``__init__.py``; of plugins (`load` and `load_optional` of
+`edgeward.core.plugins`, with constant package and part) that module of each; and what a module names in ``READS``, paths or
+patterns relative to its own folder: modules that it finds by looking into a folder, and files that are no modules. Not
+followed are the rooms that surround a job without a say in what it computes. What each file refers to is kept in a cache
+keyed by its size and time of change.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from edgeward.core.io import atomic
 
 PACKAGE = "edgeward"
 AROUND = ("pipeline", "tracking")
+LOADS = ("load", "load_optional")  # of edgeward.core.plugins
 # [kind, value]: "import" a dotted name; "plugin" package:part; "file" a pattern relative to the module.
 Facts = list[list[str]]
 
@@ -70,7 +71,7 @@ def facts(source: str, package: str) -> Facts:
                 )
             found.append(["import", base])
             found += [["import", f"{base}.{a.name}"] for a in node.names]
-        elif isinstance(node, ast.Call) and _called(node) == "load":
+        elif isinstance(node, ast.Call) and _called(node) in LOADS:
             given = _constants(node)
             if len(given) >= 2 and given[0].startswith(f"{PACKAGE}."):
                 found.append(["plugin", f"{given[0]}:{given[1]}"])

@@ -1,15 +1,16 @@
-"""What the verdicts allow one to say, in sentences. Standard library only."""
+"""What the verdicts allow one to say, in sentences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-from edgeward.reporting.comparison import Ratios, speed
-from edgeward.reporting.load import Candidate, reference_of
-from edgeward.reporting.numbers import bracket, count, fixed, interval, listing, plural
+from edgeward.core.text import count, fixed, listing, plural
+from edgeward.records.safety import EndpointRow, VerdictWord
+from edgeward.reporting.load import Candidate
+from edgeward.reporting.numbers import bracket
+from edgeward.reporting.sweep import Sweep
 
-ORDER = ("pass", "inconclusive", "fail")
+ORDER: tuple[VerdictWord, ...] = ("pass", "inconclusive", "fail")
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,6 @@ class Finding:
     """One compressed candidate in one or two sentences."""
 
     candidate: Candidate
-    outcome: str
     text: str
 
 
@@ -31,22 +31,16 @@ class Headline:
     caveats: list[str] = field(default_factory=list)
 
 
-def headline(candidates: list[Candidate], paired: Ratios) -> Headline:
-    """Return the sentences at the head of the page, computed from verdicts and timings alone.
-
-    Parameters
-    ----------
-    paired : of `edgeward.reporting.interleaved.own_reference`.
-    """
-    compressed = [c for c in candidates if not c.is_reference]
-    counts = {name: sum(c.outcome == name for c in compressed) for name in ORDER}
+def headline(sweep: Sweep) -> Headline:
+    """Return the sentences at the head of the page, computed from verdicts and timings alone."""
+    counts = {str(name): sum(c.outcome == name for c in sweep.candidates) for name in ORDER}
     findings = [
-        Finding(c, c.outcome, _finding(c, candidates, paired))
+        Finding(c, _finding(c, sweep))
         for name in ORDER
-        for c in compressed
+        for c in sweep.candidates
         if c.outcome == name
     ]
-    return Headline(_lead(counts, len(candidates)), counts, findings, _caveats(candidates))
+    return Headline(_lead(counts, len(sweep.candidates)), counts, findings, _caveats(sweep))
 
 
 def _lead(counts: dict[str, int], everything: int) -> str:
@@ -78,103 +72,86 @@ def _lead(counts: dict[str, int], everything: int) -> str:
     return f"{first}; {listing(rest)}."
 
 
-def _finding(candidate: Candidate, candidates: list[Candidate], paired: Ratios) -> str:
-    endpoints = candidate.verdict["endpoints"]
+def _finding(candidate: Candidate, sweep: Sweep) -> str:
+    endpoints = candidate.verdict.endpoints
     if candidate.outcome == "pass":
         text = f"Within the margin on {plural(len(endpoints), 'endpoint')}."
-        return " ".join([text, *_gain(candidate, candidates, paired)])
-    failed = [e for e in endpoints if e["outcome"] == "fail"]
-    open_ = [e for e in endpoints if e["outcome"] == "inconclusive"]
-    sentences = [_loss(e) for e in failed]
-    if open_:
-        sentences.append(f"Not decided: {listing([_undecided(e) for e in open_])}.")
-    return " ".join(sentences or map(str, candidate.verdict["reasons"]))
+        return " ".join([text, *_gain(candidate, sweep)])
+    sentences = [_loss(e) for e in endpoints if e.outcome == "fail"]
+    if open_ := [_undecided(e, candidate) for e in endpoints if e.outcome == "inconclusive"]:
+        sentences.append(f"Not decided: {listing(open_)}.")
+    return " ".join(sentences or candidate.verdict.reasons)
 
 
-def _loss(endpoint: dict[str, Any]) -> str:
+def _loss(endpoint: EndpointRow) -> str:
     """Say by how much an endpoint got worse."""
-    before, after = (interval(endpoint[key]).estimate for key in ("reference", "compressed"))
-    change = interval(endpoint["difference"])
-    name = str(endpoint["name"])
+    before, after, change = endpoint.reference, endpoint.compressed, endpoint.difference
     return (
-        f"{name[:1].upper()}{name[1:]}: {fixed(before)} → {fixed(after)}, difference "
-        f"{fixed(change.estimate, signed=True)} {bracket(change, signed=True)}, margin "
-        f"{endpoint['margin']:g}."
+        f"{endpoint.name[:1].upper()}{endpoint.name[1:]}: {fixed(before.estimate)} → "
+        f"{fixed(after.estimate)}, difference {fixed(change.estimate, signed=True)} "
+        f"{bracket(change, signed=True)}, margin {endpoint.margin:g}."
     )
 
 
-def _undecided(endpoint: dict[str, Any]) -> str:
+def _undecided(endpoint: EndpointRow, candidate: Candidate) -> str:
     """Name an endpoint with the number of cases that would probably decide it."""
-    needed = interval(endpoint.get("cases_needed")).estimate
-    if needed is None:
-        return str(endpoint["name"])
-    what = "small lesions" if endpoint["metric"] == "small_lesion_sensitivity" else "cases"
-    return f"{endpoint['name']} (takes about {count(needed)} {what}, has {count(endpoint['n'])})"
+    if endpoint.cases_needed is None:
+        return endpoint.name
+    of = {m.name: m.of for m in candidate.task.metrics}.get(endpoint.metric, "cases")
+    return f"{endpoint.name} (takes about {count(endpoint.cases_needed)} {of}, has {count(endpoint.n)})"
 
 
-def _gain(candidate: Candidate, candidates: list[Candidate], paired: Ratios) -> list[str]:
-    reference = reference_of(candidate, candidates)
+def _gain(candidate: Candidate, sweep: Sweep) -> list[str]:
+    reference = sweep.reference(candidate)
     if reference is None:
         return [
             "Its reference is not in this sweep, so speed and size have nothing to compare with."
         ]
-    sentences = []
-    for device in candidate.profiles:
-        found = speed(candidate, device, candidates, paired)
-        if candidate.refusal(device) is not None:
-            sentences.append(f"The engine of {device} refuses it.")
-        elif found is None:
-            sentences.append(f"Speed on {device} has no counterpart to compare with.")
-        elif not found.valid:
-            sentences.append(f"The timing on {device} is INVALID, so nothing is said about speed.")
-        else:
-            gain = found.factor
-            low, high = gain.low or gain.estimate, gain.high or gain.estimate
-            assert low is not None
-            assert high is not None
-            factor = f"{fixed(gain.estimate, 2)}× {bracket(gain, 2)}".rstrip()
-            factor += ", in turns" if found.in_turns else ""
-            if low > 1:
-                sentences.append(f"Speed on {device} against the reference: {factor}.")
-            elif high < 1:
-                sentences.append(f"It is slower than the reference on {device}: {factor}.")
-            else:
-                sentences.append(f"Not measurably faster on {device}: {factor}.")
+    sentences = [_speed(candidate, device, sweep) for device in candidate.profiles]
     sizes = [_bytes(c) for c in (candidate, reference)]
     if sizes[0] and sizes[1]:
         sentences.append(f"{sizes[0] / 1e6:.2f} MB instead of {sizes[1] / 1e6:.2f} MB.")
     return sentences or ["It was not profiled."]
 
 
-def _bytes(candidate: Candidate) -> float | None:
-    for profile in candidate.profiles.values():
-        return interval(profile["model"].get("file_bytes")).estimate
-    return None
+def _speed(candidate: Candidate, device: str, sweep: Sweep) -> str:
+    found = sweep.speed(candidate, device)
+    if device in candidate.refusals:
+        return f"The engine of {device} refuses it."
+    if found is None:
+        return f"Speed on {device} has no counterpart to compare with."
+    if not found.valid:
+        return f"The timing on {device} is INVALID, so nothing is said about speed."
+    gain = found.factor
+    estimate = gain.estimate or 0.0
+    factor = f"{fixed(gain.estimate, 2)}× {bracket(gain, 2)}".rstrip()
+    factor += ", in turns" if found.in_turns else ""
+    if (gain.low or estimate) > 1:
+        return f"Speed on {device} against the reference: {factor}."
+    if (gain.high or estimate) < 1:
+        return f"It is slower than the reference on {device}: {factor}."
+    return f"Not measurably faster on {device}: {factor}."
 
 
-def _listed_measures(candidates: list[Candidate]) -> str:
-    """Name what is to be read per class, for the tasks on the page."""
-    segments = dict.fromkeys(c.task.segments for c in candidates)
-    return listing(["Dice" if s else "sensitivity" for s in segments])
+def _bytes(candidate: Candidate) -> int | None:
+    return next((profile.model.file_bytes for profile in candidate.profiles.values()), None)
 
 
-def _caveats(candidates: list[Candidate]) -> list[str]:
+def _caveats(sweep: Sweep) -> list[str]:
+    candidates = sweep.candidates
     caveats = []
     if any(not c.is_reference for c in candidates):
+        measures = dict.fromkeys(c.task.metric(c.task.class_difference).label for c in candidates)
         caveats.append(
             "A pass says that compression lost nothing beyond the margins. It does not say that the "
-            f"reference is good enough: read its {_listed_measures(candidates)} per class."
+            f"reference is good enough: read its {listing(list(measures))} for each class."
         )
-    for c in candidates:
-        if c.is_reference:
-            # A class that a segmentation misses altogether matters whether it is rare or not.
-            watched = c.safety["classes" if c.task.segments else "rare_classes"]
-            rare = [str(name) for name in watched]
-            caveats += [
-                f"{c.model} {c.recipe} on {c.data}: {reason}"
-                for reason in c.verdict["reasons"]
-                if any(name in reason for name in rare)
-            ]
+    caveats += [
+        f"{c.model} {c.recipe} on {c.data}: {reason}"
+        for c in candidates
+        if c.is_reference
+        for reason in c.verdict.reasons[1:]  # the first says that it is the reference
+    ]
     timings = [t for c in candidates for device in c.profiles if (t := c.timing(device))]
     invalid = sum(not t.valid for t in timings)
     if invalid:
@@ -189,13 +166,12 @@ def _caveats(candidates: list[Candidate]) -> list[str]:
         f"The engine of {device} refuses {listing(list(dict.fromkeys(names)))}: {reason}"
         for (device, reason), names in refusals.items()
     ]
-    orphans = [c.key for c in candidates if reference_of(c, candidates) is None]
+    orphans = [c.key for c in candidates if sweep.reference(c) is None]
     if orphans:
         caveats.append(f"No reference in this sweep for {listing(orphans)}.")
-    for data, card in {c.data: c.card for c in candidates}.items():
-        leaks = (card.get("leakage") or {}).get("findings")
-        if leaks:
-            caveats.append(
-                f"Leakage findings in {data}: see its data card before believing a number."
-            )
+    caveats += [
+        f"Leakage findings in {data}: see its data card before believing a number."
+        for data, members in sweep.groups.items()
+        if members[0].card.leakage.findings
+    ]
     return caveats

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -11,17 +11,33 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 import edgeward
-from edgeward.core.pictures import COLOURS
-from edgeward.reporting import numbers, overlays, palette, ranks, signatures, svg, tasks
-from edgeward.reporting.comparison import Row, over_seeds, rare_cases
+from edgeward.core import palette, svg, text
+from edgeward.records.base import Interval, Record
+from edgeward.records.explanation import SignatureRow
+from edgeward.records.parity import Parity
+from edgeward.records.profile import NotMeasured
+from edgeward.records.safety import Pooled
+from edgeward.reporting import numbers, ranks, signatures
+from edgeward.reporting.checklist import Checklist
+from edgeward.reporting.comparison import OverSeeds, Row, columns, over_seeds
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
-from edgeward.reporting.interleaved import Ratio, between_models, own_reference
-from edgeward.reporting.load import Candidate, Timing, by_data, reference_of
-from edgeward.reporting.numbers import Interval, interval
+from edgeward.reporting.load import Candidate, Timing
+from edgeward.reporting.scaling import Section as Scaling
+from edgeward.reporting.signatures import SweepSignature
+from edgeward.reporting.sweep import Ratio, Sweep
+from edgeward.tasks.base import Metric
+from edgeward.tasks.page import Section
 
 READS = ("templates/*",)  # read as files: see edgeward.pipeline.closure
-PARITY_LEFT_OUT = ("tolerance", "sensitivity", "unfused_vs_torch", "fused_vs_unfused", "batches")
+PARITY_LEFT_OUT = (
+    "schema",
+    "tolerance",
+    "sensitivity",
+    "unfused_vs_torch",
+    "fused_vs_unfused",
+    "batches",
+)
 
 
 @cache
@@ -35,17 +51,14 @@ def _environment(escape: bool) -> Environment:
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        {name: getattr(numbers, name) for name in (
-            "interval", "fixed", "milliseconds", "count", "short", "bracket", "bracket_ms",
-            "p_value", "plural", "listing", "span",
+        {name: getattr(text, name) for name in (
+            "MISSING", "fixed", "milliseconds", "count", "short", "p_value", "plural", "listing", "span",
         )},
+        bracket=numbers.bracket,
+        bracket_ms=numbers.bracket_ms,
         symbol=palette.SYMBOLS,
         flat=flat,
         parity_figures=parity_figures,
-        noted=tasks.noted,
-        length_unit=tasks.length_unit,
-        sizes=lambda whole: [math.prod(shape) for shape in whole.shapes],
-        MISSING=numbers.MISSING,
     )  # fmt: skip
     environment.filters["md"] = markdown_cell
     return environment
@@ -53,17 +66,18 @@ def _environment(escape: bool) -> Environment:
 
 def flat(value: Any, prefix: str = "", limit: int = 12) -> list[tuple[str, str]]:
     """Flatten nested records into (dotted key, text) pairs; long lists are cut and say so."""
+    if isinstance(value, Interval):
+        return [(prefix, f"{_scalar(value.estimate)} {numbers.bracket(value, 4)}".strip())]
+    if isinstance(value, Record):
+        value = {name: getattr(value, name) for name in value.content()}
     if isinstance(value, Mapping):
-        if {"estimate", "low", "high"} <= value.keys():
-            record = interval(value)
-            return [(prefix, f"{_scalar(record.estimate)} {numbers.bracket(record, 4)}".strip())]
         return [
             pair
             for key, part in value.items()
             for pair in flat(part, f"{prefix}.{key}" if prefix else str(key), limit)
         ]
     if isinstance(value, list | tuple):
-        if any(isinstance(item, Mapping | list | tuple) for item in value):
+        if any(isinstance(item, Record | Mapping | list | tuple) for item in value):
             return [
                 pair
                 for i, item in enumerate(value[:limit])
@@ -78,7 +92,7 @@ def flat(value: Any, prefix: str = "", limit: int = 12) -> list[tuple[str, str]]
 
 def _scalar(value: Any) -> str:
     if value is None:
-        return numbers.MISSING
+        return text.MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
@@ -86,22 +100,22 @@ def _scalar(value: Any) -> str:
 
 def markdown_cell(value: Any) -> str:
     """Make text from data safe inside a Markdown table or list: no markup, no line break."""
-    text = " ".join(str(value).split())
+    cell = " ".join(str(value).split())
     for sign, safe in (("\\", "\\\\"), ("`", "\\`"), ("*", "\\*"), ("](", "]\\("),
                        ("<", "&lt;"), ("|", "&#124;")):  # fmt: skip
-        text = text.replace(sign, safe)
-    return text
+        cell = cell.replace(sign, safe)
+    return cell
 
 
-def parity_figures(parity: Mapping[str, Any]) -> dict[str, Any]:
+def parity_figures(parity: Parity) -> dict[str, Any]:
     """Return what matters of a parity record: not its tolerances, nor how they were found."""
-    return {key: value for key, value in parity.items() if key not in PARITY_LEFT_OUT}
+    return {key: value for key, value in parity.content().items() if key not in PARITY_LEFT_OUT}
 
 
-def checklist_markdown(content: Mapping[str, Any]) -> str:
-    """Return a checklist (see `edgeward.reporting.checklist`) as Markdown."""
-    task = tasks.TASKS[content["safety"]["task"]]
-    return _environment(False).get_template("checklist.md.j2").render(c=content, task=task)
+def checklist_markdown(content: Checklist, candidate: Candidate) -> str:
+    """Return the checklist of a candidate as Markdown."""
+    template = _environment(False).get_template("checklist.md.j2")
+    return template.render(c=content, task=candidate.task, sample=candidate.sample)
 
 
 def heat(confusion: list[list[int]]) -> list[list[tuple[int, float | None]]]:
@@ -121,211 +135,211 @@ def whisker(value: Interval, margin: float | None, reach: float) -> dict[str, fl
     if not value.bounded or reach <= 0:
         return None
 
-    def place(x: float | None) -> float:
-        return round(50 + 48 * max(-1.0, min(1.0, (x or 0) / reach)), 2)
+    def place(x: float) -> float:
+        return round(50 + 48 * max(-1.0, min(1.0, x / reach)), 2)
 
-    marks = {"low": place(value.low), "mid": place(value.estimate), "high": place(value.high)}
+    marks = dict(zip(("mid", "low", "high"), map(place, value), strict=True))
     return marks if margin is None else marks | {"margin": place(-abs(margin))}
 
 
 def _margin(candidate: Candidate) -> float | None:
     """Return the margin on the primary metric: its endpoint's, or the one all rare classes share."""
-    endpoints = candidate.verdict["endpoints"]
-    own = {e["margin"] for e in endpoints if e["metric"] == candidate.task.primary.name}
-    rare = set(candidate.safety["rare_classes"])
-    shared = own or {e["margin"] for e in endpoints if e.get("class") in rare}
-    return float(shared.pop()) if len(shared) == 1 else None
+    endpoints = candidate.verdict.endpoints
+    own = {e.margin for e in endpoints if e.metric == candidate.task.primary}
+    shared = own or {e.margin for e in endpoints if e.class_name in candidate.safety.rare_classes}
+    return shared.pop() if len(shared) == 1 else None
 
 
-def _entry(candidate: Candidate, row: Row, reach: float) -> dict[str, Any]:
-    """Gather what a line of the comparison table shows."""
+@dataclass(frozen=True)
+class Entry:
+    """A line of the comparison; the difference of the primary metric with a small plot of it."""
 
-    def part(name: str) -> Interval:
-        return Interval(row[name], row[f"{name}_low"], row[f"{name}_high"])
-
-    delta = part(f"delta_{candidate.task.primary.name}")
-    return {
-        "row": row,
-        "anchor": candidate.key,
-        "delta": delta,
-        "whisker": whisker(delta, _margin(candidate), reach),
-        **{name: part(name) for name in ("p50_ms", "p90_ms", "speedup", "paired_speedup")},
-        "metrics": {metric.name: part(metric.name) for metric in candidate.task.columns},
-    }
+    row: Row
+    anchor: str
+    delta: Interval
+    whisker: dict[str, float] | None
 
 
-def _dense(found: dict[str, Any] | None, position: int) -> dict[str, Any] | None:
-    """Return what only segmentation shows, ready for the template."""
-    if found is None:
-        return None
-    figure = found["wholes_figure"]
-    return {
-        **found,
-        "colours": COLOURS,
-        "changed": overlays.CHANGED,
-        "wholes_figure": figure and Markup(svg.inline(figure, f"f{position}-volumes")),
-    }
+@dataclass(frozen=True)
+class SignLine:
+    """The signatures looked for on a candidate and device, by name."""
+
+    candidate: Candidate
+    device: str
+    found: Mapping[str, SignatureRow | SweepSignature]
 
 
-def _measured(members: list[Candidate]) -> list[dict[str, Any]]:
-    """Return per device how the latencies of the comparison were measured."""
-    devices: dict[str, list[Timing]] = {}
+@dataclass(frozen=True)
+class Group:
+    """What the page shows of one data set."""
+
+    data: str
+    id: str
+    candidates: list[Candidate]
+    columns: list[Metric]
+    entries: list[Entry]
+    over_seeds: list[OverSeeds]
+    pooled: Pooled | None
+    measured: dict[str, list[Timing]]
+    figures: dict[str, Markup]
+    sections: list[tuple[Section, Markup]]
+    in_turns: list[Ratio]
+    studies: list[ranks.Study]
+    signs: list[SignLine]
+
+    @property
+    def first(self) -> Candidate:
+        """A candidate to ask for what all share."""
+        return self.candidates[0]
+
+    @property
+    def several_seeds(self) -> bool:
+        """Whether models were trained more than once."""
+        return len({c.seed for c in self.candidates}) > 1
+
+    @property
+    def several_devices(self) -> bool:
+        """Whether anything was profiled on more than one device."""
+        return len({entry.row.device for entry in self.entries}) > 1
+
+    @property
+    def compressed(self) -> bool:
+        """Whether there is a candidate that is no reference."""
+        return any(not c.is_reference for c in self.candidates)
+
+    @property
+    def paired(self) -> bool:
+        """Whether any candidate took turns with its reference."""
+        return any(entry.row.paired_speedup.known for entry in self.entries)
+
+    @property
+    def sign_names(self) -> list[str]:
+        """The signatures looked for."""
+        return [
+            name for name in signatures.TITLES if any(name in line.found for line in self.signs)
+        ]
+
+    @property
+    def energy_reasons(self) -> list[str]:
+        """Per device why it has no energy figure, each reason once."""
+        reasons: dict[str, dict[str, None]] = {}
+        for candidate in self.candidates:
+            for device, profile in candidate.profiles.items():
+                if isinstance(profile.energy, NotMeasured):
+                    reasons.setdefault(profile.energy.reason.rstrip("."), {})[device] = None
+        return [f"on {', '.join(devices)}, {reason}" for reason, devices in reasons.items()]
+
+
+def _entries(members: list[Candidate], table: list[Row]) -> list[Entry]:
+    by_key = {(c.model, c.seed, c.recipe): c for c in members}
+    shown = [(row, by_key[row.model, row.seed, row.recipe]) for row in table]
+    deltas = [row.deltas[c.task.primary] for row, c in shown]
+    ends = [abs(end) for delta in deltas for end in (delta.low, delta.high) if end is not None]
+    margins = [m for c in members if (m := _margin(c)) is not None]
+    reach = 1.1 * max([*ends, *margins, 0.0])
+    return [
+        Entry(row, c.key, delta, whisker(delta, _margin(c), reach))
+        for (row, c), delta in zip(shown, deltas, strict=True)
+    ]
+
+
+def _measured(members: list[Candidate]) -> dict[str, list[Timing]]:
+    """Return per device the timings that the comparison uses."""
+    found: dict[str, list[Timing]] = {}
     for candidate in members:
         for device in candidate.profiles:
             if timing := candidate.timing(device):
-                devices.setdefault(device, []).append(timing)
+                found.setdefault(device, []).append(timing)
+    return found
+
+
+def _signs(members: list[Candidate], over_sweep: list[SweepSignature]) -> list[SignLine]:
     return [
-        {
-            "device": device,
-            "threads": timings[0].threads,
-            "batch": timings[0].batch,
-            "warmup": [interval(t.setting.get("warmup")).estimate for t in timings],
-            "n": [interval(t.setting.get("n")).estimate for t in timings],
-            "confidence": (timings[0].profile.get("config") or {}).get("confidence"),
-        }
-        for device, timings in devices.items()
-    ]
-
-
-def _group(
-    data: str,
-    members: list[Candidate],
-    table: list[Row],
-    drawn: dict[str, str],
-    position: int,
-    signs: list[signatures.Record],
-    studies: list[dict[str, Any]],
-    ratios: list[Ratio],
-) -> dict[str, Any]:
-    rows = [row for row in table if row["data"] == data]
-    by_key = {(c.model, c.seed, c.recipe): c for c in members}
-    task = members[0].task
-    primary = f"delta_{task.primary.name}"
-    ends = [abs(row[f"{primary}_{end}"] or 0) for row in rows for end in ("low", "high")]
-    margins = [m for c in members if (m := _margin(c)) is not None]
-    reach = 1.1 * max([*ends, *margins, 0.0])
-    return {
-        "data": data,
-        "id": f"data-{position}",
-        "card": members[0].card,
-        "task": task,
-        # Small lesions are asked for, or not; the others are always there.
-        "columns": [
-            m
-            for m in task.columns
-            if m.name != "small_lesion_sensitivity" or any(row[m.name] is not None for row in rows)
-        ],
-        "n": members[0].safety["n"],
-        "confidence": members[0].confidence,
-        "n_rare": None if task.segments else rare_cases(members[0]),
-        "entries": [
-            _entry(by_key[row["model"], row["seed"], row["recipe"]], row, reach) for row in rows
-        ],
-        "several_seeds": len({c.seed for c in members}) > 1,
-        "several_devices": len({row["device"] for row in rows}) > 1,
-        "over_seeds": over_seeds(rows, ("p50_ms", *(m.name for m in task.columns))),
-        "measured": _measured(members),
-        "figures": {
-            name: Markup(svg.inline(document, f"f{position}-{name}"))
-            for name, document in drawn.items()
-        },
-        "candidates": members,
-        "in_turns": sorted(
-            (r for r in between_models(ratios) if r.candidate.data == data),
-            key=lambda r: (r.device, r.value.estimate or 0),
-        ),
-        "energy_reasons": _energy_reasons(members),
-        "paired": any(row["paired_speedup"] is not None for row in rows),
-        "studies": [study for study in studies if study["data"] == data],
-        "shown_signs": _signs(members, signs),
-    }
-
-
-def _energy_reasons(members: list[Candidate]) -> list[str]:
-    """Return per device why it has no energy figure, each reason once."""
-    reasons: dict[str, list[str]] = {}
-    for candidate in members:
-        for device, profile in candidate.profiles.items():
-            energy = profile.get("energy") or {}
-            if energy.get("status") != "measured":
-                reason = str(energy.get("reason") or "not recorded").rstrip(".")
-                reasons.setdefault(reason, [])
-                if device not in reasons[reason]:
-                    reasons[reason].append(device)
-    return [f"on {', '.join(devices)}, {reason}" for reason, devices in reasons.items()]
-
-
-def _signs(members: list[Candidate], signs: list[signatures.Record]) -> dict[str, Any]:
-    """Return the signatures looked for, and per candidate and device which were found."""
-    lines: list[dict[str, Any]] = [
-        {"candidate": c, "device": device, "found": {r["name"]: r for r in found}}
+        SignLine(c, device, {s.name: s for s in found})
         for c in members
         for device in c.profiles
-        if (found := signatures.of_candidate(c, device, signs))
+        if (found := signatures.of_candidate(c, device, over_sweep))
     ]
-    names = [name for name in signatures.TITLES if any(name in line["found"] for line in lines)]
-    return {"names": names, "lines": lines}
+
+
+def _section(section: Section, at: str) -> Markup:
+    """Return a section of a task as HTML, below its heading."""
+    template = _environment(True).from_string(section.template)
+    figure = Markup(svg.inline(section.figure, f"{at}-{section.name}")) if section.figure else ""
+    return Markup(template.render(section.context, figure=figure, at=at))
 
 
 def page(
-    sweep: Mapping[str, Any],
-    candidates: list[Candidate],
-    checklists: Mapping[str, dict[str, Any]],
-    table: list[Row],
-    drawn: Mapping[str, dict[str, str]],
+    sweep: Sweep,
+    *,
+    name: str,
+    description: str,
+    checklists: Mapping[str, Checklist],
+    table: Sequence[Row],
+    drawn: Mapping[str, Mapping[str, str]],
     key: Key,
-    signs: list[signatures.Record],
-    studies: list[dict[str, Any]],
-    scaled: dict[str, Any] | None,
-    ratios: list[Ratio],
-    pools: Mapping[str, dict[str, Any]],
-    dense: Mapping[str, dict[str, Any]],
+    signs: list[SweepSignature],
+    studies: Sequence[ranks.Study],
+    scaling: Scaling | None,
+    pools: Mapping[str, Pooled],
+    sections: Mapping[str, Sequence[Section]],
 ) -> str:
     """Return the page of a sweep as HTML that needs nothing else.
 
     Parameters
     ----------
-    sweep : ``name`` and optionally ``description``.
-    candidates : all candidates, in order.
+    name, description : of the sweep; the description may be empty.
     checklists : candidate key -> checklist.
     table : the comparison's rows.
     drawn : data set -> figure name -> SVG document.
     key : the colours of recipes and markers of models.
     signs : of `edgeward.reporting.signatures.of_sweep`.
     studies : of `edgeward.reporting.ranks.studies`.
-    scaled : of `edgeward.reporting.scaling.section`; None without sizes.
-    ratios : of `edgeward.reporting.interleaved.load`.
-    pools : data set -> content of its pooled assessment, in a sweep with several seeds.
-    dense : data set for segmentation -> ``galleries`` of `edgeward.reporting.overlays`, ``wholes`` of
-        `edgeward.reporting.volumes` and the figure of them (SVG document; empty in the plane).
+    scaling : of `edgeward.reporting.scaling.section`; None without sizes.
+    pools : data set -> its seeds pooled, in a sweep with several.
+    sections : data set -> what its task adds.
     """
-    groups = [
-        _group(data, members, table, drawn[data], i, signs, studies, ratios)
-        | {"pooled": pools.get(data), "dense": _dense(dense.get(data), i)}
-        for i, (data, members) in enumerate(by_data(candidates).items())
-    ]
+    groups = []
+    for i, (data, members) in enumerate(sweep.groups.items()):
+        mine = [row for row in table if row.data == data]
+        turns = [r for r in sweep.between_models if r.candidate.data == data]
+        groups.append(
+            Group(
+                data=data,
+                id=f"data-{i}",
+                candidates=members,
+                columns=columns(members, members[0].task.columns),
+                entries=_entries(members, mine),
+                over_seeds=over_seeds(mine),
+                pooled=pools.get(data),
+                measured=_measured(members),
+                figures={n: Markup(svg.inline(d, f"f{i}-{n}")) for n, d in drawn[data].items()},
+                sections=[(s, _section(s, f"data-{i}")) for s in sections.get(data, ())],
+                in_turns=sorted(turns, key=lambda r: (r.device, r.value.estimate or 0)),
+                studies=[study for study in studies if study.data == data],
+                signs=_signs(members, signs),
+            )
+        )
     return (
         _environment(True)
         .get_template("page.html.j2")
         .render(
-            sweep=sweep,
+            name=name,
+            description=description,
             groups=groups,
-            head=headline(candidates, own_reference(ratios)),
+            head=headline(sweep),
+            sweep=sweep,
             checklists=checklists,
-            references={
-                c.key: r for c in candidates if (r := reference_of(c, candidates)) is not None
-            },
+            tasks=list({c.task.name: c.task for c in sweep.candidates}.values()),
             colours=key.names,
             heat=heat,
             sign_titles=signatures.TITLES,
             signs_of=lambda c, device: signatures.of_candidate(c, device, signs),
-            predictors=ranks.PREDICTORS,
             light=palette.LIGHT,
             dark=palette.DARK,
             version=edgeward.__version__,
-            devices=sorted({d for c in candidates for d in c.profiles}),
-            n=len(candidates),
-            scaling=scaled
-            and {**scaled, "figure": Markup(svg.inline(scaled["figure"], "scaling"))},
+            devices=sorted({d for c in sweep.candidates for d in c.profiles}),
+            scaling=scaling,
+            scaling_figure=Markup(svg.inline(scaling.figure, "scaling")) if scaling else "",
         )
     )

@@ -6,13 +6,15 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from edgeward.core.text import fixed
+from edgeward.records.base import Interval, Record
 from edgeward.reporting.load import Candidate, Timing
-from edgeward.reporting.numbers import bracket, fixed, interval
+from edgeward.reporting.numbers import bracket
 from edgeward.reporting.scaling import Cell
+from edgeward.reporting.sweep import devices_of
 
 RESAMPLES = 10_000
 SEED = 0
@@ -37,9 +39,41 @@ class Point:
     predictors: dict[str, float]
 
 
-def explained(timing: Timing | None) -> dict[str, Any] | None:
-    """Return the explanation of a timing's profile, or None."""
-    return None if timing is None else timing.profile.get("explanation")
+class Predictor(Record):
+    """How well one figure foretells latency: Spearman's rho, and its two-sided p value."""
+
+    name: str
+    rho: Interval
+    p: float | None
+
+
+class Correlations(Record):
+    """Latency against each predictor that all models have.
+
+    ``difference`` and ``roofline_difference`` are rho of bytes moved, and of the roofline time, less rho of
+    MACs, from the same resamples.
+    """
+
+    n: int
+    models: list[str]
+    predictors: list[Predictor]
+    difference: Interval | None
+    roofline_difference: Interval | None
+    answer: str
+
+    def predictor(self, name: str) -> Predictor | None:
+        """Return a predictor by its name, or None if it is not known for every model."""
+        return next((p for p in self.predictors if p.name == name), None)
+
+
+class Study(Correlations):
+    """The study of a data set on a device, and the models left out with the reason."""
+
+    data: str
+    device: str
+    threads: int
+    batch: int
+    left_out: list[str]
 
 
 def points(
@@ -67,30 +101,32 @@ def points(
             left_out[model] = point
 
     for candidate in members:
-        if candidate.built["precision"] == "fp32":
+        if candidate.built.precision == "fp32":
             add(candidate.model, candidate.timing(device))
-    taken = [p.timing.setting["resolution"] for p in found.values()]
+    taken = [p.timing.setting.resolution for p in found.values()]
     for cell in cells:
-        same = cell.timing and cell.timing.setting["resolution"] in taken
-        if cell.timing and same and cell.timing.device == device:
-            add(cell.model, cell.timing)
+        timing = cell.timing if cell.timing and cell.timing.profile.device == device else None
+        if timing and timing.setting.resolution in taken:
+            add(cell.model, timing)
     return list(found.values()), [f"{m} ({why})" for m, why in left_out.items() if m not in found]
 
 
 def _point(model: str, timing: Timing) -> Point | str:
     """Return the point of a timing, or why there is none."""
-    explanation = explained(timing)
-    latency = timing.latency("p50").estimate
-    facts = timing.profile["model"]
+    explanation, latency, facts = (
+        timing.profile.explanation,
+        timing.p50.estimate,
+        timing.profile.model,
+    )
     if explanation is None or latency is None:
         return "not explained"
     if not timing.valid:
         return "timing INVALID"
     values = {
-        "macs": facts.get("macs"),
-        "parameters": facts.get("parameters"),
-        "bytes_moved": explanation.get("bytes_moved"),
-        "roofline_ms": explanation.get("roofline_ms"),
+        "macs": facts.macs,
+        "parameters": facts.parameters,
+        "bytes_moved": explanation.bytes_moved,
+        "roofline_ms": explanation.roofline_ms,
     }
     there = {name: float(v) for name, v in values.items() if v is not None}
     return Point(model, timing, latency, there)
@@ -137,29 +173,22 @@ def permutation_p(x: np.ndarray, y: np.ndarray) -> float:
     return float((hits + 1) / (RESAMPLES + 1))
 
 
-def _record(estimate: float, draws: np.ndarray, n: int) -> dict[str, Any]:
-    """Return an interval record with the percentile interval of bootstrap draws."""
+def _interval(estimate: float, draws: np.ndarray, n: int) -> Interval:
+    """Return an interval by the percentiles of bootstrap draws; none for a few models."""
     there = draws[np.isfinite(draws)]
     tail = (1 - LEVEL) / 2
     bounded = n >= LEAST and len(there) > 0
-    return {
-        "estimate": None if math.isnan(estimate) else estimate,
-        "low": float(np.quantile(there, tail)) if bounded else None,
-        "high": float(np.quantile(there, 1 - tail)) if bounded else None,
-        "n": n,
-        "method": f"bootstrap over models, {RESAMPLES} resamples, percentile, {LEVEL:g}",
-    }
+    return Interval(
+        estimate=estimate,
+        low=np.quantile(there, tail) if bounded else None,
+        high=np.quantile(there, 1 - tail) if bounded else None,
+        n=n,
+        method=f"bootstrap over models, {RESAMPLES} resamples, percentile, {LEVEL:g}",
+    )
 
 
-def study(found: Sequence[Point]) -> dict[str, Any] | None:
-    """Correlate latency with each predictor that all points have.
-
-    Returns
-    -------
-    ``n, models, predictors [{name, rho (interval record), p}]``, ``difference`` and
-    ``roofline_difference`` (rho of bytes moved, and of the roofline time, less rho of MACs, from the
-    same resamples) and ``answer`` in words. None for fewer than three models.
-    """
+def correlate(found: Sequence[Point]) -> Correlations | None:
+    """Correlate latency with each predictor that all points have; None for fewer than three models."""
     if len(found) < 3:
         return None
     n = len(found)
@@ -169,66 +198,60 @@ def study(found: Sequence[Point]) -> dict[str, Any] | None:
     draws = np.random.default_rng(SEED).integers(0, n, (RESAMPLES, n))
     rhos = {name: float(spearman(values[name], latency)) for name in shared}
     boot = {name: spearman(values[name][draws], latency[draws]) for name in shared}
-    result: dict[str, Any] = {
-        "n": n,
-        "models": [point.model for point in found],
-        "predictors": [
-            {
-                "name": name,
-                "rho": _record(rhos[name], boot[name], n),
-                "p": None if math.isnan(rhos[name]) else permutation_p(values[name], latency),
-            }
-            for name in shared
-        ],
-    }
-    for key, name in (("difference", "bytes_moved"), ("roofline_difference", "roofline_ms")):
-        known = name in shared
-        result[key] = (
-            _record(rhos[name] - rhos["macs"], boot[name] - boot["macs"], n) if known else None
+    predictors = [
+        Predictor(
+            name=name,
+            rho=_interval(rhos[name], boot[name], n),
+            p=None if math.isnan(rhos[name]) else permutation_p(values[name], latency),
         )
-    result["answer"] = " ".join([answer(result), *_roofline(result)])
-    return result
+        for name in shared
+    ]
+    moved, roofline = (
+        _interval(rhos[name] - rhos["macs"], boot[name] - boot["macs"], n)
+        if name in shared
+        else None
+        for name in ("bytes_moved", "roofline_ms")
+    )
+    rho = {p.name: p.rho for p in predictors}
+    return Correlations(
+        n=n,
+        models=[point.model for point in found],
+        predictors=predictors,
+        difference=moved,
+        roofline_difference=roofline,
+        answer=" ".join([_answer(n, rho, moved), *_roofline(rho, roofline)]),
+    )
 
 
-def studies(
-    groups: Mapping[str, list[Candidate]], cells: Sequence[Cell] = ()
-) -> list[dict[str, Any]]:
-    """Return the study of every data set and device that has one (see `points` and `study`)."""
+def studies(groups: Mapping[str, list[Candidate]], cells: Sequence[Cell] = ()) -> list[Study]:
+    """Return the study of every data set and device that has one (see `points` and `correlate`)."""
     found = []
     for data, members in groups.items():
-        for device in dict.fromkeys(d for c in members for d in c.profiles):
+        for device in devices_of(members):
             shown, left_out = points(members, device, cells)
-            result = study(shown)
+            result = correlate(shown)
             if result is not None:
-                setting = shown[0].timing
+                setting = shown[0].timing.setting
                 found.append(
-                    {
-                        "data": data,
-                        "device": device,
-                        "threads": setting.threads,
-                        "batch": setting.batch,
-                        "left_out": left_out,
-                        **result,
-                    }
+                    Study(
+                        data=data,
+                        device=device,
+                        threads=setting.threads,
+                        batch=setting.batch,
+                        left_out=left_out,
+                        **dict(result),
+                    )
                 )
     return found
 
 
-def answer(result: Mapping[str, Any]) -> str:
+def _answer(n: int, rho: Mapping[str, Interval], change: Interval | None) -> str:
     """Say whether memory traffic foretells latency better than MACs do."""
-    n = result["n"]
-    if result["difference"] is None:
+    if change is None:
         return "The bytes moved are not known for every model, so the question stays open."
-    rho = {p["name"]: interval(p["rho"]) for p in result["predictors"]}
-    change = interval(result["difference"])
-    numbers = (
-        f"Spearman's rho {fixed(rho['bytes_moved'].estimate, 2)} "
-        f"{bracket(rho['bytes_moved'], 2)} against {fixed(rho['macs'].estimate, 2)} "
-        f"{bracket(rho['macs'], 2)}, difference {fixed(change.estimate, 2, signed=True)} "
-        f"{bracket(change, 2, signed=True)}, {n} models"
-    )
     if change.low is None or change.high is None:
         return f"Too few models to tell whether memory traffic or MACs foretell latency: {n}."
+    numbers = f"Spearman's rho {_said(rho['bytes_moved'])} against {_said(rho['macs'])}, {_moved(change)}, {n} models"
     if change.low > 0:
         return f"Yes: memory traffic foretells latency better than MACs here ({numbers})."
     if change.high < 0:
@@ -236,21 +259,20 @@ def answer(result: Mapping[str, Any]) -> str:
     return f"Not decided: these models do not tell memory traffic and MACs apart ({numbers})."
 
 
-def _roofline(result: Mapping[str, Any]) -> list[str]:
+def _roofline(rho: Mapping[str, Interval], change: Interval | None) -> list[str]:
     """Say whether the time that memory and arithmetic allow foretells latency better than MACs do."""
-    change = interval(result["roofline_difference"])
-    if change.low is None or change.high is None:
+    if change is None or change.low is None or change.high is None:
         return []
-    rho = next(interval(p["rho"]) for p in result["predictors"] if p["name"] == "roofline_ms")
-    how = (
-        "better than"
-        if change.low > 0
-        else "worse than"
-        if change.high < 0
-        else "not surely better than"
-    )
+    how = "better" if change.low > 0 else "worse" if change.high < 0 else "not surely better"
     return [
-        f"The roofline time, which weighs both, foretells it {how} MACs: {fixed(rho.estimate, 2)} "
-        f"{bracket(rho, 2)}, difference {fixed(change.estimate, 2, signed=True)} "
-        f"{bracket(change, 2, signed=True)}."
+        f"The roofline time, which weighs both, foretells it {how} than MACs: {_said(rho['roofline_ms'])}, "
+        f"{_moved(change)}."
     ]
+
+
+def _said(value: Interval) -> str:
+    return f"{fixed(value.estimate, 2)} {bracket(value, 2)}"
+
+
+def _moved(change: Interval) -> str:
+    return f"difference {fixed(change.estimate, 2, signed=True)} {bracket(change, 2, signed=True)}"

@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from edgeward.reporting.load import PROFILE_REQUIRED, Timing, read
-from edgeward.reporting.numbers import Interval
-
-BUILD_REQUIRED = ("model", "stream", "size", "status")
+from edgeward.records.base import Interval, Record
+from edgeward.records.profile import Profile
+from edgeward.records.scaling import Build
+from edgeward.reporting.comparison import Value
+from edgeward.reporting.load import Timing
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,14 @@ class Cell:
 
     Attributes
     ----------
-    stream : "cnn", "hybrid" or "ssm".
+    family : "cnn", "hybrid" or "ssm".
     size : side of the square image, pixels.
     reason : why the network cannot take this size, or the engine the network; None if it can.
     timing : the first setting of the device; None if refused.
     """
 
     model: str
-    stream: str
+    family: str
     size: int
     reason: str | None
     timing: Timing | None
@@ -36,35 +36,36 @@ class Cell:
     @property
     def p50(self) -> Interval:
         """Median latency in ms."""
-        return self.timing.latency("p50") if self.timing else Interval()
+        return self.timing.p50 if self.timing else Interval()
 
     @property
     def valid(self) -> bool:
         """True where there is a timing and it met its own conditions."""
         return self.timing is not None and self.timing.valid
 
-    def setting(self, name: str) -> float | None:
-        """Return a figure of the timed setting, e.g. ``load_ms`` or ``peak_memory_mb``."""
-        return self.timing.setting.get(name) if self.timing else None
+    @property
+    def peak_memory_mb(self) -> float | None:
+        """Peak memory above the process before loading, MB."""
+        return self.timing.setting.peak_memory_mb if self.timing else None
 
-    def row(self) -> dict[str, Any]:
+    def row(self) -> dict[str, Value]:
         """Return the cell as a flat record, units in the names."""
-        profile = self.timing.profile if self.timing else {}
-        model = profile.get("model", {})
+        profile = self.timing.profile if self.timing else None
+        explained = profile.explanation if profile else None
         return {
             "model": self.model,
-            "stream": self.stream,
+            "family": self.family,
             "size": self.size,
-            "timing": self.timing.setting.get("verdict") if self.timing else "refused",
+            "timing": self.timing.setting.verdict if self.timing else "refused",
             "p50_ms": self.p50.estimate,
             "p50_ms_low": self.p50.low,
             "p50_ms_high": self.p50.high,
-            "load_ms": self.setting("load_ms"),
-            "peak_memory_mb": self.setting("peak_memory_mb"),
-            "parameters": model.get("parameters"),
-            "macs": model.get("macs"),
-            "macs_not_counted": " ".join(model.get("macs_not_counted") or []),
-            "bytes_moved": (profile.get("explanation") or {}).get("bytes_moved"),
+            "load_ms": self.timing.setting.load_ms if self.timing else None,
+            "peak_memory_mb": self.peak_memory_mb,
+            "parameters": profile.model.parameters if profile else None,
+            "macs": profile.model.macs if profile else None,
+            "macs_not_counted": " ".join(profile.model.macs_not_counted) if profile else "",
+            "bytes_moved": explained.bytes_moved if explained else None,
             "reason": self.reason,
         }
 
@@ -78,15 +79,14 @@ def load(files: Iterable[tuple[Path, Path]]) -> list[Cell]:
         If a file is missing or broken.
     """
     cells = []
-    for build, profile in files:
-        facts = read(build, "scaling", BUILD_REQUIRED)
-        timing, reason = None, facts.get("reason")
-        if facts["status"] != "refused":
-            content = read(profile, "profile of an untrained network", PROFILE_REQUIRED)
-            reason = content.get("refused")
-            if reason is None:
-                timing = Timing(content["device"], content, content["settings"][0])
-        cells.append(Cell(facts["model"], facts["stream"], facts["size"], reason, timing))
+    for build, measured in files:
+        facts = Build.read(build)
+        timing, reason = None, facts.reason
+        if facts.status != "refused":
+            profile = Profile.read(measured)
+            reason = profile.refused
+            timing = None if reason else Timing(profile, profile.settings[0])
+        cells.append(Cell(facts.model, facts.family, facts.size, reason, timing))
     return cells
 
 
@@ -117,8 +117,7 @@ def _log_ratio(a: Cell, b: Cell) -> float:
     return math.log(a.p50.estimate / b.p50.estimate)
 
 
-@dataclass(frozen=True)
-class Crossover:
+class Crossover(Record):
     """Below `size` one model is faster, above it the other.
 
     Attributes
@@ -165,28 +164,35 @@ def crossovers(cells: Iterable[Cell]) -> list[Crossover]:
     return sorted(found, key=lambda c: (c.size, c.below, c.above))
 
 
-def section(cells: Sequence[Cell], crossings: Sequence[Crossover], figure: str) -> dict[str, Any]:
-    """Gather what the page shows of at least one cell; `figure` is an SVG document."""
+@dataclass(frozen=True)
+class Line:
+    """A model over the sizes: `exponent` as in `exponent`."""
+
+    model: str
+    family: str
+    exponent: float | None
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of the networks at several sizes; `figure` is an SVG document."""
+
+    figure: str
+    crossovers: list[Crossover]
+    timing: Timing | None
+    lines: list[Line]
+
+
+def section(cells: Sequence[Cell], crossings: list[Crossover], figure: str) -> Section:
+    """Gather what the page shows of at least one cell."""
     timing = next((cell.timing for cell in cells if cell.timing), None)
-    measured = lines(cells)
-    return {
-        "figure": figure,
-        "crossovers": list(crossings),
-        "device": timing.device if timing else "no device",
-        "threads": timing.threads if timing else None,
-        "batch": timing.batch if timing else None,
-        "models": [
-            {
-                "model": model,
-                "stream": next(cell.stream for cell in cells if cell.model == model),
-                "exponent": exponent(mine),
-                "entries": [
-                    {"row": cell.row(), "p50": cell.p50} for cell in cells if cell.model == model
-                ],
-            }
-            for model, mine in measured.items()
-        ],
-    }
+    mine = {model: [cell for cell in cells if cell.model == model] for model in lines(cells)}
+    found = [
+        Line(model, mine[model][0].family, exponent(measured), mine[model])
+        for model, measured in lines(cells).items()
+    ]
+    return Section(figure, crossings, timing, found)
 
 
 def _between(low: float, high: float, share: float) -> float:

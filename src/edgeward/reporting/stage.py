@@ -5,27 +5,26 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from edgeward.core.io import atomic, read_json, write_json
-from edgeward.reporting import (
-    comparison,
-    figures,
-    interleaved,
-    overlays,
-    ranks,
-    scaling,
-    signatures,
-    volumes,
-)
+from pydantic import JsonValue
+
+from edgeward.core import plugins
+from edgeward.core.io import atomic
+from edgeward.records.base import File, Interval, Record
+from edgeward.records.safety import Pooled
+from edgeward.reporting import comparison, figures, ranks, scaling, signatures
 from edgeward.reporting.checklist import checklist
 from edgeward.reporting.figures.scaling import scaling as draw_scaling
-from edgeward.reporting.figures.volumes import whole_volumes
 from edgeward.reporting.headline import headline
-from edgeward.reporting.load import by_data, load_all
+from edgeward.reporting.load import Candidate
 from edgeward.reporting.page import checklist_markdown, page
+from edgeward.reporting.ranks import Study
+from edgeward.reporting.scaling import Crossover
+from edgeward.reporting.signatures import SweepSignature
+from edgeward.reporting.sweep import Sweep
+from edgeward.tasks.page import Section, Shown
 
 if TYPE_CHECKING:
     from edgeward.pipeline.paths import ResultPaths
@@ -33,12 +32,86 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _without_pictures(pool: dict[str, Any]) -> dict[str, Any]:
-    plain = [
-        {key: value for key, value in entry.items() if key != "sheet"}
-        for entry in pool["exemplars"]
+class InTurns(Record):
+    """Two models timed in turns, by the keys of the candidates."""
+
+    device: str
+    candidate: str
+    reference: str
+    ratio: Interval
+    rounds: int
+    timing: str
+
+
+class Comparison(File):
+    """``comparison.json``: the numbers of the page."""
+
+    FORMAT: ClassVar[str] = "edgeward-comparison/2"
+    STAGE: ClassVar[str] = "report"
+
+    sweep: str
+    rows: list[dict[str, JsonValue]]
+    signatures: list[SweepSignature]
+    ranks: list[Study]
+    models_in_turns: list[InTurns]
+    pooled: dict[str, Pooled]
+    crossovers: list[Crossover]
+
+
+def _in_turns(sweep: Sweep) -> list[InTurns]:
+    return [
+        InTurns(
+            device=ratio.device,
+            candidate=ratio.candidate.key,
+            reference=ratio.reference.key,
+            ratio=ratio.value,
+            rounds=ratio.rounds,
+            timing=comparison.VALIDITY[ratio.valid],
+        )
+        for ratio in sweep.between_models
     ]
-    return {**pool, "exemplars": plain}
+
+
+def _without_pictures(pool: Pooled) -> Pooled:
+    plain = [{k: v for k, v in entry.items() if k != "sheet"} for entry in pool.exemplars]
+    return pool.model_copy(update={"exemplars": plain})
+
+
+def shown(candidate: Candidate, key: figures.Key) -> Shown:
+    """Return what a task gets of a candidate."""
+    return Shown(
+        key=candidate.key,
+        data=candidate.data,
+        model=candidate.model,
+        seed=candidate.seed,
+        recipe=candidate.recipe,
+        card=candidate.card,
+        built=candidate.built,
+        profiles=candidate.profiles,
+        prepared=candidate.paths.prepare.folder,
+        assessed=candidate.paths.assess.folder,
+        cases=candidate.paths.assess.cases,
+        colour=key.names[candidate.recipe],
+        marker=key.markers[candidate.model],
+    )
+
+
+def _of_tasks(sweep: Sweep, key: figures.Key) -> tuple[dict[str, list[Section]], dict[str, str]]:
+    """Return what the tasks add: data set -> sections of the page, and figures by name."""
+    sections: dict[str, list[Section]] = {}
+    drawn: dict[str, str] = {}
+    for task in {c.task.name: c.task for c in sweep.candidates}.values():
+        part = plugins.load_optional("edgeward.tasks", task.name, "report")
+        if part is None:
+            continue
+        mine = {
+            data: [shown(c, key) for c in members]
+            for data, members in sweep.groups.items()
+            if members[0].task is task
+        }
+        sections |= {data: part.sections(members) for data, members in mine.items()}
+        drawn |= part.figures([one for members in mine.values() for one in members])
+    return sections, drawn
 
 
 def _write(path: Path, text: str) -> None:
@@ -59,8 +132,7 @@ def run(
 
     The same input gives the same bytes. Written are ``index.html``, ``comparison.csv``,
     ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md`` and ``.json``; of a
-    sweep with sizes also ``scaling.csv`` and ``figures/scaling.svg``, of one with volumes
-    ``figures/volumes.svg``.
+    sweep with sizes also ``scaling.csv`` and ``figures/scaling.svg``, and figures that tasks add.
 
     Parameters
     ----------
@@ -81,85 +153,68 @@ def run(
         If a file is missing or broken, or the files contradict each other.
     """
     out = Path(out)
-    loaded = load_all(candidates)
-    groups = by_data(loaded)
-    key = figures.Key(loaded)
-    ratios = interleaved.load(turns, loaded)
-    paired = interleaved.own_reference(ratios)
-    checklists = {c.key: checklist(c, loaded, paired) for c in loaded}
-    table = comparison.rows(loaded, paired)
-    signs = signatures.of_sweep(loaded, paired)
+    found = Sweep.read(candidates, turns)
+    groups = found.groups
+    key = figures.Key(found.candidates)
+    checklists = {c.key: checklist(c, found) for c in found.candidates}
+    table = comparison.rows(found)
+    signs = signatures.of_sweep(found)
     cells = scaling.load(scaled)
     studies = ranks.studies(groups, cells)
-    log.info("report of %d candidates on %d data sets", len(loaded), len(groups))
+    pools = {path.stem: Pooled.read(path) for path in pooled}
+    log.info("report of %d candidates on %d data sets", len(found.candidates), len(groups))
 
-    whole = figures.draw(groups, key, cells)
+    drawn = figures.draw(groups, key, cells)
     parts = (
-        {next(iter(groups)): whole}
+        {next(iter(groups)): drawn}
         if len(groups) == 1
         else {data: figures.draw({data: members}, key, cells) for data, members in groups.items()}
     )
+    sections, added = _of_tasks(found, key)
     crossings = scaling.crossovers(cells)
-    drawn = draw_scaling(cells, crossings) if cells else ""
-    section = scaling.section(cells, crossings, drawn) if cells else None
-    pools = {path.stem: read_json(path) for path in pooled}
-    whole_parts = {data: volumes.of_members(members) for data, members in groups.items()}
-    every_whole = [one for part in whole_parts.values() for one in part]
-    dense = {
-        data: {
-            "galleries": overlays.galleries(members),
-            "wholes": whole_parts[data],
-            "wholes_figure": whole_volumes(whole_parts[data], key) if whole_parts[data] else "",
-        }
-        for data, members in groups.items()
-        if members[0].task.segments
-    }
+    if cells:
+        added["scaling"] = draw_scaling(cells, crossings)
     html = page(
-        sweep, loaded, checklists, table, parts, key, signs, studies, section, ratios, pools, dense
+        found,
+        name=sweep["name"],
+        description=sweep.get("description", ""),
+        checklists=checklists,
+        table=table,
+        drawn=parts,
+        key=key,
+        signs=signs,
+        studies=studies,
+        scaling=scaling.section(cells, crossings, added["scaling"]) if cells else None,
+        pools=pools,
+        sections=sections,
     )
 
     shutil.rmtree(out / "checklists", ignore_errors=True)  # of candidates that left the sweep
-    for name, content in checklists.items():
-        write_json(out / "checklists" / f"{name}.json", content)
-        _write(out / "checklists" / f"{name}.md", checklist_markdown(content))
-    for name, document in whole.items():
+    for candidate in found.candidates:
+        content, stem = checklists[candidate.key], out / "checklists" / candidate.key
+        content.write(stem.with_name(f"{stem.name}.json"))
+        _write(stem.with_name(f"{stem.name}.md"), checklist_markdown(content, candidate))
+    for name, document in (drawn | added).items():
         _write(out / "figures" / f"{name}.svg", document)
-    _write(out / "comparison.csv", comparison.to_csv(table))
-    if drawn:
-        _write(out / "figures" / "scaling.svg", drawn)
+    flat = [row.flat() for row in table]
+    _write(out / "comparison.csv", comparison.to_csv(flat))
+    if cells:
         _write(out / "scaling.csv", comparison.to_csv([cell.row() for cell in cells]))
-    if every_whole:
-        _write(out / "figures" / "volumes.svg", whole_volumes(every_whole, key))
-    write_json(
-        out / "comparison.json",
-        {
-            "schema": comparison.SCHEMA,
-            "sweep": sweep.get("name"),
-            "rows": table,
-            "signatures": signs,
-            "ranks": studies,
-            "models_in_turns": [
-                {
-                    "device": ratio.device,
-                    "candidate": ratio.candidate.key,
-                    "reference": ratio.reference.key,
-                    "ratio": asdict(ratio.value),
-                    "rounds": ratio.rounds,
-                    "timing": "VALID" if ratio.valid else "INVALID",
-                }
-                for ratio in interleaved.between_models(ratios)
-            ],
-            "pooled": {data: _without_pictures(pool) for data, pool in pools.items()},
-            "crossovers": [asdict(crossing) for crossing in crossings],
-        },
-    )
+    Comparison(
+        format=Comparison.FORMAT,
+        sweep=sweep["name"],
+        rows=flat,
+        signatures=signs,
+        ranks=studies,
+        models_in_turns=_in_turns(found),
+        pooled={data: _without_pictures(pool) for data, pool in pools.items()},
+        crossovers=crossings,
+    ).write(out / "comparison.json")
     _write(out / "index.html", html)
-    counts = headline(loaded, paired).counts
-    invalid, refused = (sum(r["timing"] == kind for r in table) for kind in ("INVALID", "REFUSED"))
     log.info("report written to %s", out / "index.html")
     return {
-        "candidates": float(len(loaded)),
-        **{name: float(n) for name, n in counts.items()},
-        "invalid_timings": float(invalid),
-        "refused": float(refused),
+        "candidates": float(len(found.candidates)),
+        **{name: float(n) for name, n in headline(found).counts.items()},
+        "invalid_timings": float(sum(row.timing == "INVALID" for row in table)),
+        "refused": float(sum(row.timing == "REFUSED" for row in table)),
     }

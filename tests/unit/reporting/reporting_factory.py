@@ -15,10 +15,15 @@ import numpy as np
 
 from edgeward.core.io import write_json
 from edgeward.pipeline.paths import ResultPaths
+from edgeward.records.card import Card
+from edgeward.records.parity import Parity
+from edgeward.records.recipe import Recipe
+from edgeward.records.safety import Safety, Verdict
 from edgeward.reporting import stage
 
 CLASSES = ["nv", "mel", "bkl", "bcc", "akiec", "vasc", "df"]
 PRIOR = np.array([0.67, 0.111, 0.11, 0.051, 0.033, 0.0142, 0.0115])
+NOTHING = {"estimate": None, "low": None, "high": None}
 MARGINS = {"recall": 0.05, "balanced_accuracy": 0.03, "auc_macro": 0.01, "ece": 0.02}
 
 
@@ -39,11 +44,10 @@ class Spec:
     classes: list[str] = field(default_factory=lambda: list(CLASSES))
     rare: list[str] = field(default_factory=lambda: ["vasc", "df"])
     n: int = 3000
-    sparse: bool = False
     leaks: list[str] = field(default_factory=list)
     macs: int = 22_500_000
     parameters: int = 1_060_679
-    bytes_moved: int | None = 3_200_000
+    bytes_moved: int = 3_200_000
 
 
 def wilson(k: float, n: int, z: float = 1.96) -> dict[str, Any]:
@@ -59,6 +63,16 @@ def wilson(k: float, n: int, z: float = 1.96) -> dict[str, Any]:
 def around(estimate: float, half: float) -> dict[str, float]:
     """An interval record of half width `half`."""
     return {"estimate": estimate, "low": estimate - half, "high": estimate + half}
+
+
+def timed(estimate: float, half: float) -> dict[str, Any]:
+    """An interval record of a latency."""
+    return {**around(estimate, half), "n": 1873, "method": "order statistics, 0.95"}
+
+
+def spread(median: float) -> dict[str, Any]:
+    """A few values around a median."""
+    return {"median": median, "min": 0.9 * median, "max": 1.1 * median, "n": 3}
 
 
 def _predict(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
@@ -95,55 +109,69 @@ def _safety(spec: Spec) -> dict[str, Any]:
         n, true = int((labels == i).sum()), int(confusion[i, i])
         negatives = spec.n - n
         per_class.append({
-            "class": name, "n": n, "rare": name in spec.rare,
-            "sensitivity": wilson(true, n),
-            "specificity": wilson(negatives - (confusion[:, i].sum() - true), negatives),
-            "auc": around(_auc(probs[:, i], labels == i), 0.01) if n else None,
-            "classwise_ece": around(abs(float(probs[:, i].mean() - (labels == i).mean())), 0.004),
+            "class": name, "n": n, "n_groups": int(n * 0.8), "rare": name in spec.rare,
+            "metrics": {
+                "sensitivity": wilson(true, n),
+                "specificity": wilson(negatives - (confusion[:, i].sum() - true), negatives),
+                "auc": around(_auc(probs[:, i], labels == i), 0.01) if n else NOTHING,
+                "classwise_ece": around(
+                    abs(float(probs[:, i].mean() - (labels == i).mean())), 0.004
+                ),
+            },
         })  # fmt: skip
     bins = np.array_split(np.argsort(confidence, kind="stable"), 15)
     accuracy = [wilson(int(hit[b].sum()), len(b)) for b in bins]
     gaps = [abs(float(confidence[b].mean() - hit[b].mean())) for b in bins]
-    recall = [e["sensitivity"]["estimate"] or 0.0 for e in per_class]
+    recall = [e["metrics"]["sensitivity"]["estimate"] or 0.0 for e in per_class]
     rare = [r for r, e in zip(recall, per_class, strict=True) if e["rare"]]
-    auc = float(np.mean([e["auc"]["estimate"] for e in per_class if e["auc"]]))
+    n_rare = sum(e["n"] for e in per_class if e["rare"])
+    auc = float(np.mean([a for e in per_class if (a := e["metrics"]["auc"]["estimate"])]))
+    ece = float(np.mean(gaps))
     return {
-        "n": {"test": spec.n, "val": spec.n // 2, "groups": int(spec.n * 0.74)},
+        "schema": Safety.FORMAT,
+        "task": "multiclass",
+        "n": {"test": spec.n, "val": spec.n // 2, "groups": int(spec.n * 0.74), "rare": n_rare},
         "classes": spec.classes,
         "rare_classes": spec.rare,
+        "absent_classes": [],
         "confidence_level": 0.95,
-        "auc_macro": around(auc, 0.008),
-        "accuracy": wilson(int(hit.sum()), spec.n),
-        "balanced_accuracy": around(float(np.mean(recall)), 0.02),
-        "rare_recall": around(float(np.mean(rare)), 0.09) if rare else
-        {"estimate": None, "low": None, "high": None},
-        "nll": around(0.8, 0.02), "brier": around(0.35, 0.01),
-        "ece": around(float(np.mean(gaps)), 0.008),
-        "ece_15bin": around(float(np.mean(gaps)) + 0.002, 0.008),
-        "smooth_ece": around(float(np.mean(gaps)) * 0.9, 0.008),
-        "ece_temperature_scaled": around(0.012, 0.005),
-        "temperature": 1.23,
+        "metrics": {
+            "auc_macro": around(auc, 0.008),
+            "accuracy": wilson(int(hit.sum()), spec.n),
+            "balanced_accuracy": around(float(np.mean(recall)), 0.02),
+            "rare_recall": {**around(float(np.mean(rare)), 0.09), "n": n_rare} if rare else NOTHING,
+            "nll": around(0.8, 0.02), "brier": around(0.35, 0.01),
+            "ece": around(ece, 0.008),
+            "ece_15bin": around(ece + 0.002, 0.008),
+            "smooth_ece": around(ece * 0.9, 0.008),
+            "ece_temperature_scaled": around(0.012, 0.005),
+        },
         "per_class": per_class,
-        "reliability": {
+        "reliability": {"all": {
             "confidence": [float(confidence[b].mean()) for b in bins],
             "accuracy": [a["estimate"] for a in accuracy],
             "low": [a["low"] for a in accuracy],
             "high": [a["high"] for a in accuracy],
             "count": [len(b) for b in bins],
-        },
+        }},
         "confusion": confusion.tolist(),
+        "facts": {"temperature": 1.23},
+        "logit_shift": [0.0] * c,
+        "test_sha256": "d" * 64,
     }  # fmt: skip
 
 
 def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    bootstrap = {"resamples": 2000, "seed": 0, "unit": "group", "strata": "class", "groups": 2220,
+                 "confidence_level": 0.95}  # fmt: skip
     if spec.verdict == "reference":
-        return {"reference": spec.recipe, "verdict": "reference",
+        return {"schema": Verdict.FORMAT, "reference": spec.recipe, "verdict": "reference",
                 "reasons": ["This is fp32, which the others are compared with."], "churn": None,
-                "endpoints": [], "differences": {}, "per_class": [],
-                "bootstrap": {"resamples": 2000, "seed": 0}}  # fmt: skip
+                "endpoints": [], "differences": {}, "per_class": [], "bootstrap": bootstrap}  # fmt: skip
+    before, after = base["metrics"], safety["metrics"]
     differences = {
         name: around(
-            (safety[name]["estimate"] or 0) - (base[name]["estimate"] or 0),
+            (after[name]["estimate"] or 0) - (before[name]["estimate"] or 0),
             0.035 if name == "rare_recall" else 0.006,
         )
         for name in ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "ece")
@@ -152,19 +180,20 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
     for entry, old in zip(safety["per_class"], base["per_class"], strict=True):
         if entry["n"] == 0:
             continue
-        delta = entry["sensitivity"]["estimate"] - old["sensitivity"]["estimate"]
+        first, second = (e["metrics"]["sensitivity"] for e in (old, entry))
+        delta = second["estimate"] - first["estimate"]
         record = {**around(delta, 1.4 / np.sqrt(entry["n"]) * 0.25), "n": entry["n"]}
         differences[f"recall_{entry['class']}"] = record
         lost = max(0, round(-delta * entry["n"])) + 1
         per_class.append({"class": entry["class"], "n": entry["n"], "gained": 1, "lost": lost,
-                          "mcnemar_p": 0.5, "mcnemar_p_holm": 1.0})  # fmt: skip
+                          "mcnemar_p": 0.5, "mcnemar_p_holm": 1.0, "difference": record})  # fmt: skip
         if entry["rare"]:
             outcome = "pass" if spec.verdict == "pass" else spec.verdict
             endpoints.append({
-                "name": f"recall of {entry['class']}", "metric": "recall", "class": entry["class"],
+                "name": f"recall of {entry['class']}", "metric": f"recall_{entry['class']}",
+                "class": entry["class"],
                 "margin": MARGINS["recall"], "direction": "higher",
-                "reference": old["sensitivity"]["estimate"],
-                "compressed": entry["sensitivity"]["estimate"], "difference": record,
+                "reference": first, "compressed": second, "difference": record,
                 "n": entry["n"], "n_groups": int(entry["n"] * 0.8), "outcome": outcome,
                 "reason": f"recall of {entry['class']}: difference {delta:+.3f}, margin -0.05: {outcome}.",
                 "cases_needed": 412 if outcome == "inconclusive" else None,
@@ -173,7 +202,7 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
         endpoints.append({
             "name": metric, "metric": metric, "class": None, "margin": MARGINS[metric],
             "direction": "lower" if metric == "ece" else "higher",
-            "reference": base[metric]["estimate"], "compressed": safety[metric]["estimate"],
+            "reference": before[metric], "compressed": after[metric],
             "difference": differences[metric], "n": spec.n, "n_groups": int(spec.n * 0.74),
             "outcome": "pass", "reason": f"{metric} within the margin", "cases_needed": None,
         })  # fmt: skip
@@ -183,15 +212,15 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
         "inconclusive": [f"inconclusive: {e['reason']}" for e in endpoints if e["cases_needed"]],
     }
     return {
+        "schema": Verdict.FORMAT,
         "reference": "fp32", "verdict": spec.verdict, "reasons": said[spec.verdict],
         "churn": {**around(0.021, 0.004), "n": spec.n}, "endpoints": endpoints,
-        "differences": differences, "per_class": per_class,
-        "bootstrap": {"resamples": 2000, "seed": 0, "method": "stratified, clustered"},
+        "differences": differences, "per_class": per_class, "bootstrap": bootstrap,
     }  # fmt: skip
 
 
-def _explanation(spec: Spec, p50: float) -> dict[str, Any]:
-    assert spec.bytes_moved is not None
+def explanation(spec: Spec, p50: float) -> dict[str, Any]:
+    """Where the time goes."""
     int8 = spec.recipe != "fp32"
     roofline = 1e-6 * max(spec.macs / 80, spec.bytes_moved / 20)
     product = "QLinearConv" if int8 else "Conv"
@@ -230,71 +259,130 @@ def _explanation(spec: Spec, p50: float) -> dict[str, Any]:
     }  # fmt: skip
 
 
+CONDITIONS = {
+    "load_average": 0.1, "own_cpu_s": 5.0, "preempted": 3, "major_faults": 0, "other_cpu_s": 0.1,
+    "steal_s": 0.01, "throttled": None, "clock_mhz": [2900.0, 2890.0], "hottest_c": [None, None],
+    "cooling": [None, None], "timer_ns": 40.0, "autocorrelation": 0.02,
+}  # fmt: skip
+PARITY = {"n": 8, "spread": 3.0, "max_abs": 1e-5, "mean_abs": 1e-6, "agreement": 1.0, "limit": 1e-3,
+          "decided": None, "passed": True, "reasons": []}  # fmt: skip
+
+
+def setting(p50: float, *, valid: bool = True, **changed: Any) -> dict[str, Any]:
+    """What was measured with one number of threads."""
+    return {
+        "threads": 1, "batch": 1, "resolution": [64, 64], "load_ms": 61.2, "first_ms": 9.0,
+        "warmup": 50, "n": 1873, "duration_s": 5.01, "stopped_at": "half_width",
+        "latency_ms": {
+            "mean": p50 * 1.03, "min": p50 * 0.93, "max": p50 * 2.2,
+            "p50": timed(p50, p50 * 0.01), "p90": timed(p50 * 1.11, p50 * 0.02),
+            "p95": timed(p50 * 1.2, p50 * 0.04),
+            "p99": {**timed(p50 * 1.5, p50 * 0.2), "high": None},
+        },
+        "throughput_per_s": 1000 / p50, "peak_memory_mb": 44.9, "baseline_memory_mb": 30.0,
+        "peak_memory_exact": True, "parity": PARITY,
+        "verdict": "VALID" if valid else "INVALID",
+        "reasons": [] if valid else ["steal time 4.1 %: another guest used the machine"],
+        "conditions": CONDITIONS, "earlier_attempts": [], **changed,
+    }  # fmt: skip
+
+
+def profile(device: str, settings: list[dict[str, Any]], **changed: Any) -> dict[str, Any]:
+    """The record of a model on a device."""
+    return {
+        "schema": "edgeward-profile/2", "device": device, "emulated": False,
+        "host": {"machine": "x86_64", "cpu": "Example CPU", "cores": 2, "cores_usable": 2,
+                 "instructions": ["avx2", "avx512_vnni"], "virtual": True, "memory_bytes": None,
+                 "system": "Linux 6", "python": "3.12"},
+        "engine": {"name": "onnxruntime", "version": "1.31.0", "providers": ["CPUExecutionProvider"]},
+        "agent": {"sha256": "e" * 64},
+        "config": {"confidence": 0.95, "engine": {"spinning": True},
+                   "explain": {"signatures": {"rank_gap": 0.25}}},
+        "model": {"file_bytes": 4_300_000, "sha256": "f" * 64, "parameters": 10, "macs": 100,
+                  "macs_not_counted": [], "input_shape": [1, 3, 64, 64], "precision": "fp32"},
+        "settings": settings,
+        "operators": {"exported": {}, "executed": {}},
+        "int8_mac_share": 0.0, "throughput": [], "cold_start": None,
+        "energy": {"status": "not measured", "reason": "this machine has no energy counter"},
+        **changed,
+    }  # fmt: skip
+
+
 def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
     int8 = spec.recipe != "fp32"
     base = spec.p50 * (1 if device == "host" else 3.1)
-
-    def setting(threads: int, factor: float) -> dict[str, Any]:
-        p50 = base * factor
-        return {
-            "threads": threads, "batch": 1, "resolution": [64, 64], "load_ms": 61.2,
-            "warmup": 50, "n": 1873, "duration_s": 5.01,
-            "latency_ms": {
-                "mean": p50 * 1.03, "min": p50 * 0.93, "max": p50 * 2.2,
-                "p50": around(p50, p50 * 0.01), "p90": around(p50 * 1.11, p50 * 0.02),
-                "p95": around(p50 * 1.2, p50 * 0.04),
-                "p99": {"estimate": p50 * 1.5, "low": p50 * 1.3, "high": None},
-            },
-            "throughput_per_s": 1000 / p50, "peak_memory_mb": 31.4 if int8 else 44.9,
-            "verdict": "VALID" if spec.valid else "INVALID",
-            "reasons": [] if spec.valid else ["steal time 4.1 %: another guest used the machine"],
-            "conditions": {"steal_s": 0.01, "clock_mhz": [2900, 2890]},
-        }  # fmt: skip
-
-    return {
-        "schema": "edgeward-profile/2", "device": device,
-        "host": {"cpu": "Example CPU", "cores": 2, "instructions": ["avx2", "avx512_vnni"]},
-        "engine": {"name": "onnxruntime", "version": "1.31.0", "providers": ["CPUExecutionProvider"]},
-        "config": {"confidence": 0.95, "engine": {"spinning": True},
-                   "explain": {"signatures": {"rank_gap": 0.25}}},
-        "model": {
+    more = {"valid": spec.valid, "peak_memory_mb": 31.4 if int8 else 44.9}
+    return profile(
+        device,
+        [setting(base, **more), setting(base * 0.62, threads=2, **more)],
+        model={
             "file_bytes": 1_220_000 if int8 else 4_300_000,
             "sha256": hashlib.sha256(onnx.read_bytes()).hexdigest(),
-            "parameters": spec.parameters, "macs": spec.macs, "input_shape": [1, 3, 64, 64],
-            "precision": "int8" if int8 else "fp32",
+            "parameters": spec.parameters, "macs": spec.macs, "macs_not_counted": [],
+            "input_shape": [1, 3, 64, 64], "precision": "int8" if int8 else "fp32",
         },
-        "settings": [setting(1, 1.0), setting(2, 0.62)],
-        "operators": {
+        operators={
             "exported": {"Conv": 35, "Relu": 34, "Gemm": 1, **({"QuantizeLinear": 70} if int8 else {})},
             "executed": {"QLinearConv": 35, "QGemm": 1} if int8 else {"FusedConv": 35, "Gemm": 1},
         },
-        "int8_mac_share": 0.998 if int8 else 0.0,
-        "energy": {"status": "not measured", "reason": "this machine has no energy counter"},
-        "explanation": None if spec.bytes_moved is None else _explanation(spec, base),
-    }  # fmt: skip
+        int8_mac_share=0.998 if int8 else 0.0,
+        explanation=explanation(spec, base),
+    )  # fmt: skip
 
 
-def _card(spec: Spec, labels: np.ndarray) -> dict[str, Any]:
-    card: dict[str, Any] = {
-        "name": spec.data, "task": "multiclass", "classes": spec.classes,
-        "rare_classes": spec.rare,
-    }  # fmt: skip
-    if spec.sparse:
-        return card
+def card(spec: Spec, labels: np.ndarray) -> dict[str, Any]:
+    """The facts of the data."""
     counts = {name: int((labels == i).sum()) for i, name in enumerate(spec.classes)}
-    return card | {
+    return {
+        "schema": Card.FORMAT, "name": spec.data, "task": "multiclass", "classes": spec.classes,
+        "n_labels": len(spec.classes), "rare_classes": spec.rare,
         "source": "a seeded generator", "licence": "Apache-2.0", "citation": "edgeward",
         "rare_rule": "share of train below 2 %", "n_images": 3 * spec.n,
         "image_shape": [64, 64, 3], "input_range": [0, 255],
         "counts": dict.fromkeys(("train", "val", "test"), counts),
         "groups": {"train": 700, "val": 690, "test": 2220},
         "train_prior": PRIOR.tolist(), "channel_mean": [0.7, 0.5, 0.5],
-        "channel_std": [0.1, 0.1, 0.1],
+        "channel_std": [0.1, 0.1, 0.1], "calibration": {"n": 128},
         "hashes": {"images.npy": "a" * 64, "split.csv": "b" * 64, "calibration.csv": "c" * 64},
-        "leakage": {"shared_groups": 0, "identical": 0, "near_identical": len(spec.leaks),
-                    "findings": spec.leaks},
+        "leakage": {
+            "shared_groups": 0, "identical": 0, "near_identical": len(spec.leaks),
+            "findings": [
+                {"kind": "near_identical", "ids": [leak], "groups": ["g"], "splits": ["train"], "n": 1}
+                for leak in spec.leaks
+            ],
+        },
         "seed": 7,
     }  # fmt: skip
+
+
+def recipe(spec: Spec) -> dict[str, Any]:
+    """How the model was compressed."""
+    int8 = spec.recipe != "fp32"
+    return {
+        "schema": Recipe.FORMAT, "recipe": spec.recipe,
+        "steps": [{"step": "ptq_int8" if int8 else "reparameterize"}],
+        "precision": "int8" if int8 else "fp32", "backend": "onnxruntime",
+        "versions": {"torch": "2.15.0", "neural_compressor": "3.10"},
+        "scheme": {"weights": "per channel, symmetric"} if int8 else {},
+        "calibration": {"n": 128 * int8, "sha256": "c" * 64 if int8 else None},
+        "keep_float": [], "quantized_parameter_share": 0.0, "effects": [],
+        "parameters": 1_060_679, "program_bytes": 5_000_000,
+        "meta": {
+            "model": {"name": spec.model}, "task": "multiclass", "num_classes": len(spec.classes),
+            "n_labels": len(spec.classes), "in_chans": 3, "image_size": [64, 64],
+            "mean": [0.5] * 3, "std": [0.2] * 3, "classes": spec.classes,
+            "logit_shift": [0.0] * len(spec.classes), "data": spec.data, "seed": spec.seed,
+        },
+    }  # fmt: skip
+
+
+AGREEMENT = {"max_abs": 2.1e-5, "mean_abs": 1e-6, "p99_abs": 1e-5, "agreement": 1.0, "flipped": 0,
+             "flipped_margin": 0.0}  # fmt: skip
+FILE_PARITY = {
+    "schema": Parity.FORMAT, "passed": True, "failures": [], "precision": "fp32", "n": 128,
+    "engine": {"onnxruntime": "1.31.0"}, "spread": 3.0, "median_margin": 1.0,
+    "onnx_vs_torch": AGREEMENT, "batches": {"1": 0.0}, "tolerance": {}, "limit": {"max_abs": 1e-3},
+}  # fmt: skip
 
 
 def _history(spec: Spec) -> str:
@@ -326,21 +414,13 @@ def build(root: Path, specs: list[Spec]) -> list[ResultPaths]:
         onnx = paths.export.onnx
         onnx.parent.mkdir(parents=True, exist_ok=True)
         onnx.write_bytes(f"{spec}".encode())
-        int8 = spec.recipe != "fp32"
         docs = {
-            paths.prepare.card: _card(spec, labels),
+            paths.prepare.card: card(spec, labels),
             paths.assess.safety: safety,
             paths.assess.verdict: _verdict(spec, safety, base),
-            paths.export.parity: {"n": 128, "max_abs_logit_error": 2.1e-5, "argmax_agreement": 1.0},
-            paths.compress.record: {
-                "recipe": spec.recipe, "steps": [{"step": "ptq_int8" if int8 else "reparameterize"}],
-                "precision": "int8" if int8 else "fp32", "backend": "onnxruntime",
-                "versions": {"torch": "2.15.0", "neural_compressor": "3.10"},
-                "scheme": {"weights": "per channel, symmetric"} if int8 else None,
-                "calibration": {"n": 128, "sha256": "c" * 64} if int8 else None,
-                "parameters": 1_060_679, "meta": {"seed": spec.seed},
-            },
-        }  # fmt: skip
+            paths.export.parity: FILE_PARITY,
+            paths.compress.record: recipe(spec),
+        }
         for path, content in docs.items():
             write_json(path, content)
         paths.train.history.parent.mkdir(parents=True, exist_ok=True)

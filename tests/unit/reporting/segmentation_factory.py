@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from reporting_factory import Spec, build
+from reporting_factory import Spec, build, card
 
 from edgeward.core.io import read_json, write_json, write_yaml
 from edgeward.data.store import VOLUME_COLUMNS
@@ -135,20 +135,18 @@ def prepare(scene: Scene, at: Path) -> None:
         for split, part in (("train", every[N_TEST:]), ("test", every[:N_TEST]))
     }
     labels = ["background", *scene.classes]
-    card = {
-        "name": scene.name, "task": "segmentation", "spatial_dims": 3 if scene.volumes else 2,
-        "classes": list(scene.classes), "n_labels": len(labels),
+    content = card(Spec(data=scene.name, classes=list(scene.classes)), np.zeros(0)) | {
+        "task": "segmentation", "spatial_dims": 3 if scene.volumes else 2, "n_labels": len(labels),
         "rare_classes": ["lesion"] if scene.volumes else [], "rare_rule": "drawn so",
-        "source": "drawn", "licence": "Apache-2.0", "n_images": n, "counts": held,
-        "groups": {"train": N_OTHER, "test": N_TEST}, "empty": {"train": 0, "test": 1},
+        "n_images": n, "counts": held, "groups": {"train": N_OTHER, "test": N_TEST},
+        "empty": {"train": 0, "test": 1},
         "strata": {"train": {"any": N_OTHER}, "test": {"any": N_TEST}},
         "pixels": {
             split: {name: sum(int((m == k).sum()) for m in part) for k, name in enumerate(labels)}
             for split, part in (("train", every[N_TEST:]), ("test", every[:N_TEST]))
         },
-        "leakage": {"findings": []}, "seed": 7,
     }  # fmt: skip
-    write_json(at / "card.json", card)
+    write_json(at / "card.json", content)
 
 
 HISTORY = "epoch,train_loss,val_loss,val_dice,{},lr,images_per_second,seconds\n"
@@ -187,7 +185,8 @@ def candidates(root: Path, scene: Scene, specs: list[tuple[Spec, float]]) -> lis
         at.cases.mkdir()
         write_tables(at.cases, tables, scene.classes)
         write_predictions(at.cases / "predictions.npz", cases.indices, list(maps))
-        write_json(at.safety, {"n": n, **safety})
+        more = {"logit_shift": [0.0] * n_labels, "test_sha256": "d" * 64}
+        write_json(at.safety, {"n": n, **safety, **more})
         write_json(at.verdict, verdict)
         write_yaml(at.config, {"safety": cfg.model_dump()})
         size = [8, 16, 16] if scene.volumes else [24, 32]

@@ -9,10 +9,11 @@ import pytest
 import yaml
 from reporting_factory import CLASSES, PRIOR, Spec, build
 
-from edgeward.core.io import read_json, write_json
+from edgeward.core.io import write_json
 from edgeward.pipeline.paths import ResultPaths
+from edgeward.records.safety import Verdict
 from edgeward.reporting import stage
-from edgeward.reporting.figures.forest import class_difference, class_endpoint
+from edgeward.reporting.figures.forest import lines_of
 from edgeward.reporting.load import load
 from edgeward.safety.config import SafetyConfig
 from edgeward.safety.stage import assess
@@ -40,7 +41,8 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[ResultPaths]:
     for entry, pair in zip(found, ((reference, None), (compressed, reference)), strict=True):
         safety, verdict = assess(*pair, cfg)
         n = {"test": 3000, "val": 0, "groups": 3000}
-        write_json(entry.assess.safety, {"n": n, **safety})
+        more = {"logit_shift": [0.0] * 7, "test_sha256": "d" * 64}
+        write_json(entry.assess.safety, {"n": n, **safety, **more})
         write_json(entry.assess.verdict, verdict)
     return found
 
@@ -49,12 +51,10 @@ def test_every_class_has_a_difference_and_every_rare_class_an_endpoint(
     entries: list[ResultPaths],
 ) -> None:
     candidate = load(entries[1])
-    for name in CLASSES:
-        assert class_difference(candidate, name).bounded
-    for name in ("vasc", "df"):
-        endpoint = class_endpoint(candidate, name)
-        assert endpoint is not None
-        assert endpoint["margin"] == 0.05
+    lines = dict(zip(CLASSES, lines_of(candidate), strict=True))
+    assert all(line.value.bounded for line in lines.values())
+    margins = {name: line.endpoint.margin for name, line in lines.items() if line.endpoint}
+    assert margins == {"vasc": 0.05, "df": 0.05}
     for name in ("auc_macro", "balanced_accuracy", "rare_recall", "ece"):
         assert candidate.metric(name).bounded
         assert candidate.difference(name).bounded
@@ -65,7 +65,7 @@ def test_the_report_of_a_real_assessment(entries: list[ResultPaths], tmp_path: P
     assert metrics["fail"] == 1
     html = (tmp_path / "index.html").read_text()
     assert "The one compressed candidate must not replace its reference" in html
-    verdict = read_json(entries[1].assess.verdict)
-    endpoint = next(e for e in verdict["endpoints"] if e["class"] == "df")
-    assert f"Recall of df: {endpoint['reference']['estimate']:.3f} → " in html
+    verdict = Verdict.read(entries[1].assess.verdict)
+    endpoint = next(e for e in verdict.endpoints if e.class_name == "df")
+    assert f"Recall of df: {endpoint.reference.estimate:.3f} → " in html
     assert "not available" not in (tmp_path / "figures" / "forest.svg").read_text()

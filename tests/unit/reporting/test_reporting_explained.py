@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_factory import Spec, build
+from reporting_factory import Spec, build, profile, spread
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
 from edgeward.pipeline.paths import ResultPaths
-from edgeward.reporting import interleaved, signatures, stage
+from edgeward.reporting import signatures, stage
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load_all
 from edgeward.reporting.summary import table
+from edgeward.reporting.sweep import Sweep
 
 SWEEP = {"name": "test"}
 
@@ -28,10 +29,10 @@ def models(**changed: Any) -> list[Spec]:
 
 def test_a_model_that_its_macs_flatter(tmp_path: Path) -> None:
     found = signatures.flops_rank(load_all(build(tmp_path, models())), "host")
-    evidence = {r["model"]: (r["present"], r["evidence"]["macs_rank"], r["evidence"]["latency_rank"])
-                for r in found}  # fmt: skip
+    evidence = {s.model: (s.present, s.evidence["macs_rank"], s.evidence["latency_rank"])
+                for s in found}  # fmt: skip
     assert evidence == {"light": (True, 1, 3), "middle": (False, 2, 1), "heavy": (False, 3, 2)}
-    assert all(bool(r["advice"]) == r["present"] for r in found)
+    assert all(bool(s.advice) == s.present for s in found)
 
 
 def test_ranks_need_valid_timings(tmp_path: Path) -> None:
@@ -41,23 +42,24 @@ def test_ranks_need_valid_timings(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("p50", "present"), [(5.0, True), (2.0, False)])
 def test_int8_against_its_reference(tmp_path: Path, p50: float, present: bool) -> None:
     specs = [Spec(p50=4.0, n=300), Spec(recipe="ptq_int8", verdict="pass", p50=p50, n=300)]
-    (record,) = signatures.int8_slower(load_all(build(tmp_path, specs)), "host", {})
-    assert record["present"] is present
-    assert record["evidence"]["speedup"] == pytest.approx(4.0 / p50)
-    assert record["evidence"]["interleaved"] is False
+    sweep = Sweep.read(build(tmp_path, specs))
+    (found,) = signatures.int8_slower(sweep, sweep.candidates, "host")
+    assert found.present is present
+    assert found.evidence["speedup"] == pytest.approx(4.0 / p50)
+    assert found.evidence["interleaved"] is False
 
 
 def test_an_invalid_timing_decides_nothing_but_one_in_turns_does(tmp_path: Path) -> None:
     specs = [Spec(p50=4.0, n=300, valid=False),
              Spec(recipe="ptq_int8", verdict="pass", p50=2.0, n=300)]  # fmt: skip
-    candidates = load_all(build(tmp_path, specs))
-    (record,) = signatures.int8_slower(candidates, "host", {})
-    assert record["present"] is None
-    paired = interleaved.own_reference(interleaved.load([turns(tmp_path, 1.25)], candidates))
-    (record,) = signatures.int8_slower(candidates, "host", paired)
-    assert record["present"] is True
-    assert record["evidence"]["speedup"] == pytest.approx(0.8)
-    assert record["evidence"]["interleaved"] is True
+    entries = build(tmp_path, specs)
+    apart, paired = Sweep.read(entries), Sweep.read(entries, [turns(tmp_path, 1.25)])
+    (found,) = signatures.int8_slower(apart, apart.candidates, "host")
+    assert found.present is None
+    (found,) = signatures.int8_slower(paired, paired.candidates, "host")
+    assert found.present is True
+    assert found.evidence["speedup"] == pytest.approx(0.8)
+    assert found.evidence["interleaved"] is True
 
 
 def turns(root: Path, ratio: float, **changed: Any) -> Path:
@@ -77,9 +79,14 @@ def turns(root: Path, ratio: float, **changed: Any) -> Path:
         [member("absent", "fp32", 1.0), member("mobileone_s0", "fp32", 2.0)],
     ]
     path = root / "interleaved" / "host.json"
+    shared = {
+        key: profile("host", [])[key] for key in ("device", "emulated", "host", "engine", "agent")
+    }
+    more = {"threads": 1, "batch": 1, "rounds": 41, "block": 5, "duration_s": 9.0, "refused": [],
+            "conditions": {}}  # fmt: skip
     content = {
-        "schema": "edgeward-interleave/1", "device": "host",
-        "groups": [{"candidates": group, "rounds": 41} for group in groups],
+        "schema": "edgeward-interleave/1", **shared, "confidence": 0.95,
+        "groups": [{"candidates": group, **more} for group in groups],
     }  # fmt: skip
     write_json(path, content | changed)
     return path
@@ -96,12 +103,13 @@ def entries(tmp_path: Path) -> list[ResultPaths]:
 
 
 def test_ratios_are_those_of_the_file(tmp_path: Path, entries: list[ResultPaths]) -> None:
-    ratios = interleaved.load([turns(tmp_path, 0.5)], load_all(entries))
-    own = interleaved.own_reference(ratios)
-    assert list(own) == [("phantom-mobileone_s0-s0-ptq_int8", "host")]
-    speed = next(iter(own.values())).speedup
-    assert (speed.low, speed.estimate, speed.high) == pytest.approx((1 / 0.51, 2, 1 / 0.49))
-    (other,) = interleaved.between_models(ratios)
+    sweep = Sweep.read(entries, [turns(tmp_path, 0.5)])
+    found = {(c.model, c.recipe): sweep.in_turns(c, "host") for c in sweep.candidates}
+    speed = found.pop(("mobileone_s0", "ptq_int8"))
+    assert speed is not None
+    assert tuple(speed.factor) == pytest.approx((2, 1 / 0.51, 1 / 0.49))
+    assert set(found.values()) == {None}
+    (other,) = sweep.between_models
     assert (other.candidate.model, other.reference.model, other.valid) == (
         "heavy",
         "mobileone_s0",
@@ -112,30 +120,32 @@ def test_ratios_are_those_of_the_file(tmp_path: Path, entries: list[ResultPaths]
 def test_a_file_of_another_version_is_refused(tmp_path: Path, entries: list[ResultPaths]) -> None:
     path = turns(tmp_path, 1.0, schema="edgeward-interleave/0")
     with pytest.raises(UserError, match=r"edgeward-interleave/0.*Run interleave again"):
-        interleaved.load([path], load_all(entries))
+        Sweep.read(entries, [path])
 
 
 def test_page_and_comparison_show_the_explanation(
     tmp_path: Path, entries: list[ResultPaths]
 ) -> None:
-    profile = read_json(entries[2].profiles["host"])
-    median = {"median": 41.5, "min": 40.0, "max": 43.0, "n": 3}
-    profile["energy"] = {"status": "measured", "verdict": "VALID", "reasons": [],
-                         "gross_mj": median | {"median": 60.25}, "net_mj": median}  # fmt: skip
-    write_json(entries[2].profiles["host"], profile)
+    content = read_json(entries[2].profiles["host"])
+    content["energy"] = {
+        "status": "measured", "verdict": "VALID", "reasons": [], "batch": 1, "windows": 3,
+        "counter": {"kind": "rapl", "domains": ["package"]}, "inferences": 100, "duration_s": 9.0,
+        "gross_mj": spread(60.25), "net_mj": spread(41.5), "idle_w": spread(3.0), "load_w": spread(9.0),
+    }  # fmt: skip
+    write_json(entries[2].profiles["host"], content)
     out = tmp_path / "out"
     stage.run(SWEEP, entries, out=out, turns=[turns(tmp_path, 0.5)])
-    content = json.loads((out / "comparison.json").read_text())
-    rows = {(r["model"], r["recipe"]): r for r in content["rows"]}
+    found = json.loads((out / "comparison.json").read_text())
+    rows = {(r["model"], r["recipe"]): r for r in found["rows"]}
     assert rows["mobileone_s0", "ptq_int8"]["paired_speedup"] == pytest.approx(2)
     assert rows["mobileone_s0", "fp32"]["paired_speedup"] is None
     assert rows["heavy", "fp32"]["energy_net_mj"] == 41.5
     assert rows["light", "fp32"]["energy_net_mj"] is None
     assert rows["light", "fp32"]["energy"] == "not measured"
     assert rows["light", "fp32"]["bytes_moved"] == 12_000_000
-    assert content["ranks"][0]["n"] == 3
-    assert content["models_in_turns"][0]["timing"] == "INVALID"
-    names = {r["name"] for r in content["signatures"]}
+    assert found["ranks"][0]["n"] == 3
+    assert found["models_in_turns"][0]["timing"] == "INVALID"
+    names = {r["name"] for r in found["signatures"]}
     assert names == {"flops_rank", "int8_slower"}
     html = (out / "index.html").read_text()
     for text in (
@@ -145,14 +155,6 @@ def test_page_and_comparison_show_the_explanation(
         "Too few models to tell", "ReorderOutput", "80.0 %",
     ):  # fmt: skip
         assert text in html, text
-
-
-def test_profiles_without_an_explanation_still_make_a_page(tmp_path: Path) -> None:
-    specs = [Spec(n=300, bytes_moved=None), Spec(recipe="ptq_int8", verdict="pass", n=300)]
-    entries = build(tmp_path / "in", specs)
-    stage.run(SWEEP, entries, out=tmp_path / "out")
-    html = (tmp_path / "out" / "index.html").read_text()
-    assert "A rank study takes at least three fp32 models" in html
 
 
 def refuse(entry: ResultPaths, device: str) -> None:
@@ -198,8 +200,6 @@ def test_speed_in_turns_is_what_is_quoted(tmp_path: Path) -> None:
     text = table(entries, [path, tmp_path / "not_there.json"])
     assert " 2.00 " in text
     assert "in turns" in text
-    candidates = load_all(entries)
-    paired = interleaved.own_reference(interleaved.load([path], candidates))
-    (finding,) = headline(candidates, paired).findings
+    (finding,) = headline(Sweep.read(entries, [path])).findings
     assert "Speed on host against the reference: 2.00×" in finding.text
     assert "in turns" in finding.text

@@ -137,12 +137,12 @@ def test_the_table_shows_the_numbers_of_the_files(made: Made, page: Page) -> Non
             )
         for name, column in (("auc_macro", "AUCmacro"), ("balanced_accuracy", "Balanced accuracy"),
                              ("rare_recall", "Rare recall"), ("ece", "ECE")):  # fmt: skip
-            record = safety[name]
+            record = safety["metrics"][name]
             ends = f"[{fixed(record['low'])}, {fixed(record['high'])}]"
             assert row[column] == fixed(record["estimate"]) + ends
         if verdict["verdict"] != "reference":
             delta = verdict["differences"]["rare_recall"]
-            assert row["Δ rare recallto reference"].startswith(
+            assert row["Δ Rare recallto reference"].startswith(
                 fixed(delta["estimate"], signed=True)
             )
         assert ("INVALID" in row["p50ms"]) == (profile["settings"][0]["verdict"] == "INVALID")
@@ -240,7 +240,7 @@ def test_text_from_data_is_escaped_everywhere(tmp_path: Path) -> None:
         verdict = read_json(entry.assess.verdict)
         write_json(entry.assess.verdict, verdict | {"reasons": [evil]})
         parity = read_json(entry.export.parity)
-        write_json(entry.export.parity, parity | {evil: evil})
+        write_json(entry.export.parity, parity | {"engine": {evil: evil}})
     stage.run({"name": evil, "description": evil}, entries, out=tmp_path / "out")
     html = (tmp_path / "out" / "index.html").read_text()
     page = Page(html)
@@ -293,9 +293,7 @@ def test_no_compressed_candidate(tmp_path: Path) -> None:
 
 
 def test_missing_reference_and_missing_optional_values(tmp_path: Path) -> None:
-    report = make(
-        tmp_path, [Spec(recipe="ptq_int8", verdict="pass", sparse=True, devices=(), n=400, rare=[])]
-    )
+    report = make(tmp_path, [Spec(recipe="ptq_int8", verdict="pass", devices=(), n=400, rare=[])])
     html = (report.out / "index.html").read_text()
     Page(html)
     assert "The one compressed candidate may replace its reference" in html
@@ -325,8 +323,9 @@ def test_exemplars_stand_beside_their_null_and_show_their_pictures(tmp_path: Pat
     pooled = tmp_path / f"{specs[0].data}.json"
     write_json(
         pooled,
-        {"seeds": [0, 1], "confidence_level": 0.95, "rows": [], "differences": [],
-         "between": [between], "exemplars": [entry]},
+        {"data": specs[0].data, "n": {"test": 3000, "groups": 2220}, "seeds": [0, 1],
+         "confidence_level": 0.95, "rows": [], "differences": [], "between": [between],
+         "exemplars": [entry]},
     )  # fmt: skip
     stage.run(SWEEP, build(tmp_path / "in", specs), out=tmp_path / "out", pooled=[pooled])
     html = (tmp_path / "out" / "index.html").read_text()

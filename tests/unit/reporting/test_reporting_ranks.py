@@ -66,19 +66,19 @@ def test_memory_that_orders_latency_is_found(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     macs = rng.permutation(12)
     rows = [(1.0 + i, int(1e6 * (1 + m)), int(1e6 * (i + 1))) for i, m in enumerate(macs)]
-    study = ranks.study(points(tmp_path, rows))
+    study = ranks.correlate(points(tmp_path, rows))
     assert study is not None
-    rho = {p["name"]: p["rho"] for p in study["predictors"]}
-    assert rho["bytes_moved"]["estimate"] == pytest.approx(1)
+    rho = {p.name: p.rho for p in study.predictors}
+    assert rho["bytes_moved"].estimate == pytest.approx(1)
     expected = stats.spearmanr(macs, range(12)).statistic
-    assert rho["macs"]["estimate"] == pytest.approx(expected)
-    assert study["difference"]["estimate"] == pytest.approx(1 - expected)
-    assert study["difference"]["low"] > 0
-    assert study["answer"].startswith("Yes: memory traffic foretells latency better")
+    assert rho["macs"].estimate == pytest.approx(expected)
+    assert study.difference.estimate == pytest.approx(1 - expected)
+    assert study.difference.low > 0
+    assert study.answer.startswith("Yes: memory traffic foretells latency better")
     swapped = [(latency, moved, m) for latency, m, moved in rows]
-    other = ranks.study(points(tmp_path / "swapped", swapped))
+    other = ranks.correlate(points(tmp_path / "swapped", swapped))
     assert other is not None
-    assert other["answer"].startswith("No: MACs foretell latency better")
+    assert other.answer.startswith("No: MACs foretell latency better")
 
 
 def test_the_roofline_is_compared_with_macs_too() -> None:
@@ -97,38 +97,37 @@ def test_the_roofline_is_compared_with_macs_too() -> None:
         )
         for i, m in enumerate(order)
     ]
-    study = ranks.study(found)
+    study = ranks.correlate(found)
     assert study is not None
     expected = 1 - stats.spearmanr(order, range(12)).statistic
-    assert study["roofline_difference"]["estimate"] == pytest.approx(expected)
+    assert study.roofline_difference.estimate == pytest.approx(expected)
     assert (
-        "The roofline time, which weighs both, foretells it better than MACs: 1.00"
-        in study["answer"]
+        "The roofline time, which weighs both, foretells it better than MACs: 1.00" in study.answer
     )
     for point in found:
         point.predictors["roofline_ms"] = point.predictors["macs"]
-    same = ranks.study(found)
+    same = ranks.correlate(found)
     assert same is not None
-    assert "not surely better than MACs" in same["answer"]
+    assert "not surely better than MACs" in same.answer
 
 
 def test_equal_predictors_are_not_told_apart(tmp_path: Path) -> None:
     rows = [(1.0 + i + 3 * (i % 2), 10**6 * (i + 1), 10**5 * (i + 1)) for i in range(8)]
-    study = ranks.study(points(tmp_path, rows))
+    study = ranks.correlate(points(tmp_path, rows))
     assert study is not None
-    assert study["difference"] | {"method": ""} == {
-        "estimate": 0.0, "low": 0.0, "high": 0.0, "n": 8, "method": ""
-    }  # fmt: skip
-    assert study["answer"].startswith("Not decided")
+    change = study.difference
+    assert change is not None
+    assert (*change, change.n) == (0.0, 0.0, 0.0, 8)
+    assert study.answer.startswith("Not decided")
 
 
 def test_few_models_and_missing_bytes_are_said(tmp_path: Path) -> None:
     four = [(1.0 + i, 10**6 * (i + 1), 10**6 * (i + 1)) for i in range(4)]
-    study = ranks.study(points(tmp_path / "four", four))
+    study = ranks.correlate(points(tmp_path / "four", four))
     assert study is not None
-    assert study["predictors"][0]["rho"]["low"] is None
-    assert study["answer"].startswith("Too few models")
-    assert ranks.study(points(tmp_path / "two", four[:2])) is None
+    assert study.predictors[0].rho.low is None
+    assert study.answer.startswith("Too few models")
+    assert ranks.correlate(points(tmp_path / "two", four[:2])) is None
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:
@@ -136,12 +135,11 @@ def test_what_is_left_out_is_named(tmp_path: Path) -> None:
         Spec(model="fine", n=300),
         Spec(model="fine", seed=1, p50=99.0, n=300),
         Spec(model="noisy", valid=False, n=300),
-        Spec(model="silent", bytes_moved=None, n=300),
         Spec(model="fine", recipe="ptq_int8", verdict="pass", n=300),
     ]
     found, left_out = ranks.points(load_all(build(tmp_path, specs)), "host")
     assert [p.model for p in found] == ["fine"]
-    assert sorted(left_out) == ["noisy (timing INVALID)", "silent (not explained)"]
+    assert sorted(left_out) == ["noisy (timing INVALID)"]
 
 
 def test_the_bootstrap_covers(tmp_path: Path) -> None:
@@ -155,6 +153,6 @@ def test_the_bootstrap_covers(tmp_path: Path) -> None:
     for _ in range(runs):
         x, y = rng.multivariate_normal([0, 0], [[1, 0.7], [0.7, 1]], n).T
         draws = rng.integers(0, n, (400, n))
-        record = ranks._record(float(ranks.spearman(x, y)), ranks.spearman(x[draws], y[draws]), n)
-        hits += record["low"] <= truth <= record["high"]
+        record = ranks._interval(float(ranks.spearman(x, y)), ranks.spearman(x[draws], y[draws]), n)
+        hits += record.low <= truth <= record.high
     assert hits >= 0.85 * runs

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reporting_factory import Spec, build
+from reporting_factory import Spec, build, explanation, profile, setting
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
 from edgeward.reporting import ranks, stage
-from edgeward.reporting.load import PROFILE_SCHEMA, load_all
+from edgeward.reporting.load import load_all
 from edgeward.reporting.scaling import Cell, crossovers, exponent, lines, load
 
 SIZES = (64, 128, 256, 512)
@@ -21,7 +21,7 @@ SIZES = (64, 128, 256, 512)
 def write(
     root: Path,
     model: str,
-    stream: str,
+    family: str,
     curve: dict[int, float | None],
     spread: float = 0.01,
     invalid: tuple[int, ...] = (),
@@ -30,7 +30,12 @@ def write(
     pairs = []
     for size, p50 in curve.items():
         at = root / model / str(size)
-        facts: dict[str, Any] = {"model": model, "stream": stream, "size": size}
+        facts: dict[str, Any] = {
+            "schema": "edgeward-scaling/1",
+            "model": model,
+            "family": family,
+            "size": size,
+        }
         if p50 is None:
             reason = f"model '{model}' cannot take 3x{size}x{size} <images>"
             write_json(at / "build.json", {**facts, "status": "refused", "reason": reason})
@@ -38,24 +43,18 @@ def write(
         else:
             write_json(at / "build.json", {**facts, "status": "exported", "reason": None})
             record = {"estimate": p50, "low": p50 * (1 - spread), "high": p50 * (1 + spread)}
-            setting = {
-                "threads": 1,
-                "batch": 1,
-                "resolution": [size, size],
-                "load_ms": 5.0,
-                "peak_memory_mb": p50 * 2,
-                "latency_ms": {"p50": record},
-                "verdict": "INVALID" if size in invalid else "VALID",
-            }
-            profile = {
-                "schema": PROFILE_SCHEMA,
-                "device": "host",
-                "engine": {},
-                "model": {"parameters": 10, "macs": size * size, "macs_not_counted": []},
-                "settings": [setting],
-                "explanation": {"bytes_moved": size * 1000},
-            }
-            write_json(at / "host.json", profile)
+            one = setting(
+                p50,
+                resolution=[size, size],
+                load_ms=5.0,
+                peak_memory_mb=p50 * 2,
+                valid=size not in invalid,
+            )
+            one["latency_ms"]["p50"] |= record
+            found = explanation(Spec(macs=size * size, bytes_moved=size * 1000), p50)
+            content = profile("host", [one], explanation=found)
+            content["model"]["macs"] = size * size
+            write_json(at / "host.json", content)
         pairs.append((at / "build.json", at / "host.json"))
     return pairs
 
@@ -172,10 +171,10 @@ def test_networks_of_the_same_size_join_the_rank_study(tmp_path: Path) -> None:
 
 
 def test_a_network_that_the_engine_refuses_has_its_reason(tmp_path: Path) -> None:
-    ((build_file, profile),) = write(tmp_path, "ssd_xs", "ssm", {64: 1.0})
+    ((build_file, measured),) = write(tmp_path, "ssd_xs", "ssm", {64: 1.0})
     refusal = {"refused": "no kernel for LinearAttention", "settings": [], "explanation": None}
-    write_json(profile, read_json(profile) | refusal)
-    (cell,) = load([(build_file, profile)])
+    write_json(measured, read_json(measured) | refusal)
+    (cell,) = load([(build_file, measured)])
     assert cell.timing is None
     row = cell.row()
     assert (row["timing"], row["reason"]) == ("refused", "no kernel for LinearAttention")

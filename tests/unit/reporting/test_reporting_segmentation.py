@@ -20,12 +20,23 @@ from test_reporting_page import REMOTE, Page
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
+from edgeward.core.text import fixed
 from edgeward.pipeline.paths import ResultPaths
-from edgeward.reporting import overlays, stage, volumes
+from edgeward.records.safety import Safety
+from edgeward.reporting import stage
+from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load, load_all
-from edgeward.reporting.numbers import fixed
 from edgeward.reporting.summary import table
+from edgeward.reporting.sweep import Sweep
+from edgeward.tasks.page import Shown
+from edgeward.tasks.segmentation import overlays, volumes
+
+
+def views(entries: list[ResultPaths]) -> list[Shown]:
+    """What the task gets of candidates."""
+    members = load_all(entries)
+    return [stage.shown(c, Key(members)) for c in members]
 
 
 class Mixed(NamedTuple):
@@ -58,7 +69,7 @@ def test_one_page_for_all_tasks(mixed: Mixed) -> None:
     assert {"Diceper image", "Δ Diceto reference", "HD95px", "ECEat boundaries"} <= {*plane}
     assert {"HD95mm", "Small lesionsfound"} <= {*volume}
     assert "Small lesionsfound" not in plane  # not asked for there
-    assert {"AUCmacro", "Rare recall", "Δ rare recallto reference"} <= {*images}
+    assert {"AUCmacro", "Rare recall", "Δ Rare recallto reference"} <= {*images}
     assert not {"AUCmacro", "Rare recall"} & {*plane, *volume}
     assert not {"Diceper image", "HD95px"} & {*images}
 
@@ -67,12 +78,12 @@ def test_the_table_shows_what_assess_found(mixed: Mixed) -> None:
     tables = [t for t in mixed.page.tables if t[0][:2] == ["Model", "Recipe"] and "p50ms" in t[0]]
     rows = [dict(zip(t[0], cells, strict=True)) for t in tables[:2] for cells in t[1:]]
     for entry, row in zip(mixed.entries, rows, strict=False):
-        safety = read_json(entry.assess.safety)
+        safety = Safety.read(entry.assess.safety)
         for name, column in (("dice", "Diceper image"), ("surface_dice", "Surface Dice"),
                              ("boundary_ece", "ECEat boundaries")):  # fmt: skip
-            record = safety[name]
-            ends = f"[{fixed(record['low'])}, {fixed(record['high'])}]"
-            assert row[column] == fixed(record["estimate"]) + ends
+            record = safety.metrics[name]
+            ends = f"[{fixed(record.low)}, {fixed(record.high)}]"
+            assert row[column] == fixed(record.estimate) + ends
         verdict = read_json(entry.assess.verdict)
         if verdict["verdict"] != "reference":
             moved = fixed(verdict["differences"]["dice"]["estimate"], signed=True)
@@ -99,17 +110,19 @@ def test_the_terminal_has_a_table_for_each_task(mixed: Mixed) -> None:
     assert heads[0].split()[-4:] == ["small", "ECE", "rim", "ECE"]
     assert heads[1].split()[-1] == "ECE"
     assert max(map(len, text.splitlines())) <= 120
-    dice = read_json(mixed.entries[0].assess.safety)["dice"]
-    assert f"{dice['estimate']:.3f} [{dice['low']:.3f}, {dice['high']:.3f}]" in text
+    estimate, low, high = Safety.read(mixed.entries[0].assess.safety).metrics["dice"]
+    assert f"{estimate:.3f} [{low:.3f}, {high:.3f}]" in text
     assert "58 lesions, 19 of them small" in text
 
 
 def test_headline_and_reasons_speak_of_dice(mixed: Mixed) -> None:
-    found = headline(load_all(mixed.entries), {})
+    found = headline(Sweep.read(mixed.entries))
     assert found.counts == {"pass": 1, "inconclusive": 0, "fail": 2}
     texts = {f.candidate.data: f.text for f in found.findings}
     assert texts["spots"].startswith("Dice of lesion: ")
-    assert any("its Dice and sensitivity per class" in text for text in found.caveats)
+    assert any(
+        "its Dice per image and sensitivity for each class" in text for text in found.caveats
+    )
 
 
 def test_a_class_that_the_reference_misses_is_a_caveat(tmp_path: Path) -> None:
@@ -117,31 +130,31 @@ def test_a_class_that_the_reference_misses_is_a_caveat(tmp_path: Path) -> None:
     verdict = read_json(entries[0].assess.verdict)
     verdict["reasons"].append("It hardly finds lesion: Dice 0.010, at most 0.020.")
     write_json(entries[0].assess.verdict, verdict)
-    assert any("hardly finds lesion" in text for text in headline(load_all(entries), {}).caveats)
+    assert any("hardly finds lesion" in text for text in headline(Sweep.read(entries)).caveats)
 
 
 def test_the_forest_has_classes_mean_surfaces_and_lesions(mixed: Mixed) -> None:
     text = (mixed.out / "figures" / "forest.svg").read_text()
-    for label in ("Dice, lesion (n=39)", "Dice, ★ lesion (n=19)", "Dice, mean", "surface Dice",
-                  "small ones (n=19)", "★ df (n="):  # fmt: skip
+    for label in ("Dice, lesion (n=39)", "Dice, ★ lesion (n=19)", "Dice per image", "surface Dice",
+                  "small lesions found (n=19)", "★ df (n="):  # fmt: skip
         assert f">{label}" in text
-    assert text.count(">small ones") == 1  # not where small lesions are not asked for
+    assert text.count(">small lesions found") == 1  # not where small lesions are not asked for
 
 
 def test_checklists(mixed: Mixed) -> None:
     stem = mixed.out / "checklists" / "organs-unet-s0-ptq_int8"
     content = json.loads(stem.with_suffix(".json").read_text())["safety"]
-    safety = read_json(mixed.entries[3].assess.safety)
+    safety = Safety.read(mixed.entries[3].assess.safety)
     assert content["task"] == "segmentation"
     assert content["length_unit"] == "mm"
-    assert content["hd95"]["estimate"] == safety["hd95"]["estimate"]
-    assert content["per_class"][1]["small_lesions"] == 19
-    pair = content["boundary_ece_before_after"]
-    assert pair["before"]["estimate"] == read_json(mixed.entries[2].assess.safety)[
-        "boundary_ece"]["estimate"]  # fmt: skip
-    assert pair["after"]["estimate"] == safety["boundary_ece"]["estimate"]
+    assert content["metrics"]["hd95"] == safety.metrics["hd95"].content()
+    assert content["per_class"][1]["counts"]["small_lesions"] == 19
+    pair = content["before_after"]["boundary_ece"]
+    before = Safety.read(mixed.entries[2].assess.safety)
+    assert pair["before"] == before.metrics["boundary_ece"].content()
+    assert pair["after"] == safety.metrics["boundary_ece"].content()
     text = stem.with_suffix(".md").read_text()
-    for part in ("| Dice per image |", "| HD95, mm |", "boundary ECE before → after",
+    for part in ("| Dice per image |", "| HD95, mm |", "ECE at boundaries before → after",
                  "58 lesions, 19 of them small", "| ★ lesion | 19 |"):  # fmt: skip
         assert part in text, part
     assert "AUC" not in text
@@ -161,7 +174,7 @@ def test_worst_median_and_best_are_shown_with_what_changed(mixed: Mixed) -> None
     assert len(shown) == 2 * 3 * 4  # data, cases, panels
     assert all(max(p.shape[:2]) == overlays.SIDE for p in shown)
     for entry in (mixed.entries[0], mixed.entries[2]):
-        gallery = overlays.galleries(load_all([entry]))[0]
+        gallery = overlays.galleries(views([entry]))[0]
         with (entry.assess.cases / "cases.csv").open(newline="") as handle:
             rows = [r for r in csv.DictReader(handle) if r["dice"]]
         dice = {
@@ -185,7 +198,7 @@ def test_worst_median_and_best_are_shown_with_what_changed(mixed: Mixed) -> None
 
 
 def test_a_volume_is_cut_where_its_smallest_class_is_largest(mixed: Mixed) -> None:
-    gallery = overlays.galleries(load_all(mixed.entries[2:4]))[0]
+    gallery = overlays.galleries(views(mixed.entries[2:4]))[0]
     for case in gallery.cases:
         mask = masks(VOLUMES)[case.index]
         label = 2 if (mask == 2).any() else 1
@@ -202,18 +215,17 @@ def test_fewer_cases_than_ranks() -> None:
 
 
 def test_whole_volumes(mixed: Mixed) -> None:
-    members = load_all(mixed.entries[2:4])
-    whole = volumes.of_members(members)[0]
+    whole = volumes.of_members(views(mixed.entries[2:4]))[0]
     assert whole.size == (8, 16, 16)
     assert len(whole.shapes) == 40
     n = whole.windows_of((14, 20, 20))
     assert n == 3 * 2 * 2  # steps of 4, 8, 8: 0 4 6; 0 4; 0 4
-    p50 = whole.timing.latency("p50").estimate
+    p50 = whole.setting.latency_ms.p50.estimate
     assert p50 is not None
     assert whole.seconds((14, 20, 20)).estimate == pytest.approx(n * p50 / 1e3)
     arrays = 4 * (1 + 1 + 1 + 3) * 14 * 20 * 20 / 1e6
     assert whole.memory_mb((14, 20, 20)) == pytest.approx(44.9 + arrays)
-    assert volumes.of_members(load_all(mixed.entries[:2])) == []
+    assert volumes.of_members(views(mixed.entries[:2])) == []
     assert "Whole volumes" in mixed.html
     assert (mixed.out / "figures" / "volumes.svg").read_text().startswith("<?xml")
 
@@ -234,7 +246,7 @@ def test_windows_are_those_that_the_assessment_runs() -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(mixed: Mixed) -> None:
-    again = overlays.galleries(load_all(mixed.entries[:2]))[0]
+    again = overlays.galleries(views(mixed.entries[:2]))[0]
     assert all(p.uri in mixed.html for case in again.cases for p in case.panels)
 
 
@@ -269,15 +281,15 @@ def test_bad_files_are_one_clear_error(tmp_path: Path, spoil: Any, message: str)
     entry = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))[0]
     spoil(entry)
     with pytest.raises(UserError, match=message):
-        overlays.galleries(load_all([entry]))
+        overlays.galleries(views([entry]))
 
 
 def test_a_safety_file_of_the_other_task_is_refused(tmp_path: Path) -> None:
     entry = candidates(tmp_path, PLANE, family(PLANE, "u_lite", 1.0))[0]
     card = read_json(entry.prepare.card)
-    write_json(entry.prepare.card, card | {"task": "multiclass"})
-    with pytest.raises(UserError, match="lacks auc_macro, accuracy"):
+    write_json(entry.prepare.card, card | {"task": "classification"})
+    with pytest.raises(UserError, match=r"safety\.json.*'task'.*segmentation.*multiclass"):
         load(entry)
     write_json(entry.prepare.card, card | {"task": "detection"})
-    with pytest.raises(UserError, match="'detection'; allowed are multiclass, segmentation"):
+    with pytest.raises(UserError, match=r"'detection'.*multiclass, segmentation.*card\.json"):
         load(entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edgeward.reporting import svg
+from edgeward.core import svg
 from edgeward.reporting.figures.common import Groups, Key
 from edgeward.reporting.figures.forest import forest
 from edgeward.reporting.figures.ranks import rank_study

@@ -9,13 +9,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from edgeward.core.palette import LIGHT, series
+from edgeward.core.svg import WIDTH
+from edgeward.records.base import Interval
 from edgeward.reporting.load import Candidate
-from edgeward.reporting.numbers import Interval
-from edgeward.reporting.palette import LIGHT, series
+from edgeward.reporting.sweep import devices_of
 
 Groups = dict[str, list[Candidate]]
 MARKERS = "osD^vPXhp<>*"
-WIDTH = 11.6  # inches; 1114 px at the natural size of the page
 
 
 class Key:
@@ -39,13 +40,20 @@ class Key:
         return " · ".join([*parts, *([f"s{candidate.seed}"] if self.several_seeds else [])])
 
 
+def per_device(groups: Groups) -> list[tuple[str, str | None, list[Candidate]]]:
+    """Return data set, device (None if nothing was profiled) and candidates of every panel."""
+    return [
+        (data, device, members)
+        for data, members in groups.items()
+        for device in (*devices_of(members),) or (None,)
+    ]
+
+
 def errors(value: Interval) -> list[list[float]] | None:
     if not value.bounded:
         return None
-    assert value.estimate is not None
-    assert value.low is not None
-    assert value.high is not None
-    return [[max(0.0, value.estimate - value.low)], [max(0.0, value.high - value.estimate)]]
+    estimate, low, high = value
+    return [[max(0.0, estimate - low)], [max(0.0, high - estimate)]]
 
 
 def note(axes: Axes, text: str) -> None:

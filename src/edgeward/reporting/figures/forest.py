@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from edgeward.reporting import svg
+from edgeward.core import svg
+from edgeward.core.palette import LIGHT, SYMBOLS
+from edgeward.core.text import fixed
+from edgeward.records.base import Interval
+from edgeward.records.safety import EndpointRow
 from edgeward.reporting.figures.common import Groups, Key, errors, note, number, panels
 from edgeward.reporting.load import Candidate
-from edgeward.reporting.numbers import Interval, fixed, interval
-from edgeward.reporting.palette import LIGHT, SYMBOLS
 
 
 @dataclass(frozen=True)
@@ -21,64 +22,40 @@ class Line:
 
     label: str
     value: Interval
-    endpoint: dict[str, Any] | None
-
-
-def class_difference(candidate: Candidate, name: str) -> Interval:
-    """Return compressed minus reference of a class's sensitivity or Dice, with its interval."""
-    return candidate.difference(candidate.task.class_difference.format(name))
-
-
-def class_endpoint(candidate: Candidate, name: str) -> dict[str, Any] | None:
-    """Return the non-inferiority endpoint on a class, if there is one."""
-    return _endpoint(candidate, "class", name)
-
-
-def _endpoint(candidate: Candidate, key: str, value: str) -> dict[str, Any] | None:
-    for endpoint in candidate.verdict["endpoints"]:
-        if endpoint.get(key) == value:
-            return dict(endpoint)
-    return None
+    endpoint: EndpointRow | None
 
 
 def lines_of(candidate: Candidate) -> list[Line]:
     """Return the differences of a candidate that its panel shows, all on the scale 0 to 1.
 
-    The classes; for segmentation also their mean, and what surfaces and lesions say.
+    The classes, then what else the task has drawn.
     """
-    entries = candidate.safety["per_class"]
-    of = "Dice, " if candidate.task.segments else ""
+    task, verdict = candidate.task, candidate.verdict
+    of = f"{task.metric(task.class_difference).title}, " if task.drawn else ""
+    changes = {change.name: change.difference for change in verdict.per_class}
     lines = [
-        Line(
-            f"{of}{'★ ' if e.get('rare') else ''}{e['class']} (n={e['n']})",
-            *_shown(class_endpoint(candidate, e["class"]), class_difference(candidate, e["class"])),
+        _line(
+            f"{of}{'★ ' if row.rare else ''}{row.name} (n={row.n})",
+            changes.get(row.name, Interval()),
+            next((e for e in verdict.endpoints if e.class_name == row.name), None),
         )
-        for e in entries
+        for row in candidate.safety.per_class
     ]
-    if not candidate.task.segments:
-        return lines
-    n = candidate.safety["n"]
-    further = [
-        *([("dice", "Dice, mean")] if len(entries) > 1 else []),
-        ("surface_dice", "surface Dice"),
-        ("lesion_sensitivity", f"lesions found (n={n['lesions']})"),
-        ("small_lesion_sensitivity", f"small ones (n={n['small_lesions']})"),
-    ]
-    for metric, label in further:
-        value, endpoint = _shown(
-            _endpoint(candidate, "metric", metric), candidate.difference(metric)
-        )
+    for metric in map(task.metric, task.drawn):
+        if metric.name == task.class_difference and len(lines) == 1:
+            continue  # the same again
+        value = candidate.difference(metric.name)
+        n = "" if metric.of == "cases" else f" (n={candidate.metric(metric.name).n})"
+        endpoint = next((e for e in verdict.endpoints if e.metric == metric.name), None)
         if value.known or endpoint:
-            lines.append(Line(label, value, endpoint))
+            lines.append(_line(f"{metric.label}{n}", value, endpoint))
     return lines
 
 
-def _shown(
-    endpoint: dict[str, Any] | None, difference: Interval
-) -> tuple[Interval, dict[str, Any] | None]:
-    """Return the difference (the endpoint's where it has one) and the endpoint."""
-    own = interval(endpoint["difference"]) if endpoint else Interval()
-    return (own if own.known else difference), endpoint
+def _line(label: str, difference: Interval, endpoint: EndpointRow | None) -> Line:
+    """Return a line with the difference, the endpoint's where it has one."""
+    own = endpoint.difference if endpoint else Interval()
+    return Line(label, own if own.known else difference, endpoint)
 
 
 def forest(groups: Groups, key: Key) -> str:
@@ -93,7 +70,8 @@ def forest(groups: Groups, key: Key) -> str:
     reach = _reach([line for lines in shown for line in lines])
     for axes, candidate, lines in zip(grid, compressed, shown, strict=False):
         _forest_panel(axes, lines, reach)
-        measure = "" if candidate.task.segments else " in sensitivity"
+        task = candidate.task
+        measure = "" if task.drawn else f" in {task.metric(task.class_difference).label}"
         where = "" if len(groups) == 1 else f"{candidate.data}: "
         seed = f" · seed {candidate.seed}" if key.several_seeds else ""
         axes.set_xlabel(f"Difference{measure}")
@@ -112,7 +90,7 @@ def _reach(lines: list[Line]) -> float:
     """Return the largest distance from zero that any panel must show."""
     values = [line.value for line in lines]
     ends = [abs(x) for v in values for x in (v.estimate, v.low, v.high) if x is not None]
-    margins = [abs(line.endpoint["margin"]) for line in lines if line.endpoint]
+    margins = [abs(line.endpoint.margin) for line in lines if line.endpoint]
     return 1.08 * max([*ends, *margins, 0.05])
 
 
@@ -120,10 +98,10 @@ def _forest_panel(axes: Axes, lines: list[Line], reach: float) -> None:
     markers = {"pass": "o", "fail": "X", "inconclusive": "D", None: "o"}
     axes.axvline(0, color=LIGHT["muted"], lw=0.9, zorder=1)
     for row, line in enumerate(lines):
-        outcome = line.endpoint["outcome"] if line.endpoint else None
+        outcome = line.endpoint.outcome if line.endpoint else None
         colour = LIGHT[outcome] if outcome in SYMBOLS else LIGHT["muted"]
         if line.endpoint:
-            axes.plot([-abs(line.endpoint["margin"])] * 2, [row - 0.42, row + 0.42],
+            axes.plot([-abs(line.endpoint.margin)] * 2, [row - 0.42, row + 0.42],
                       color=LIGHT["fail"], lw=1.3, ls=(0, (2, 1.2)), zorder=2)  # fmt: skip
         if not line.value.known:
             axes.text(0.012, row, "not available", va="center", color=LIGHT["muted"], fontsize=7.5)

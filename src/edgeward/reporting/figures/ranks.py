@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from edgeward.reporting import ranks, svg
-from edgeward.reporting.figures.common import MARKERS, WIDTH, Groups, note
-from edgeward.reporting.numbers import bracket, fixed, interval, p_value, short
-from edgeward.reporting.palette import LIGHT, series
+from edgeward.core import svg
+from edgeward.core.palette import LIGHT, series
+from edgeward.core.text import fixed, p_value, short
+from edgeward.reporting import ranks
+from edgeward.reporting.figures.common import MARKERS, WIDTH, Groups, note, per_device
+from edgeward.reporting.numbers import bracket
 from edgeward.reporting.scaling import Cell
 
 Look = dict[str, dict[str, Any]]
@@ -24,8 +26,7 @@ def rank_study(groups: Groups, cells: Sequence[Cell]) -> str:
     """Draw latency against each predictor, a row per data set and device, a dot per fp32 model."""
     rows = [
         (data, device, ranks.points(members, device, cells)[0] if device else [])
-        for data, members in groups.items()
-        for device in dict.fromkeys(d for c in members for d in c.profiles) or [None]
+        for data, device, members in per_device(groups)
     ]
     models = dict.fromkeys(point.model for _, _, found in rows for point in found)
     look = {m: _look(i) for i, m in enumerate(models)}
@@ -34,12 +35,12 @@ def rank_study(groups: Groups, cells: Sequence[Cell]) -> str:
     grid = figure.subplots(len(rows), len(ranks.PREDICTORS), squeeze=False, sharey="row")
     said = []
     for line, (data, device, found) in zip(grid, rows, strict=True):
-        study = ranks.study(found)
+        study = ranks.correlate(found)
         where = f"{data} on {device}" if device else data
         for axes, name in zip(line, ranks.PREDICTORS, strict=True):
             _panel(axes, name, found, study, look)
         line[0].set_ylabel(f"{where}\nmedian latency, ms")
-        said.append(f"{where}: {study['answer'] if study else 'fewer than three fp32 models'}")
+        said.append(f"{where}: {study.answer if study else 'fewer than three fp32 models'}")
     if models:
         handles = [Line2D([], [], ls="", label=m, **look[m]) for m in models]
         figure.legend(handles=handles, loc="outside lower center", ncols=COLUMNS, fontsize=7.5)
@@ -47,19 +48,17 @@ def rank_study(groups: Groups, cells: Sequence[Cell]) -> str:
 
 
 def _panel(
-    axes: Axes, name: str, found: list[ranks.Point], study: dict[str, object] | None, look: Look
+    axes: Axes, name: str, found: list[ranks.Point], study: ranks.Correlations | None, look: Look
 ) -> None:
     title = ranks.PREDICTORS[name]
-    records = study["predictors"] if study else []
-    assert isinstance(records, list)
-    record = next((r for r in records if r["name"] == name), None)
-    if record is None:
+    predictor = study.predictor(name) if study else None
+    if predictor is None:
         axes.set_title(title)
         note(axes, "fewer than three models" if study is None else "not known for every model")
         return
-    rho = interval(record["rho"])
+    rho = predictor.rho
     axes.set_title(
-        f"{title}\nρ {fixed(rho.estimate, 2)} {bracket(rho, 2)}, p {p_value(record['p'])}",
+        f"{title}\nρ {fixed(rho.estimate, 2)} {bracket(rho, 2)}, p {p_value(predictor.p)}",
         fontsize=8.2,
     )
     for point in found:

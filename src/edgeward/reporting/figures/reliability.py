@@ -6,17 +6,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from edgeward.reporting import svg
+from edgeward.core import svg
+from edgeward.core.palette import LIGHT
+from edgeward.core.text import fixed
+from edgeward.records.base import Interval
+from edgeward.records.safety import Reliability
 from edgeward.reporting.figures.common import Groups, Key, panels
 from edgeward.reporting.load import Candidate
-from edgeward.reporting.numbers import Interval, fixed
-from edgeward.reporting.palette import LIGHT
 
-# Field of safety.json -> its ECE, marker, line, and addition to the label.
-REGIONS = {
-    "reliability": ("ece", "o", "-", ""),
-    "boundary_reliability": ("boundary_ece", "s", ":", ", boundaries"),
-}
+LOOKS = ("o-", "s:", "^--", "D-.")  # of the regions in turn
+
+
+def ece(candidate: Candidate, region: str) -> Interval:
+    """Return the calibration error of a region."""
+    return candidate.metric("ece" if region == "all" else f"{region}_ece")
 
 
 def reliability(groups: Groups, key: Key) -> str:
@@ -38,11 +41,10 @@ def reliability(groups: Groups, key: Key) -> str:
         axes.set_title(model if len(groups) == 1 else f"{data}: {model}")
         _reliability_panel(axes, members, key)
     alt = ", ".join(
-        f"{c.model} {c.recipe} seed {c.seed} on {c.data} ECE {fixed(c.metric('ece').estimate, 4)}"
-        + (
-            f", at boundaries {fixed(c.metric('boundary_ece').estimate, 4)}"
-            if c.task.segments
-            else ""
+        f"{c.model} {c.recipe} seed {c.seed} on {c.data} ECE "
+        + ", ".join(
+            f"{'' if r == 'all' else f'{r} '}{fixed(ece(c, r).estimate, 4)}"
+            for r in c.safety.reliability
         )
         for members in groups.values()
         for c in members
@@ -50,31 +52,44 @@ def reliability(groups: Groups, key: Key) -> str:
     return svg.standalone(figure, f"Reliability diagrams. {alt}.")
 
 
-def _curve(axes: Axes, candidate: Candidate, region: str, form: str, colour: str) -> None:
-    data = candidate.safety[region]
-    kept = [i for i, n in enumerate(data["count"]) if n]
-    part = {
-        name: np.array([data[name][i] for i in kept], dtype=float)
-        for name in ("confidence", "accuracy", "low", "high")
-    }
-    errors = np.clip([part["accuracy"] - part["low"], part["high"] - part["accuracy"]], 0, None)
-    axes.errorbar(part["confidence"], part["accuracy"], errors, fmt=form, color=colour, ms=3.2,
-                  lw=1.2, elinewidth=0.9, alpha=0.9, zorder=2 + (not candidate.is_reference))  # fmt: skip
+def _curve(axes: Axes, diagram: Reliability, form: str, colour: str, order: int) -> None:
+    part = np.array(
+        [
+            (confidence, accuracy, low, high)
+            for n, confidence, accuracy, low, high in zip(
+                diagram.count,
+                diagram.confidence,
+                diagram.accuracy,
+                diagram.low,
+                diagram.high,
+                strict=True,
+            )
+            if n
+        ],
+        dtype=float,
+    ).T
+    confidence, accuracy, low, high = part if part.size else np.empty((4, 0))
+    errors = np.clip([accuracy - low, high - accuracy], 0, None)
+    axes.errorbar(confidence, accuracy, errors, fmt=form, color=colour, ms=3.2, lw=1.2,
+                  elinewidth=0.9, alpha=0.9, zorder=order)  # fmt: skip
 
 
 def _reliability_panel(axes: Axes, members: list[Candidate], key: Key) -> None:
     axes.plot([0, 1], [0, 1], color=LIGHT["muted"], lw=0.8, ls=(0, (4, 3)), zorder=1)
     shown: dict[tuple[str, str], list[Interval]] = {}
+    regions = list(members[0].safety.reliability)
     for candidate in members:
-        colour = key.colours[candidate.recipe]
-        for region, (metric, marker, dash, _) in REGIONS.items():
-            if region in candidate.safety:
-                _curve(axes, candidate, region, f"{marker}{dash}", colour)
-                shown.setdefault((candidate.recipe, region), []).append(candidate.metric(metric))
+        for region, diagram in candidate.safety.reliability.items():
+            form = LOOKS[regions.index(region)]
+            _curve(
+                axes, diagram, form, key.colours[candidate.recipe], 2 + (not candidate.is_reference)
+            )
+            shown.setdefault((candidate.recipe, region), []).append(ece(candidate, region))
     handles = [
-        Line2D([], [], marker=REGIONS[region][1], ls=REGIONS[region][2], ms=4, lw=1.2,
-               color=key.colours[recipe],
-               label=f"{recipe}{REGIONS[region][3]}: ECE {' / '.join(fixed(v.estimate) for v in values)}")
+        Line2D([], [], marker=LOOKS[regions.index(region)][0], ls=LOOKS[regions.index(region)][1:], ms=4,
+               lw=1.2, color=key.colours[recipe],
+               label=f"{recipe}{'' if region == 'all' else f', {region}'}: ECE "
+               f"{' / '.join(fixed(v.estimate) for v in values)}")
         for (recipe, region), values in shown.items()
     ]  # fmt: skip
     axes.legend(handles=handles, loc="lower right", handlelength=1.6, borderaxespad=0.2,

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from edgeward.reporting import svg
+from edgeward.core import svg
+from edgeward.core.palette import LIGHT, series
+from edgeward.core.text import milliseconds
 from edgeward.reporting.figures.common import MARKERS, WIDTH, note
-from edgeward.reporting.numbers import milliseconds
-from edgeward.reporting.palette import LIGHT, series
 from edgeward.reporting.scaling import Cell, Crossover, lines
 
 COLOURS = {"cnn": LIGHT[series(1)], "hybrid": LIGHT[series(2)], "ssm": LIGHT[series(4)]}
@@ -21,7 +21,7 @@ COLOURS = {"cnn": LIGHT[series(1)], "hybrid": LIGHT[series(2)], "ssm": LIGHT[ser
 def scaling(cells: Sequence[Cell], crossings: Sequence[Crossover]) -> str:
     """Draw p50 latency (ms) and peak memory (MB) against the side of the image, log-log.
 
-    A line per model, coloured by stream; hollow where the timing is INVALID; a ring where two
+    A line per model, coloured by family; hollow where the timing is INVALID; a ring where two
     models cross beyond their intervals.
     """
     with svg.style():
@@ -33,11 +33,11 @@ def scaling(cells: Sequence[Cell], crossings: Sequence[Crossover]) -> str:
             if crossing.shown:
                 left.plot([crossing.size], [crossing.ms], "o", ms=10, mfc="none",
                           mec=LIGHT["ink"], mew=1.1, zorder=4)  # fmt: skip
-        _panel(right, cells, lambda cell: cell.setting("peak_memory_mb"))
+        _panel(right, cells, lambda cell: cell.peak_memory_mb)
         right.set(title="Peak memory", ylabel="MB above the process before loading")
         figure.legend(handles=_legend(cells, crossings), loc="outside right upper", borderaxespad=0)
         said = "; ".join(
-            f"{model} ({mine[0].stream}): "
+            f"{model} ({mine[0].family}): "
             + ", ".join(f"{milliseconds(c.p50.estimate)} ms at {c.size}" for c in mine)
             for model, mine in lines(cells).items()
             if mine
@@ -57,7 +57,7 @@ def _panel(axes: Axes, cells: Sequence[Cell], value: Callable[[Cell], float | No
         if not points:
             continue
         drawn = True
-        colour = COLOURS[mine[0].stream]
+        colour = COLOURS[mine[0].family]
         axes.plot([x for x, _, _ in points], [y for _, y, _ in points], color=colour, lw=1.3)
         for x, y, valid in points:
             axes.plot([x], [y], _marker(cells, model), color=colour, ms=6, mew=1.2,
@@ -77,11 +77,11 @@ def _panel(axes: Axes, cells: Sequence[Cell], value: Callable[[Cell], float | No
 
 def _legend(cells: Sequence[Cell], crossings: Sequence[Crossover]) -> list[Line2D]:
     ink = LIGHT["muted"]
-    streams = {cell.model: cell.stream for cell in cells}
+    families = {cell.model: cell.family for cell in cells}
     handles = [
-        Line2D([], [], lw=1.3, marker=_marker(cells, model), ms=6, color=COLOURS[stream],
-               label=f"{model} ({stream})")
-        for model, stream in streams.items()
+        Line2D([], [], lw=1.3, marker=_marker(cells, model), ms=6, color=COLOURS[family],
+               label=f"{model} ({family})")
+        for model, family in families.items()
     ]  # fmt: skip
     if any(cell.p50.known and not cell.valid for cell in cells):
         handles.append(Line2D([], [], ls="", marker="o", color=ink, mfc=LIGHT["surface"],

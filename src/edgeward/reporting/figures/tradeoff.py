@@ -1,4 +1,4 @@
-"""Latency against the metric that a task is judged by first: rare-class recall, or Dice."""
+"""Latency against the metric that a task is judged by first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from edgeward.reporting import svg
-from edgeward.reporting.comparison import rare_cases
-from edgeward.reporting.figures.common import WIDTH, Groups, Key, errors, note, number
+from edgeward.core import svg
+from edgeward.core.palette import LIGHT
+from edgeward.core.text import fixed, listing, milliseconds, plural
+from edgeward.records.base import Interval
+from edgeward.reporting.figures.common import WIDTH, Groups, Key, errors, note, number, per_device
 from edgeward.reporting.load import Candidate, Timing
-from edgeward.reporting.numbers import Interval, fixed, listing, milliseconds, plural
-from edgeward.reporting.palette import LIGHT
 
 
 def pareto(points: list[tuple[float, float]]) -> list[int]:
@@ -35,22 +35,18 @@ def pareto(points: list[tuple[float, float]]) -> list[int]:
 
 def quality(candidate: Candidate) -> Interval:
     """Return the metric that its task is judged by first."""
-    return candidate.metric(candidate.task.primary.name)
+    return candidate.metric(candidate.task.primary)
 
 
 def trade_off(groups: Groups, key: Key) -> str:
     """Draw p50 latency (ms) against the task's primary metric, a panel per data set and device."""
-    panels = [
-        (data, device, members)
-        for data, members in groups.items()
-        for device in dict.fromkeys(d for c in members for d in c.profiles) or [None]
-    ]
+    panels = per_device(groups)
     figure = Figure(figsize=(WIDTH * 0.82, 3.9 * len(panels)), layout="constrained")
     grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, (data, device, members) in zip(grid, panels, strict=True):
         _trade_off_panel(axes, data, device, members, key)
     alt = "; ".join(_describe_trade_off(*panel) for panel in panels)
-    names = listing(list(dict.fromkeys(m[0].task.primary.label for m in groups.values())))
+    names = listing(list(dict.fromkeys(m[0].primary.label for m in groups.values())))
     return svg.standalone(figure, f"Median latency against {names}. {alt}.")
 
 
@@ -58,14 +54,13 @@ def _measured(device: str | None, members: list[Candidate]) -> list[tuple[Candid
     return [
         (c, timing)
         for c in members
-        if device and (timing := c.timing(device)) and timing.latency("p50").known
-        if quality(c).known
+        if (timing := c.timing(device)) and timing.p50.known and quality(c).known
     ]
 
 
 def _describe_trade_off(data: str, device: str | None, members: list[Candidate]) -> str:
     points = ", ".join(
-        f"{c.model} {c.recipe} seed {c.seed} {milliseconds(t.latency('p50').estimate)} ms at "
+        f"{c.model} {c.recipe} seed {c.seed} {milliseconds(t.p50.estimate)} ms at "
         f"{fixed(quality(c).estimate)}"
         for c, t in _measured(device, members)
     )
@@ -76,14 +71,14 @@ def _trade_off_panel(
     axes: Axes, data: str, device: str | None, members: list[Candidate], key: Key
 ) -> None:
     points = _measured(device, members)
-    threads = {t.threads for _, t in points}
-    setting = f", {plural(next(iter(threads)) or 0, 'thread')}" if len(threads) == 1 else ""
-    task = members[0].task
-    n = members[0].safety["n"]["test"] if task.segments else rare_cases(members[0])
-    sample = f"{n} test cases" if task.segments else f"{n} test images of rare classes"
-    axes.set_title(f"{data} on {device}{setting}; {sample}" if device else data)
+    threads = {t.setting.threads for _, t in points}
+    setting = f", {plural(next(iter(threads)), 'thread')}" if len(threads) == 1 else ""
+    primary = members[0].primary
+    n = quality(members[0]).n
+    sample = "" if n is None else f"; {n} {primary.of}"
+    axes.set_title(f"{data} on {device}{setting}{sample}" if device else data)
     if not points:
-        note(axes, f"No candidate has both a latency and a value of {task.primary.label}.")
+        note(axes, f"No candidate has both a latency and a value of {primary.label}.")
         return
     for candidate, timing in points:
         _point(axes, candidate, timing, key)
@@ -93,15 +88,14 @@ def _trade_off_panel(
         axes.plot(*zip(*front, strict=True), ls=(0, (2, 2)), color=LIGHT["muted"], lw=1, zorder=1)
     _latency_axis(axes, [_position(c, t)[0] for c, t in points])
     axes.margins(x=0.1, y=0.14)
-    what = "patch" if members[0].card.get("spatial_dims") == 3 else "image"
-    label = task.primary.label
+    what = "patch" if members[0].card.spatial_dims == 3 else "image"
     axes.set(xlabel=f"Latency per {what}, ms (marker: median with interval; tick: p90)",
-             ylabel=label[0].upper() + label[1:])  # fmt: skip
+             ylabel=primary.label[0].upper() + primary.label[1:])  # fmt: skip
     _trade_off_legend(axes, [c for c, _ in points], [t.valid for _, t in points], key)
 
 
 def _position(candidate: Candidate, timing: Timing) -> tuple[float, float]:
-    return number(timing.latency("p50").estimate), number(quality(candidate).estimate)
+    return number(timing.p50.estimate), number(quality(candidate).estimate)
 
 
 def _point(axes: Axes, candidate: Candidate, timing: Timing, key: Key) -> None:
@@ -111,7 +105,7 @@ def _point(axes: Axes, candidate: Candidate, timing: Timing, key: Key) -> None:
     axes.plot([x, tail], [y, y], color=colour, lw=0.9, alpha=0.55, zorder=2)
     axes.plot([tail], [y], "|", color=colour, ms=6, alpha=0.7, zorder=2)
     axes.errorbar(
-        [x], [y], errors(quality(candidate)), errors(timing.latency("p50")),
+        [x], [y], errors(quality(candidate)), errors(timing.p50),
         fmt=key.markers[candidate.model], color=colour, ms=7.5, elinewidth=1.2, capsize=2.5,
         mfc=colour if timing.valid else LIGHT["surface"], mec=colour, mew=1.3, zorder=3,
     )  # fmt: skip

@@ -9,33 +9,34 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from edgeward.reporting import svg
+from edgeward.core import svg
+from edgeward.core.palette import LIGHT
 from edgeward.reporting.figures.common import WIDTH, Groups, Key, note
 from edgeward.reporting.load import Candidate
-from edgeward.reporting.palette import LIGHT
 
-Curves = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-LOSS = ("Loss", (("val_loss", "-"), ("train_loss", ":")))
-CLASSIFICATION: Curves = (
-    LOSS,
-    ("Validation AUC", (("val_auc", "-"),)),
-    ("Validation balanced accuracy", (("val_balanced_accuracy", "-"),)),
-    ("Validation rare-class recall", (("val_rare_recall", "-"),)),
-)
-COLUMNS = len(CLASSIFICATION)
+COLUMNS = 4
 
 
-def curves(candidate: Candidate) -> Curves:
-    """Return what is drawn of a data set's trainings: titles and columns of ``history.csv``."""
-    if not candidate.task.segments:
-        return CLASSIFICATION
-    classes = candidate.card["classes"]
-    own = classes if 1 < len(classes) <= COLUMNS - 2 else []
-    return (
-        LOSS,
-        ("Validation Dice", (("val_dice", "-"),)),
-        *((f"Validation Dice, {name}", ((f"val_dice_{name}", "-"),)) for name in own),
-    )
+def curves(candidate: Candidate) -> dict[str, dict[str, str]]:
+    """Return what is drawn of a data set's trainings: title -> column of ``history.csv`` -> line.
+
+    Beside the losses the validation metrics, less those of single classes if they are too many.
+    """
+    names = [n for n in candidate.history[0] if n.startswith("val_")] if candidate.history else []
+    names = [name for name in names if name != "val_loss"]
+    if len(names) >= COLUMNS:
+        names = [n for n in names if not any(n.endswith(f"_{c}") for c in candidate.card.classes)]
+    shown = {_title(candidate, name): {name: "-"} for name in names[: COLUMNS - 1]}
+    return {"Loss": {"val_loss": "-", "train_loss": ":"}, **shown}
+
+
+def _title(candidate: Candidate, column: str) -> str:
+    """Return the title of a metric's curve: its own label, and the class that it is of."""
+    name, task = column.removeprefix("val_"), candidate.task
+    of = next((c for c in candidate.card.classes if name.endswith(f"_{c}")), None)
+    stem = name.removesuffix(f"_{of}")
+    label = next((m.label for m in (*task.class_metrics, *task.metrics) if m.name == stem), stem)
+    return f"Validation {label}" + (f", {of}" if of else "")
 
 
 def training(groups: Groups, key: Key) -> str:
@@ -47,7 +48,7 @@ def training(groups: Groups, key: Key) -> str:
         shown = curves(members[0])
         for axes in line[len(shown) :]:
             axes.remove()
-        for axes, (title, columns) in zip(line, shown, strict=False):
+        for axes, (title, columns) in zip(line, shown.items(), strict=False):
             axes.set_title(title if len(groups) == 1 else f"{data}: {title}")
             for candidate in runs:
                 _curve(axes, candidate, columns, key)
@@ -66,10 +67,8 @@ def training(groups: Groups, key: Key) -> str:
     return svg.standalone(figure, f"Training curves. {alt}.")
 
 
-def _curve(
-    axes: Axes, candidate: Candidate, columns: tuple[tuple[str, str], ...], key: Key
-) -> None:
-    for name, dash in columns:
+def _curve(axes: Axes, candidate: Candidate, columns: dict[str, str], key: Key) -> None:
+    for name, dash in columns.items():
         rows = [r for r in candidate.history if name in r and math.isfinite(r[name])]
         if rows:
             x = [row.get("epoch", i) for i, row in enumerate(rows)]

@@ -14,9 +14,9 @@ from PIL import Image
 
 from edgeward.core.errors import UserError
 from edgeward.core.pictures import COLOURS, as_seen, outline, telling_slice
+from edgeward.core.text import fixed
 from edgeward.data.store import Prepared, open_prepared
-from edgeward.reporting.load import Candidate
-from edgeward.reporting.numbers import fixed
+from edgeward.tasks.page import Shown
 
 SIDE = 220  # pixels of a picture's longer side
 FILL = 0.3  # share of a class's colour over the image
@@ -35,7 +35,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Case:
     """One case of a model, as pictures side by side."""
 
     ranks: str
@@ -52,7 +52,7 @@ class Gallery:
     model: str
     seed: int
     by: str
-    cases: list[Shown]
+    cases: list[Case]
 
 
 def dice_of_cases(path: Path) -> dict[int, float]:
@@ -104,15 +104,13 @@ def label_maps(path: Path, indices: Sequence[int]) -> dict[int, np.ndarray]:
     }
 
 
-def galleries(members: Sequence[Candidate]) -> list[Gallery]:
+def galleries(members: Sequence[Shown]) -> list[Gallery]:
     """Return a gallery for every model and seed of a data set, of the cases that its reference ranks."""
-    if not members[0].task.segments:
-        return []
-    data = open_prepared(members[0].paths.prepare.folder)
+    data = open_prepared(members[0].prepared)
     names = _names(data.root)
-    families: dict[tuple[str, str, int], list[Candidate]] = {}
-    for candidate in members:
-        families.setdefault(candidate.family, []).append(candidate)
+    families: dict[tuple[str, int], list[Shown]] = {}
+    for one in members:
+        families.setdefault((one.model, one.seed), []).append(one)
     return [_gallery(mine, data, names) for mine in families.values()]
 
 
@@ -121,13 +119,11 @@ def _names(root: Path) -> list[str]:
         return [row["id"] for row in csv.DictReader(handle)]
 
 
-def _gallery(members: list[Candidate], data: Prepared, names: list[str]) -> Gallery:
-    dice = {c.recipe: dice_of_cases(c.paths.assess.cases / "cases.csv") for c in members}
+def _gallery(members: list[Shown], data: Prepared, names: list[str]) -> Gallery:
+    dice = {c.recipe: dice_of_cases(c.cases / "cases.csv") for c in members}
     first = members[0]
     ranks = chosen(dice[first.recipe])
-    maps = {
-        c.recipe: label_maps(c.paths.assess.cases / "predictions.npz", list(ranks)) for c in members
-    }
+    maps = {c.recipe: label_maps(c.cases / "predictions.npz", list(ranks)) for c in members}
     cases = []
     for index, rank in ranks.items():
         picture, truth, said, where = _plane(data, index, [maps[c.recipe][index] for c in members])
@@ -140,7 +136,7 @@ def _gallery(members: list[Candidate], data: Prepared, names: list[str]) -> Gall
                 share = np.mean(maps[c.recipe][index] != maps[first.recipe][index])
                 note += f", {100 * share:.2g} % changed"
             panels.append(_panel(c.recipe, note, _draw(picture, mine, truth, changed)))
-        cases.append(Shown(rank, index, names[index], where, panels))
+        cases.append(Case(rank, index, names[index], where, panels))
     return Gallery(first.model, first.seed, first.recipe, cases)
 
 

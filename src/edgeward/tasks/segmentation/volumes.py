@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -20,11 +19,9 @@ import yaml
 from edgeward.core.errors import UserError
 from edgeward.core.windows import padding, starts
 from edgeward.data.store import read_volumes
-from edgeward.reporting.load import Candidate, Timing
-from edgeward.reporting.numbers import Interval, interval
-
-if TYPE_CHECKING:
-    from edgeward.pipeline.paths import Prepare
+from edgeward.records.base import Interval
+from edgeward.records.profile import Profile, Setting
+from edgeward.tasks.page import Shown
 
 Shape = tuple[int, ...]
 LARGEST = 512 * 512 * 320  # voxels up to which the figure goes: a CT of chest and abdomen
@@ -59,40 +56,41 @@ class Whole:
 
     Attributes
     ----------
+    setting : how it was timed.
     size : of a window, voxels (d, h, w).
     overlap : that neighbouring windows have in common, a share.
     shapes : of the test volumes, voxels (d, h, w).
     """
 
-    candidate: Candidate
-    timing: Timing
+    candidate: Shown
+    profile: Profile
+    setting: Setting
     size: Shape
     overlap: float
-    channels: int
-    n_labels: int
     shapes: list[Shape]
+
+    @property
+    def valid(self) -> bool:
+        """True where the timing met its own conditions."""
+        return self.setting.verdict == "VALID"
 
     def seconds(self, shape: Sequence[int]) -> Interval:
         """Return the time of all windows of a volume, s, with the interval of the latency."""
-        n, p50 = self.windows_of(shape), self.timing.latency("p50")
+        n = self.windows_of(shape)
+        p50 = self.setting.latency_ms.p50
         mid, low, high = (
             None if x is None else n * x / 1e3 for x in (p50.estimate, p50.low, p50.high)
         )
-        return Interval(mid, low, high)
+        return Interval(estimate=mid, low=low, high=high)
 
-    def memory_mb(self, shape: Sequence[int]) -> float | None:
-        """Return engine and arrays together, MB; None where the engine's memory is not known."""
-        arrays = arrays_mb(shape, self.size, self.channels, self.n_labels)
-        return None if self.engine_mb is None else self.engine_mb + arrays
+    def memory_mb(self, shape: Sequence[int]) -> float:
+        """Return the engine's measured peak and the arrays together, MB."""
+        channels, n_labels = self.profile.model.input_shape[1], 1 + len(self.candidate.card.classes)
+        return self.setting.peak_memory_mb + arrays_mb(shape, self.size, channels, n_labels)
 
     def windows_of(self, shape: Sequence[int]) -> int:
         """Return how many windows cover a volume."""
         return windows(shape, self.size, self.overlap)
-
-    @property
-    def engine_mb(self) -> float | None:
-        """The engine's measured peak, MB."""
-        return interval(self.timing.setting.get("peak_memory_mb")).estimate
 
     @property
     def largest(self) -> Shape:
@@ -113,30 +111,31 @@ class Whole:
         return [tuple(round(side * float(scale)) for side in first) for scale in scales]
 
 
-def of_members(members: Sequence[Candidate]) -> list[Whole]:
+def of_members(members: Sequence[Shown]) -> list[Whole]:
     """Return every candidate of a data set of volumes, on every device; nothing for other data."""
-    card = members[0].card
-    if not members[0].task.segments or card.get("spatial_dims") != 3:
+    if members[0].card.spatial_dims != 3:
         return []
-    shapes = _test_shapes(members[0].paths.prepare)
-    found = []
-    for candidate in members:
-        size = tuple(int(side) for side in candidate.built["meta"]["image_size"])
-        for device in candidate.profiles:
-            timing = candidate.timing(device)
-            if timing is None or timing.batch != 1:
-                continue  # a latency of several windows at once says nothing of one
-            overlap = _overlap(candidate.paths.assess.config)
-            n_labels = 1 + len(card["classes"])
-            channels = int(timing.profile["model"]["input_shape"][1])
-            found.append(Whole(candidate, timing, size, overlap, channels, n_labels, shapes))
-    return found
+    shapes = _test_shapes(members[0].prepared)
+    return [
+        Whole(
+            one,
+            profile,
+            profile.settings[0],
+            tuple(one.built.meta.image_size),
+            _overlap(one.assessed / "config.yaml"),
+            shapes,
+        )
+        for one in members
+        for profile in one.profiles.values()
+        # a latency of several windows at once says nothing of one
+        if profile.settings and profile.settings[0].batch == 1
+    ]
 
 
-def _test_shapes(prepared: Prepare) -> list[Shape]:
-    with prepared.split.open(newline="") as handle:
+def _test_shapes(root: Path) -> list[Shape]:
+    with (root / "split.csv").open(newline="") as handle:
         splits = [row["split"] for row in csv.DictReader(handle)]
-    volumes = read_volumes(prepared.volumes)
+    volumes = read_volumes(root / "volumes.csv")
     return [v.shape[1:] for v, split in zip(volumes, splits, strict=True) if split == "test"]
 
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import matplotlib
 from matplotlib.figure import Figure
 
-from edgeward.reporting.palette import LIGHT
+from edgeward.core.palette import LIGHT
 
+WIDTH = 11.6  # inches; 1114 px at the natural size of the page
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edgeward",
