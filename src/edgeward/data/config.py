@@ -1,4 +1,4 @@
-"""The `data` config group: which keys exist. Values and how to choose them: ``config/data/``.
+"""The `data` config group: a source, and how its cases become a data set.
 
 A source states its `targets`: what it gives of every case, "classes" or "masks" or both.
 """
@@ -14,40 +14,75 @@ from edgeward.data.volumes.config import (
     VOLUMETRIC,
     DecathlonSource,
     DicomSource,
-    Labels,
+    GroupPattern,
     NiftiSource,
+    Own,
+    Pairs,
     Phantom3dSource,
     Positive,
     Relative,
+    Stored,
     VolumeConfig,
 )
 
 Policy = Literal["refuse", "warn"]
-Fit = Literal["crop", "stretch", "pad"]
 PhantomClass = Literal["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
-
-
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Fit = Annotated[
+    Literal["crop", "stretch", "pad"],
+    Field(
+        description="How an oblong image becomes square: crop (centre, true proportions), stretch (all of it, proportions "
+        "bent, as in DermaMNIST), pad (all of it, black bars)."
+    ),
+]
+MinSide = Annotated[
+    int, Field(gt=0, description="An image whose shorter side has fewer pixels is invalid.")
+]
+Channels = Annotated[Literal[1, 3], Field(description="1: grey, 3: RGB.")]
 
 
 class PhantomSource(Closed):
-    """Images drawn by the generator in `edgeward.data.phantom`."""
+    """Dermoscopy drawn by `edgeward.data.phantom`: seven classes of skin lesion."""
 
     targets: ClassVar[tuple[str, ...]] = ("classes", "masks")
 
     kind: Literal["phantom"]
-    n_train: Positive = Field(description="images drawn for train")
-    n_val: Positive = Field(description="images drawn for val")
-    n_test: Positive = Field(description="images drawn for test")
+    n_train: Positive = Field(
+        3000,
+        description="Images drawn for train. More make a better model and a longer training; what a small CNN makes of 3000 is "
+        "in docs/add-a-dataset.md.",
+    )
+    n_val: Positive = Field(
+        2000,
+        description="Images drawn for val. Temperature scaling and early stopping read it: some 20 of the rarest class are "
+        "little enough.",
+    )
+    n_test: Positive = Field(
+        20000,
+        description="Images drawn for test. Large, since the verdict on the rarest class needs cases: 20000 hold 230 of it.",
+    )
     prevalence: dict[PhantomClass, Annotated[float, Field(gt=0)]] = Field(
-        min_length=2, description="relative frequency of each class; the same in every split"
+        {"akiec": 327, "bcc": 514, "bkl": 1099, "df": 115, "mel": 1113, "nv": 6705, "vasc": 142},
+        min_length=2,
+        description="Relative frequency of each class, the same in every split; its order is the label order. The default is "
+        "the image counts of HAM10000.",
     )
     views: list[Annotated[float, Field(ge=0)]] = Field(
-        min_length=1, description="relative frequency of lesions with 1, 2, 3 ... images"
+        [74, 19, 5, 2],
+        min_length=1,
+        description="Relative frequency of lesions with 1, 2, 3 .. images (HAM10000 has 1.34 images a lesion).",
     )
-    overlap: float = Field(ge=0, le=4, description="spread of the classes' traits; 0 is separable")
-    hair: Fraction = Field(description="share of images with hair across")
-    noise: float = Field(ge=0, le=64, description="sensor noise, standard deviation, grey levels")
+    overlap: float = Field(
+        1.2,
+        ge=0,
+        le=4,
+        description="Spread of the classes' traits. 0: every lesion is typical; 1: a small CNN nearly separates them (macro AUC "
+        "0.98); 1.5: hard (0.90).",
+    )
+    hair: Fraction = Field(0.25, description="Share of images with hair across the lesion.")
+    noise: float = Field(
+        4.0, ge=0, le=64, description="Sensor noise, standard deviation in grey levels."
+    )
 
     @model_validator(mode="after")
     def _some_lesion_has_an_image(self) -> PhantomSource:
@@ -56,14 +91,17 @@ class PhantomSource(Closed):
         return self
 
 
-class Ham10000Source(Closed):
+class Ham10000Source(Stored):
     """HAM10000 as published: two image parts (zip or folder), metadata CSV, lesion masks."""
 
     kind: Literal["ham10000"]
-    path: Relative = Field(description="folder below the data root")
-    masks: Literal["use", "ignore"] = Field(description="read the lesion masks into masks.npy")
-    fit: Fit = Field(description="how an oblong image becomes square")
-    min_side: Positive = Field(description="an image with a shorter side, in pixels, is invalid")
+    path: Relative = Field("ham10000", description="Folder below the data root.")
+    masks: Literal["use", "ignore"] = Field(
+        "use",
+        description="use: read the lesion masks too (masks.npy). ignore: the zip of masks is not needed.",
+    )
+    fit: Fit = "stretch"
+    min_side: MinSide = 64
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -71,39 +109,50 @@ class Ham10000Source(Closed):
         return ("classes", "masks") if self.masks == "use" else ("classes",)
 
 
-class MedmnistSource(Closed):
+class MedmnistSource(Stored):
     """A 2-D single-label set of MedMNIST v2, from a local .npz or the publisher."""
 
     targets: ClassVar[tuple[str, ...]] = ("classes",)
 
     kind: Literal["medmnist"]
-    path: Relative = Field(description="folder below the data root that holds the .npz files")
-    dataset: str = Field(pattern=r"^[a-z0-9]+$", description="name in medmnist.INFO")
-    size: Literal[28, 64, 128, 224] = Field(description="published image side to read, pixels")
-    download: bool = Field(description="fetch the file from the publisher when it is not there")
+    path: Relative = Field(
+        "medmnist",
+        description="Folder below the data root that holds, or will hold, the .npz file.",
+    )
+    dataset: str = Field(
+        pattern=r"^[a-z0-9]+$", description="Any 2-D single-label name of medmnist.INFO."
+    )
+    size: Literal[28, 64, 128, 224] = Field(
+        64, description="Published image side to read, pixels; resampled to `image_size`."
+    )
+    download: bool = Field(
+        True,
+        description="Fetch the file from the publisher when it is not there; its MD5 is checked either way.",
+    )
 
 
-class FolderSource(Closed):
+class FolderSource(Own):
     """Image files of your own, by class folder, split and class folder, or CSV."""
 
     targets: ClassVar[tuple[str, ...]] = ("classes",)
 
     kind: Literal["folder"]
-    path: Relative = Field(description="folder below the data root")
     layout: Literal["class_folders", "split_folders", "csv"] = Field(
-        description="<class>/*, {train,val,test}/<class>/*, or a CSV path,label[,group][,split]"
+        "class_folders",
+        description="class_folders: <class>/*; split_folders: {train,val,test}/<class>/*; csv: a table with the columns "
+        "path,label and, where known, group and split.",
     )
-    csv: Relative | None = Field(description="CSV file inside `path`; only for layout csv")
-    classes: list[str] | None = Field(description="class order; null: all found, sorted")
-    group_pattern: str | None = Field(
-        description="regular expression on the file name whose first bracket is the patient or "
-        "lesion; null: every image stands alone (or the CSV's group column)"
+    csv: Relative | None = Field(
+        None, description="The table, below `path`; null for the other layouts."
     )
-    channels: Literal[1, 3] = Field(description="1: grey, 3: RGB")
-    fit: Fit = Field(description="how an oblong image becomes square")
-    min_side: Positive = Field(description="an image with a shorter side, in pixels, is invalid")
-    licence: str = Field(min_length=1, description="licence of the images, for the card")
-    citation: str = Field(description="how to cite the images, for the card")
+    classes: list[str] | None = Field(
+        None,
+        description="Class order, e.g. `[normal, ill]`; null takes all that are found, sorted.",
+    )
+    group_pattern: GroupPattern = None
+    channels: Channels = 3
+    fit: Fit = "crop"
+    min_side: MinSide = 64
 
     @model_validator(mode="after")
     def _csv_belongs_to_its_layout(self) -> FolderSource:
@@ -112,26 +161,19 @@ class FolderSource(Closed):
         return self
 
 
-class PairsSource(Closed):
+class PairsSource(Pairs):
     """Image files and their masks of your own, for segmentation in the plane."""
 
-    targets: ClassVar[tuple[str, ...]] = ("masks",)
-
     kind: Literal["pairs"]
-    path: Relative = Field(description="folder below the data root")
-    images: Relative = Field(description="folder of the images, below `path`")
-    masks: Relative = Field(description="folder of the masks, below `path`")
-    mask_suffix: str = Field(description="what a mask's name has after its image's, e.g. _mask")
-    labels: Labels
-    group_pattern: str | None = Field(
-        description="regular expression on the image's name whose first bracket is the patient; "
-        "null: every image stands alone"
+    mask_suffix: str = Field(
+        "",
+        description="What a mask's name has after its image's, e.g. _mask; apart from that and the file type, both have the same "
+        "name and subfolder.",
     )
-    channels: Literal[1, 3] = Field(description="1: grey, 3: RGB")
-    fit: Fit = Field(description="how an oblong image becomes square")
-    min_side: Positive = Field(description="an image with a shorter side, in pixels, is invalid")
-    licence: str = Field(min_length=1, description="licence of the images, for the card")
-    citation: str = Field(description="how to cite the images, for the card")
+    group_pattern: GroupPattern = None
+    channels: Channels = 3
+    fit: Fit = "crop"
+    min_side: MinSide = 64
 
 
 class PythonSource(Closed):
@@ -141,9 +183,11 @@ class PythonSource(Closed):
 
     kind: Literal["python"]
     module: str = Field(
-        pattern=r"^[A-Za-z_][\w.]*$", description="importable module that holds open_source"
+        pattern=r"^[A-Za-z_][\w.]*$", description="Importable module that holds open_source."
     )
-    options: dict[str, JsonValue] = Field(description="handed to open_source, which checks them")
+    options: dict[str, JsonValue] = Field(
+        {}, description="Handed to open_source, which checks them."
+    )
 
 
 Source = Annotated[
@@ -157,7 +201,7 @@ Source = Annotated[
     | DecathlonSource
     | NiftiSource
     | DicomSource,
-    Field(discriminator="kind"),
+    Field(discriminator="kind", description="Where the cases come from."),
 ]
 
 
@@ -168,12 +212,12 @@ class GivenSplit(Closed):
 
 
 class StratifiedSplit(Closed):
-    """Draw the sides: stratified by class, never dividing a group."""
+    """Draw the sides: stratified by class (masks: by the rarest class that they hold), never dividing a group."""
 
-    kind: Literal["stratified"]
-    train: float = Field(gt=0, lt=1, description="share of images")
-    val: float = Field(gt=0, lt=1, description="share of images")
-    test: float = Field(gt=0, lt=1, description="share of images")
+    kind: Literal["stratified"] = "stratified"
+    train: float = Field(0.6, gt=0, lt=1, description="Share of the cases.")
+    val: float = Field(0.15, gt=0, lt=1, description="Share of the cases.")
+    test: float = Field(0.25, gt=0, lt=1, description="Share of the cases.")
 
     @model_validator(mode="after")
     def _shares_add_up(self) -> StratifiedSplit:
@@ -183,61 +227,90 @@ class StratifiedSplit(Closed):
 
 
 class Calibration(Closed):
-    """The images that quantization sees; drawn from train only."""
+    """The cases that quantization measures ranges on; drawn from train only."""
 
-    n: Positive = Field(description="images; all of train when it has fewer")
-    min_per_class: int = Field(ge=0, description="at least so many of each class, where train has")
+    n: Positive = Field(
+        256, description="Cases; all of train when it has fewer. A few hundred are enough."
+    )
+    min_per_class: int = Field(
+        4,
+        ge=0,
+        description="At least so many of each class (or stratum), where train has them, so that the ranges of rare ones are seen.",
+    )
 
 
 class RareByPrevalence(Closed):
     """Rare is what is seldom in train."""
 
-    rule: Literal["prevalence"]
-    below: float = Field(gt=0, le=1, description="share of train below which a class is rare")
+    rule: Literal["prevalence"] = "prevalence"
+    below: float = Field(
+        0.05,
+        gt=0,
+        le=1,
+        description="Share of train below which a class is rare; of masks, the share of cases that hold the class.",
+    )
 
 
 class RareByName(Closed):
     """Rare is what you say."""
 
     rule: Literal["named"]
-    classes: list[str]
+    classes: list[str] = Field(description="Names of the classes.")
 
 
 class Audit(Closed):
-    """What counts as a leak between splits, and what to do about it."""
+    """What counts as a leak between splits, and what to do about it: refuse (stop) or warn (note it in card.json)."""
 
-    near_bits: int = Field(ge=0, le=16, description="64-bit dHash distance of near-identical")
-    near_levels: float = Field(
-        ge=0, le=64, description="and mean difference of their 16x16 thumbnails, grey levels"
+    near_bits: int = Field(
+        2,
+        ge=0,
+        le=16,
+        description="Two images are near-identical if their 64-bit difference hashes (of volumes: of a 4x4x5 grid of means) "
+        "differ in at most so many bits ..",
     )
-    shared_groups: Policy = Field(description="one lesion or patient on two sides")
-    identical: Policy = Field(description="the same pixels on two sides")
-    near_identical: Policy = Field(description="almost the same picture on two sides")
+    near_levels: float = Field(
+        3.0,
+        ge=0,
+        le=64,
+        description=".. and their 16x16 grey thumbnails (of volumes: 8x8x8) by at most so many grey levels on average.",
+    )
+    shared_groups: Policy = Field("refuse", description="One lesion or patient on two sides.")
+    identical: Policy = Field("refuse", description="The same pixels on two sides.")
+    near_identical: Policy = Field("warn", description="Almost the same picture on two sides.")
 
 
 class DataConfig(Closed):
-    """The `data` group."""
+    """One data set."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="folder name under results/")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="Folder name under results/.")
     task: str = Field(
+        "multiclass",
         pattern=r"^[a-z][a-z0-9_]*$",
-        description="multiclass: one class per image; segmentation: one label per pixel or voxel; or "
-        "another folder of src/edgeward/tasks/",
+        description="multiclass: one class per image. segmentation: one label per pixel or voxel, from masks. Or another folder of "
+        "src/edgeward/tasks/.",
     )
-    seed: int = Field(ge=0, description="of drawing, splitting and the calibration set")
+    seed: int = Field(
+        20,
+        ge=0,
+        description="Of drawing, splitting and the calibration set. Of what is drawn, another seed is another data set.",
+    )
     image_size: Annotated[int, Field(ge=16, le=1024)] | None = Field(
-        description="side of the square images, pixels; null for volumes"
+        None, description="Side of the square images (and masks), pixels; null for volumes."
     )
     volume: VolumeConfig | None = Field(
-        description="grid and intensity of volumes; null for images in the plane"
+        None, description="Grid and intensity of volumes; null for images in the plane."
     )
     source: Source
-    split: Annotated[GivenSplit | StratifiedSplit, Field(discriminator="kind")]
-    calibration: Calibration
-    rare: Annotated[RareByPrevalence | RareByName, Field(discriminator="rule")]
-    audit: Audit
+    split: Annotated[GivenSplit | StratifiedSplit, Field(discriminator="kind")] = StratifiedSplit()
+    calibration: Calibration = Calibration()
+    rare: Annotated[RareByPrevalence | RareByName, Field(discriminator="rule")] = Field(
+        RareByPrevalence(), description="Which classes the safety verdict treats as rare."
+    )
+    audit: Audit = Audit()
     invalid: Literal["refuse", "skip"] = Field(
-        description="images that are corrupt, too small, unlabelled: stop, or leave out and count"
+        "refuse",
+        description="Cases that are corrupt, too small, unlabelled or contradict their mask: refuse (stop and name them) or skip "
+        "(leave them out, counted in card.json).",
     )
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -10,36 +10,39 @@ from edgeward.core.config import Closed
 
 
 class ModelConfig(Closed):
-    """One network, built from scratch; values come from ``config/model/<name>.yaml``."""
+    """One network."""
 
-    name: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z0-9][a-z0-9_]*$", description="name of the model in results and reports"
-        ),
-    ]
-    builder: Annotated[
-        Literal["timm", "edgeward"],
-        Field(description="who builds it: timm by name, or a file in src/edgeward/models/zoo/"),
-    ]
-    architecture: Annotated[str, Field(min_length=1, description="the builder's name for it")]
-    dense: Annotated[
-        bool, Field(description="whether it gives logits for every pixel, not for the image")
-    ]
-    family: Annotated[
-        Literal["cnn", "hybrid", "ssm"],
-        Field(description="convolutions, convolutions with attention, or state space; in figures"),
-    ]
-    drop_rate: Annotated[
-        float, Field(ge=0, lt=1, description="dropout probability before the last layer")
-    ]
-    branch_gain: Annotated[
-        float,
-        Field(
-            gt=0, le=1, description="initial gain of branches that run beside an identity branch"
-        ),
-    ]
-    options: Annotated[
-        dict[str, bool | int | float | str | list[int]],
-        Field(description="further keyword arguments of the builder"),
-    ]
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_]*$", description="Its name in results, reports and MLflow."
+    )
+    builder: Literal["timm", "edgeward"] = Field(
+        "timm",
+        description="timm: any classification network of timm. edgeward: a file in src/edgeward/models/zoo/.",
+    )
+    architecture: str = Field(
+        min_length=1,
+        description="The builder's name of the network (`timm.list_models()` lists them all), or the file in the zoo.",
+    )
+    dense: bool = Field(
+        False,
+        description="Whether it gives logits for every pixel or voxel, not for the whole image; must fit the task of the data.",
+    )
+    family: Literal["cnn", "hybrid", "ssm"] = Field(
+        description="Convolutions, convolutions with attention (hybrid), or state space (ssm); in figures."
+    )
+    drop_rate: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Dropout probability before the last layer. Raise it when validation loss climbs while training loss falls.",
+    )
+    branch_gain: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Initial gain of the branches beside an identity branch, for multi-branch blocks; 1: as the builder starts "
+        "them. MobileOne learns several times faster below 1 (docs/experiments/branch_gain.md).",
+    )
+    options: dict[str, bool | int | float | str | list[int]] = Field(
+        {}, description="Further keyword arguments of the builder, e.g. `{drop_path_rate: 0.1}`."
+    )

@@ -248,7 +248,8 @@ def documents(project: Path) -> dict[Path, str]:
         found[editors / f"{group}.schema.json"] = _written(schema)
     for record in _records(File):
         name = record.FORMAT.removeprefix("edgeward-").split("/")[0]
-        found[shown / f"{name}.schema.json"] = _written(record.model_json_schema())
+        if name != "profile":  # published apart: python -m edgeward.profiling.validate --schema
+            found[shown / f"{name}.schema.json"] = _written(record.model_json_schema())
     return found
 
 

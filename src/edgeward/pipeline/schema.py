@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.config import Closed
 from edgeward.data.config import DataConfig
-from edgeward.export.config import AnyExport
+from edgeward.export.config import AnyExport, export_config
 from edgeward.models.config import ModelConfig
 from edgeward.profiling.config import ProfileConfig
 from edgeward.safety.config import SafetyGroup
@@ -24,7 +24,7 @@ class RunConfig(Closed):
     model: ModelConfig
     train: TrainConfig
     safety: SafetyGroup
-    export: AnyExport
+    export: AnyExport = export_config({})
     profile: ProfileConfig
     scaling: ScalingConfig
     compress: RecipeConfig

@@ -87,7 +87,7 @@ class ExportConfig(Closed):
     """Keys of the group ``export``; a runtime that writes files adds its own, and `runtime` as a literal."""
 
     runtime: str = Field(description="For which the file is written.")
-    parity: FileParityConfig
+    parity: FileParityConfig = FileParityConfig()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
+from shipped import shipped
 from small_data import write_small_prepared
 
 from edgeward.compression.config import RecipeConfig
@@ -21,7 +21,6 @@ from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.models.program import load_program
 
-CONFIG = Path(__file__).resolve().parents[3] / "config"
 TRAIN: dict[str, Any] = {
     "loss": {
         "name": "cross_entropy",
@@ -47,7 +46,7 @@ TRAIN: dict[str, Any] = {
 
 def recipe(name: str, **changes: Any) -> RecipeConfig:
     """Return a recipe of the config tree for the tiny network; `changes` are of its second step."""
-    content = yaml.safe_load((CONFIG / "compress" / f"{name}.yaml").read_text())
+    content = shipped("compress", name)
     for step in content["steps"]:
         if "finetune" in step:
             step["finetune"] |= TRAIN

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
-from compression_trained import CONFIG, Trained, recipe, train
+from compression_trained import Trained, recipe, train
+from shipped import shipped
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError
@@ -36,7 +36,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_it_is_exported_and_onnxruntime_agrees(world: Trained, name: str, tmp_path: Path) -> None:
-    content = yaml.safe_load((CONFIG / "export" / "onnx.yaml").read_text())
+    content = shipped("export", "onnx")
     export.run(
         export_config(content),
         program=world.root / name / "model.pt2",

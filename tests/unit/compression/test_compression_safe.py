@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
-from compression_trained import CONFIG, TRAIN, Trained, train
+from compression_trained import TRAIN, Trained, train
+from shipped import shipped
 
 from edgeward.compression import backend
 from edgeward.compression.candidate import Candidate
@@ -31,7 +31,7 @@ MARGINS = {"recall": 0.05, "ece": 0.02}
 
 def recipe(name: str, change: Callable[[dict[str, Any]], None] = lambda step: None) -> RecipeConfig:
     """Return a recipe of the config tree, its second step made small and then changed."""
-    content = yaml.safe_load((CONFIG / "compress" / f"{name}.yaml").read_text())
+    content = shipped("compress", name)
     step = content["steps"][1]
     if "finetune" in step:
         step["finetune"] |= TRAIN | {"epochs": 2, "lr": 1e-3}
@@ -69,7 +69,7 @@ def logits(world: Trained, tag: str) -> np.ndarray:
 
 def exported(world: Trained, tag: str) -> float:
     """Run the stage `export` with its shipped tolerances, where it raises; return the agreement."""
-    content = yaml.safe_load((CONFIG / "export" / "onnx.yaml").read_text())
+    content = shipped("export", "onnx")
     at = world.root / tag
     return export(
         export_config(content),

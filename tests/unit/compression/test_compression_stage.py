@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from compression_nets import executed, onnx_of, run, session
+from shipped import shipped
 from small_data import write_small_prepared
 
 from edgeward.compression.config import RecipeConfig
@@ -28,7 +28,6 @@ from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.models.program import load_program
 
-CONFIG = Path(__file__).resolve().parents[3] / "config"
 TRAIN: dict[str, Any] = {
     "loss": {
         "name": "cross_entropy",
@@ -52,7 +51,7 @@ TRAIN: dict[str, Any] = {
 
 def recipe(name: str, **changes: Any) -> RecipeConfig:
     """Return the recipe of the config tree, with the last step's keys changed."""
-    content = yaml.safe_load((CONFIG / "compress" / f"{name}.yaml").read_text())
+    content = shipped("compress", name)
     if name == "qat_int8":
         content["steps"][-1]["finetune"] |= TRAIN | {"batch_size": 32, "lr": 1e-3}
     content["steps"][-1] |= changes

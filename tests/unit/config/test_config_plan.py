@@ -110,7 +110,8 @@ def test_a_misspelt_key_in_a_nested_union_names_the_nearest(tree: Path) -> None:
 
 
 def test_name_and_file_must_agree(tree: Path) -> None:
-    shutil.copy(tree / "model" / "resnet18.yaml", tree / "model" / "mine.yaml")
+    text = (tree / "model" / "resnet18.yaml").read_text()
+    (tree / "model" / "mine.yaml").write_text(f"name: resnet18\n{text}")
     with pytest.raises(UserError, match="'name' is 'resnet18'"):
         compose((tree,), {**CHOICE, "model": "mine"})
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
+from shipped import shipped
 
 from edgeward.core.errors import UserError
 from edgeward.data import stage
@@ -30,12 +30,10 @@ from edgeward.data.sources import medmnist
 from edgeward.data.split import stratified_group_split
 from edgeward.data.store import SPLITS, open_prepared
 
-CONFIG = Path(__file__).parents[3] / "config" / "data"
-
 
 def config(data_set: str, /, source: dict[str, Any] | None = None, **changes: Any) -> DataConfig:
     """The shipped config of a data set, with keys of the source and of the top replaced."""
-    values = yaml.safe_load((CONFIG / f"{data_set}.yaml").read_text())
+    values = shipped("data", data_set)
     return DataConfig(**values | {"source": values["source"] | (source or {})} | changes)
 
 

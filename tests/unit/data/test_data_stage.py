@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from pydantic import ValidationError
+from shipped import shipped
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, sha256
@@ -24,12 +24,10 @@ from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.store import SPLITS, open_prepared
 from edgeward.data.writer import ArrayWriter, publishing
 
-CONFIG = Path(__file__).parents[3] / "config" / "data"
-
 
 def values(data_set: str, /, **changes: Any) -> dict[str, Any]:
     """The shipped values of a data set, with top-level keys replaced."""
-    return yaml.safe_load((CONFIG / f"{data_set}.yaml").read_text()) | changes
+    return shipped("data", data_set) | changes
 
 
 def listed(n: int = 60, **changes: Any) -> Listing:
@@ -168,12 +166,6 @@ def test_config_needs_nothing_but_pydantic() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("path", sorted(CONFIG.glob("*.yaml")), ids=lambda p: p.stem)
-def test_shipped_values_are_valid_and_named_like_their_file(path: Path) -> None:
-    cfg = DataConfig(**yaml.safe_load(path.read_text()))
-    assert cfg.name == path.stem
 
 
 @pytest.mark.parametrize(

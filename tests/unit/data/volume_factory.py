@@ -8,7 +8,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pydicom
-import yaml
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -16,16 +15,16 @@ from pydicom.uid import (
     ExplicitVRLittleEndian,
     SegmentationStorage,
 )
+from shipped import shipped
 
 from edgeward.data.config import DataConfig
 
-CONFIG = Path(__file__).parents[3] / "config" / "data"
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def config(name: str, /, **changes: Any) -> DataConfig:
     """A shipped data set with values replaced; a dict changes single keys of a section."""
-    values = yaml.safe_load((CONFIG / f"{name}.yaml").read_text())
+    values = shipped("data", name)
     for key, value in changes.items():
         whole = key not in {"source", "volume", "calibration", "audit"}
         values[key] = value if whole or value is None else values[key] | value

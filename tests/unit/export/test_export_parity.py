@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from shipped import shipped
 
 from edgeward.data.store import Prepared
 from edgeward.export import parity
 from edgeward.export.config import export_config
 from edgeward.tasks.inputs import reader
 
-CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
 LOGITS = arrays(np.float64, (6, 3), elements=st.floats(-20, 20))
 
 
@@ -43,7 +40,7 @@ def test_a_flip_needs_twice_the_margin_in_error(reference: np.ndarray, other: np
 
 def check_int8(mean_error: float, sensitivity: float, flips: int = 0) -> list[str]:
     """Judge 100 images with logits of spread 1 and margin 2."""
-    cfg = export_config(yaml.safe_load(CONFIG.read_text())).parity
+    cfg = export_config(shipped("export", "onnx")).parity
     reference = np.tile([[-1.0, 1.0]], (100, 1))
     fused = reference.copy()
     fused[:flips] = fused[:flips, ::-1]

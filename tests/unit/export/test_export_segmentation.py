@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import yaml
+from shipped import shipped
 from torch import nn
 
 from edgeward.compression import calibration
@@ -38,16 +38,11 @@ from edgeward.tasks.inputs import reader
 
 torch.set_num_threads(1)
 
-CONFIG = Path(__file__).parents[3] / "config"
 PATCHES = {"size": [16, 32, 16], "per_case": 1, "foreground": 0.67, "overlap": 0.25, "windows": 4}
 
 
-def values(group: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text())
-
-
 def onnx_config() -> ExportConfig:
-    content = values("export", "onnx")
+    content = shipped("export", "onnx")
     content["parity"] |= {"dense_images": 6, "dense_batch": 3, "batch_sizes": [1, 3]}
     return export_config(content)
 
@@ -55,7 +50,7 @@ def onnx_config() -> ExportConfig:
 def meta_of(name: str, data: Prepared, size: list[int]) -> dict[str, Any]:
     card = data.card
     return {
-        "model": values("model", name),
+        "model": shipped("model", name),
         "task": data.task,
         "spatial_dims": data.spatial_dims,
         "num_classes": len(data.classes),
@@ -132,7 +127,7 @@ def test_from_checkpoint_to_checked_file(
     data = small_masks if dims == 2 else small_volumes
     meta = checkpoint(tmp_path / "model.pt", name, data, size)
     compress(
-        RecipeConfig.model_validate(values("compress", recipe)),
+        RecipeConfig.model_validate(shipped("compress", recipe)),
         seed=0,
         checkpoint=tmp_path / "model.pt",
         prepared=data.root,

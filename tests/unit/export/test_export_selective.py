@@ -13,8 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import yaml
 from onnx import TensorProto, helper
+from shipped import shipped
 from torch import nn
 
 from edgeward.export.config import export_config
@@ -27,7 +27,6 @@ from edgeward.models.zoo import medmamba, vmamba
 from edgeward.runtimes.onnxruntime import export as onnx_file
 from edgeward.runtimes.onnxruntime.lowering import DOMAIN, Site, selective, softplus
 
-CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
 Run = Callable[..., np.ndarray]
 
 
@@ -124,7 +123,7 @@ def to_onnx(module: nn.Module, size: int, tmp_path: Path) -> onnx.ModelProto:
     """Through model.pt2, as the stages do it."""
     exported = program.export_program(module.eval(), torch.zeros(2, 3, size, size))
     program.save_program(tmp_path / "model.pt2", exported)
-    cfg = export_config(yaml.safe_load(CONFIG.read_text()))
+    cfg = export_config(shipped("export", "onnx"))
     return onnx_file.to_onnx(
         program.load_program(tmp_path / "model.pt2"), cfg.opset, cfg.recurrence
     )

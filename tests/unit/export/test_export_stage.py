@@ -14,8 +14,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-import yaml
 from export_programs import calibration_images, golden, recipe, to_int8, trained, zoo
+from shipped import shipped
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
@@ -26,7 +26,6 @@ from edgeward.models.program import export_program, save_program
 from edgeward.runtimes.base import ExportConfig
 from edgeward.runtimes.onnxruntime import export as onnx_file
 
-CONFIG = Path(__file__).parents[3] / "config" / "export" / "onnx.yaml"
 METADATA = (
     "edgeward_format task data model recipe seed precision classes input_range mean std image_size "
     "logit_shift compression versions data_sha256"
@@ -34,7 +33,7 @@ METADATA = (
 
 
 def config(**parity_changes: Any) -> ExportConfig:
-    values = yaml.safe_load(CONFIG.read_text())
+    values = shipped("export", "onnx")
     values["parity"].update(parity_changes)
     return export_config(values)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
+from shipped import all_of, shipped
 from torch import nn
 
 from edgeward.core.errors import UserError
@@ -173,15 +172,8 @@ def test_configs_are_read_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-CONFIGS = {
-    path.stem: ModelConfig(**yaml.safe_load(path.read_text()))
-    for path in sorted((Path(__file__).parents[3] / "config" / "model").glob("*.yaml"))
-}
+CONFIGS = {name: ModelConfig(**shipped("model", name)) for name in all_of("model")}
 CLASSIFIERS = [name for name, cfg in CONFIGS.items() if not cfg.dense]
-
-
-def test_every_shipped_config_is_named_as_its_file():
-    assert all(cfg.name == name for name, cfg in CONFIGS.items())
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -7,11 +7,10 @@ from a tested model in widths and depths, are marked `exhaustive`: ``pytest -m e
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import yaml
+from shipped import all_of, shipped
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError
@@ -23,8 +22,6 @@ from edgeward.profiling.config import ProfileConfig
 from edgeward.scaling import measure
 from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.stage import export_size
-
-CONFIG = Path(__file__).parents[3] / "config"
 
 # Parameters with 1000 classes and 224x224 pixels: as trained, and deployed where branches fuse.
 PUBLISHED: dict[str, tuple[int, int | None]] = {
@@ -62,19 +59,11 @@ REFUSED = {
 }
 
 
-def values(group: str, name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text())
-
-
 def model(name: str) -> ModelConfig:
-    return ModelConfig.model_validate(values("model", name))
+    return ModelConfig.model_validate(shipped("model", name))
 
 
-MODELS = [
-    name
-    for name in sorted(path.stem for path in (CONFIG / "model").glob("*.yaml"))
-    if not model(name).dense
-]
+MODELS = [name for name in all_of("model") if not model(name).dense]
 marked = [
     pytest.param(name, marks=pytest.mark.exhaustive) if name in SIBLINGS else name
     for name in MODELS
@@ -115,7 +104,7 @@ def test_an_option_that_does_not_exist_is_no_matter_of_size() -> None:
 def quick() -> ProfileConfig:
     """A very short measurement, whose figures mean nothing."""
     short = {"min_duration_s": 0.02, "min_count": 5, "max_duration_s": 0.2}
-    return ProfileConfig.model_validate(values("profile", "host_quick") | short)
+    return ProfileConfig.model_validate(shipped("profile", "host_quick") | short)
 
 
 @pytest.mark.parametrize("name", marked)
@@ -125,8 +114,8 @@ def test_model_is_exported_checked_and_profiled(
     torch.set_num_threads(1)
     facts = export_size(
         model(name),
-        RecipeConfig.model_validate(values("compress", "fp32")),
-        export_config(values("export", "onnx")),
+        RecipeConfig.model_validate(shipped("compress", "fp32")),
+        export_config(shipped("export", "onnx")),
         ScalingConfig(seed=0, classes=1000, channels=3, spatial_dims=2, images=16, batch=8),
         size=64,
         out=tmp_path,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from shipped import all_of, shipped
 from torch import nn
 
 from edgeward.compression.fusion import fuse
@@ -23,10 +22,7 @@ from edgeward.models.ssm.reference import sequential_scan
 
 torch.set_num_threads(1)
 
-CONFIGS = {
-    path.stem: ModelConfig(**yaml.safe_load(path.read_text()))
-    for path in sorted((Path(__file__).parents[3] / "config" / "model").glob("*.yaml"))
-}
+CONFIGS = {name: ModelConfig(**shipped("model", name)) for name in all_of("model")}
 SEGMENTERS = [name for name, cfg in CONFIGS.items() if cfg.dense]
 # Large siblings, which differ from a tested network in widths alone.
 SMALL = [name for name in SEGMENTERS if name not in ("mk_unet_m", "mk_unet_l", "lightm_unet")]

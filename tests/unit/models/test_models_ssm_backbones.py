@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from shipped import shipped
 from torch import nn
 
 from edgeward.core.errors import UserError
@@ -21,7 +20,6 @@ from edgeward.models.zoo.s6 import SelectiveBlock
 
 torch.set_num_threads(1)
 
-CONFIGS = Path(__file__).parents[3] / "config" / "model"
 MEDMAMBA = {"drop_path_rate": 0.1, "order": "cross", "d_state": 16, "expand": 2}
 VMAMBA = {**MEDMAMBA, "d_state": 1, "expand": 1.0, "mlp_ratio": 4.0}
 SMALL = {"width": 16, "depths": [1, 1]}
@@ -176,7 +174,7 @@ def test_twin_of_ssd_scans_channels_of_its_own_in_each_direction(order):
 def test_twins_of_the_comparison_have_equal_parameters():
     counts = {}
     for name in ("ssd_xs", "s6_xs"):
-        cfg = ModelConfig(**yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()))
+        cfg = ModelConfig(**shipped("model", name))
         counts[name] = count(build(cfg, num_classes=7, in_chans=3, image_size=(64, 64)))
     assert abs(counts["s6_xs"] / counts["ssd_xs"] - 1) < 0.03, counts
 

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
+from shipped import shipped
 
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import remote_session
-
-CONFIG = Path(__file__).parents[3] / "config" / "profile"
 
 # Does what a test asks for; an agent is any file that Python starts.
 SMALL_AGENT = b"""
@@ -88,7 +86,7 @@ def fake_client(folder: Path, name: str, monkeypatch: Any) -> Path:
 
 
 def quick(transport: dict[str, Any], **changed: Any) -> ProfileConfig:
-    values = yaml.safe_load((CONFIG / "host_quick.yaml").read_text())
+    values = shipped("profile", "host_quick")
     cfg = ProfileConfig(**{**values, "transport": transport})
     return cfg.model_copy(update=changed)
 

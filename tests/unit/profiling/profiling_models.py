@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import yaml
 from onnx import TensorProto, helper, numpy_helper
+from shipped import shipped
 
 from edgeward.profiling.config import ProfileConfig
-
-CONFIG = Path(__file__).parents[3] / "config" / "profile"
 
 SIZE, CLASSES = 32, 5
 # conv 3x3 stride 2, depthwise 3x3, pointwise 1x1, fully connected
@@ -22,7 +20,7 @@ PARAMETERS = 8 * 3 * 9 + 8 + 8 * 9 + 16 * 8 + 16 * CLASSES + CLASSES
 
 def host_quick(**changed: Any) -> ProfileConfig:
     """Return the shipped device of that name, changed."""
-    values = yaml.safe_load((CONFIG / "host_quick.yaml").read_text())
+    values = shipped("profile", "host_quick")
     return ProfileConfig(**{**values, **changed})
 
 

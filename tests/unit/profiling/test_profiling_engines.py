@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import pytest
 import yaml
-from profiling_models import CONFIG
 from profiling_models import host_quick as quick
+from shipped import shipped
 
 from edgeward.core.errors import UserError
 from edgeward.profiling import bundle, parity, stage
@@ -189,8 +189,6 @@ def test_openvino_device_that_is_not_there(openvino: ProfileConfig, fp32_model: 
 
 
 def test_shipped_openvino_device_measures_as_the_host_does() -> None:
-    host, other = (
-        yaml.safe_load((CONFIG / f"{name}.yaml").read_text()) for name in ("host", "host_openvino")
-    )
+    host, other = (shipped("profile", name) for name in ("host", "host_openvino"))
     differing = {key for key in host if host[key] != other[key]}
     assert differing == {"name", "engine"}

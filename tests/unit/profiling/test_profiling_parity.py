@@ -7,18 +7,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import yaml
 from profiling_models import SIZE
+from shipped import shipped
 
 from edgeward.profiling import parity
 from edgeward.runtimes.tolerance import DeviceParityConfig, margin
 
-CONFIG = Path(__file__).parents[3] / "config" / "profile" / "host.yaml"
-
 
 @pytest.fixture
 def cfg() -> DeviceParityConfig:
-    return DeviceParityConfig(**yaml.safe_load(CONFIG.read_text())["parity"])
+    return DeviceParityConfig(**shipped("profile", "host")["parity"])
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import yaml
+from shipped import shipped
 
 from edgeward.core.errors import UserError
 from edgeward.profiling import ceilings, stage, validate
@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def config() -> ProfileConfig:
-    values = yaml.safe_load((ROOT / "config" / "profile" / "host_quick.yaml").read_text())
+    values = shipped("profile", "host_quick")
     return ProfileConfig(**values)
 
 

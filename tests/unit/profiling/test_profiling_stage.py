@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import yaml
 from profiling_models import MACS, PARAMETERS, SIZE, quantise, small_model
+from shipped import shipped
 
 from edgeward.core.errors import UserError
 from edgeward.profiling import stage
@@ -20,7 +20,6 @@ from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device
 
-CONFIG = Path(__file__).parents[3] / "config" / "profile"
 ENGINE = {
     "name": "onnxruntime",
     "providers": ["CPUExecutionProvider"],
@@ -30,7 +29,7 @@ ENGINE = {
 
 
 def quick(**changed: Any) -> ProfileConfig:
-    values = yaml.safe_load((CONFIG / "host_quick.yaml").read_text())
+    values = shipped("profile", "host_quick")
     return ProfileConfig(**{**values, **changed})
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from shipped import shipped
 
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.statistics import (
@@ -23,12 +22,10 @@ from edgeward.profiling.statistics import (
     samples_needed,
 )
 
-CONFIG = Path(__file__).parents[3] / "config" / "profile"
-
 
 @pytest.fixture
 def cfg() -> ProfileConfig:
-    return ProfileConfig(**yaml.safe_load((CONFIG / "host.yaml").read_text()))
+    return ProfileConfig(**shipped("profile", "host"))
 
 
 def quiet(**changed: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from reporting_factory import Spec, build, card
+from shipped import shipped
 
 from edgeward.core.io import read_json, write_json, write_yaml
 from edgeward.data.store import VOLUME_COLUMNS
@@ -26,7 +26,6 @@ from edgeward.tasks.segmentation.stage import write_predictions
 from edgeward.tasks.segmentation.study import describe
 from edgeward.tasks.segmentation.tables import Tables, write_tables
 
-CONFIG = Path(__file__).resolve().parents[3] / "config" / "safety" / "default.yaml"
 N_TEST, N_OTHER = 40, 4
 
 
@@ -79,7 +78,7 @@ def _logits(mask: np.ndarray, n_labels: int, worse: float, case: int) -> np.ndar
 
 def config(scene: Scene) -> DenseConfig:
     """The shipped settings with few resamples."""
-    values = yaml.safe_load(CONFIG.read_text()) | {"resamples": 200}
+    values = shipped("safety", "default") | {"resamples": 200}
     if not scene.volumes:
         values["segmentation"]["small_lesion"] = None
     return DenseConfig(**{key: values[key] for key in DenseConfig.model_fields})

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from reporting_factory import CLASSES, PRIOR, Spec, build
+from shipped import shipped
 
 from edgeward.core.io import write_json
 from edgeward.pipeline.paths import ResultPaths
@@ -19,15 +19,13 @@ from edgeward.safety.config import SafetyConfig
 from edgeward.safety.stage import assess
 from edgeward.tasks.multiclass.study import Sample, evaluate
 
-CONFIG = Path(__file__).resolve().parents[3] / "config" / "safety" / "default.yaml"
-
 
 @pytest.fixture(scope="module")
 def entries(tmp_path_factory: pytest.TempPathFactory) -> list[ResultPaths]:
     """A reference and a candidate that has lost half of df, assessed for real."""
     root = tmp_path_factory.mktemp("contract")
     found = build(root, [Spec(n=300), Spec(n=300, recipe="ptq_int8", verdict="fail")])
-    values = yaml.safe_load(CONFIG.read_text()) | {"resamples": 200}
+    values = shipped("safety", "default") | {"resamples": 200}
     cfg = SafetyConfig(**{key: values[key] for key in SafetyConfig.model_fields})
     rng = np.random.default_rng(0)
     labels = rng.choice(7, size=3000, p=PRIOR / PRIOR.sum())

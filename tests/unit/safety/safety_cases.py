@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import yaml
+from shipped import shipped
 
 from edgeward.safety.config import DenseConfig, SafetyConfig
-
-CONFIG = Path(__file__).resolve().parents[3] / "config" / "safety" / "default.yaml"
 
 
 def config(**changes: object) -> SafetyConfig:
     """The shipped configuration with fewer resamples, and `changes`."""
-    values = yaml.safe_load(CONFIG.read_text()) | {"resamples": 400} | changes
+    values = shipped("safety", "default") | {"resamples": 400} | changes
     del values["segmentation"]
     return SafetyConfig(**values)
 
 
 def dense_config(**changes: object) -> DenseConfig:
     """The same for segmentation; `changes` are of its own section."""
-    values = yaml.safe_load(CONFIG.read_text()) | {"resamples": 400}
+    values = shipped("safety", "default") | {"resamples": 400}
     values["segmentation"] |= changes
     return DenseConfig(**{key: values[key] for key in DenseConfig.model_fields})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from shipped import shipped
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError
@@ -20,20 +20,15 @@ from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.images import random_images
 from edgeward.scaling.stage import run
 
-CONFIG = Path(__file__).parents[3] / "config"
 SCALING = ScalingConfig(seed=0, classes=5, channels=1, spatial_dims=2, images=16, batch=8)
-
-
-def values(group: str, name: str) -> dict:
-    return yaml.safe_load((CONFIG / group / f"{name}.yaml").read_text())
 
 
 def export(root: Path, model: dict, size: int, **changes: int) -> dict[str, float]:
     torch.set_num_threads(1)
     return run(
         ModelConfig.model_validate(model),
-        RecipeConfig.model_validate(values("compress", "fp32")),
-        export_config(values("export", "onnx")),
+        RecipeConfig.model_validate(shipped("compress", "fp32")),
+        export_config(shipped("export", "onnx")),
         SCALING.model_copy(update=changes),
         size=size,
         build=root / str(size) / "build.json",
@@ -45,12 +40,12 @@ def export(root: Path, model: dict, size: int, **changes: int) -> dict[str, floa
 @pytest.fixture
 def quick() -> ProfileConfig:
     short = {"min_duration_s": 0.02, "min_count": 5, "max_duration_s": 0.2}
-    return ProfileConfig.model_validate(values("profile", "host_quick") | short)
+    return ProfileConfig.model_validate(shipped("profile", "host_quick") | short)
 
 
 def test_same_input_same_bytes_and_grey_images(tmp_path: Path, quick: ProfileConfig) -> None:
     for name in ("one", "two"):
-        assert export(tmp_path / name, values("model", "dscnn"), 40)["refused"] == 0
+        assert export(tmp_path / name, shipped("model", "dscnn"), 40)["refused"] == 0
     files = [tmp_path / name / "40" / "export/model.onnx" for name in ("one", "two")]
     assert files[0].read_bytes() == files[1].read_bytes()
     builds = [file.parents[1] / "build.json" for file in files]
@@ -79,7 +74,7 @@ def test_a_size_that_a_network_cannot_take_is_recorded(
     model = tmp_path / "24" / "export/model.onnx"
     model.parent.mkdir(parents=True)
     model.write_text("of an earlier run")
-    assert export(tmp_path, values("model", "edgenext_xx_small"), 24) == {"refused": 1}
+    assert export(tmp_path, shipped("model", "edgenext_xx_small"), 24) == {"refused": 1}
     facts = read_json(tmp_path / "24" / "build.json")
     assert facts["status"] == "refused"
     assert "1x24x24" in facts["reason"]
@@ -93,7 +88,7 @@ def test_a_size_that_a_network_cannot_take_is_recorded(
 
 def test_a_wrong_option_stops_the_sweep(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="widht"):
-        export(tmp_path, values("model", "resnet18") | {"options": {"widht": 3}}, 64)
+        export(tmp_path, shipped("model", "resnet18") | {"options": {"widht": 3}}, 64)
     assert not (tmp_path / "64" / "build.json").exists()
 
 
@@ -112,7 +107,7 @@ def test_segmentation_networks_have_sizes_too(
 ) -> None:
     changes = {"spatial_dims": spatial_dims, "images": 4, "classes": 2}
     name = {2: "u_lite", 3: "u_lite3d"}[spatial_dims]
-    assert export(tmp_path, values("model", name), size, **changes)["refused"] == 0
+    assert export(tmp_path, shipped("model", name), size, **changes)["refused"] == 0
     build, model = (tmp_path / str(size) / name for name in ("build.json", "export/model.onnx"))
     facts = read_json(build)
     assert (facts["status"], facts["spatial_dims"]) == ("exported", spatial_dims)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from shipped import shipped
 from torch import nn
 
 from edgeward.core.errors import UserError
@@ -22,11 +21,9 @@ from edgeward.training.config import FinetuneConfig, LearningConfig, TrainConfig
 from edgeward.training.finetune import finetune
 from edgeward.training.history import Pace
 
-CONFIG = Path(__file__).parents[3] / "config"
-
 
 def config(**changes: Any) -> FinetuneConfig:
-    values = yaml.safe_load((CONFIG / "train" / "default.yaml").read_text())
+    values = shipped("train", "default")
     values = {key: values[key] for key in LearningConfig.model_fields}
     return FinetuneConfig(
         **{**values, "constraint": None, "epochs": 4, "batch_size": 16, "lr": 0.01, **changes}
@@ -176,7 +173,7 @@ def test_fine_tuning_shares_all_keys_of_training_but_the_constraint():
 
 def test_a_constraint_is_not_silently_left_out(tune):
     """A step that forgets to hand it over must not train without it."""
-    limits = yaml.safe_load((CONFIG / "compress" / "safe_qat_int8.yaml").read_text())
+    limits = shipped("compress", "safe_qat_int8")
     asked = limits["steps"][-1]["finetune"]["constraint"]
     asked["acceptance"]["margins"] = {"recall": 0.05, "ece": 0.02}
     with pytest.raises(ValueError, match="go together"):

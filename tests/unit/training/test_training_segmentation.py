@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
+from shipped import all_of, shipped
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
@@ -20,18 +20,17 @@ from edgeward.training.finetune import evaluate, finetune
 from edgeward.training.stage import run
 from edgeward.training.task import training_task
 
-CONFIG = Path(__file__).parents[3] / "config"
 PATCHES = {"size": [16, 16, 16], "per_case": 1, "foreground": 0.6, "overlap": 0.25, "windows": 4}
 
 
 def model(**changes: Any) -> ModelConfig:
-    values = yaml.safe_load((CONFIG / "model" / "u_lite.yaml").read_text()) | changes
+    values = shipped("model", "u_lite") | changes
     values["options"] |= {"widths": [4, 8, 16], "kernel": 5}
     return ModelConfig(**values)
 
 
 def settings(dims: int, **changes: Any) -> TrainConfig:
-    values = yaml.safe_load((CONFIG / "train" / f"segmentation{dims}d.yaml").read_text())
+    values = shipped("train", f"segmentation{dims}d")
     small = {"epochs": 4, "batch_size": 4, "precision": "fp32", "accelerator": "cpu"}
     if dims == 3:
         small["patches"] = PATCHES
@@ -119,13 +118,12 @@ def test_divergence_is_named(small_masks, tmp_path):
         train(small_masks, tmp_path, lr=1e18, grad_clip=1e18, warmup_fraction=0.0)
 
 
-SHIPPED = sorted((CONFIG / "train").glob("*segmentation*.yaml"))
+SHIPPED = [name for name in all_of("train") if "segmentation" in name]
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
-def test_every_shipped_config_is_valid_and_runs(path, small_masks, small_volumes, tmp_path):
-    values = yaml.safe_load(path.read_text())
-    TrainConfig(**values)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_is_valid_and_runs(name, small_masks, small_volumes, tmp_path):
+    values = shipped("train", name)
     data = small_masks if values["patches"] is None else small_volumes
     metrics = train(data, tmp_path, **{**values, "epochs": 1, "precision": "fp32"})
     assert np.isfinite(metrics["val_loss"])

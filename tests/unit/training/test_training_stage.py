@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
+from shipped import all_of, shipped
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
@@ -29,7 +29,6 @@ from edgeward.training.config import TrainConfig
 from edgeward.training.history import Pace
 from edgeward.training.stage import run
 
-CONFIG = Path(__file__).parents[3] / "config"
 MODEL = {
     "name": "tiny",
     "builder": "edgeward",
@@ -43,7 +42,7 @@ MODEL = {
 
 
 def settings(**changes: Any) -> dict[str, Any]:
-    base = yaml.safe_load((CONFIG / "train" / "default.yaml").read_text())
+    base = shipped("train", "default")
     small = {"epochs": 4, "batch_size": 16, "precision": "fp32", "accelerator": "cpu"}
     return {**base, **small, "lr": 0.01, "ema_decay": 0.8, **changes}
 
@@ -222,13 +221,12 @@ def test_gpu_that_is_not_there_is_named(small_prepared, tmp_path):
         train(small_prepared, tmp_path, accelerator="cuda")
 
 
-SHIPPED = [p for p in sorted((CONFIG / "train").glob("*.yaml")) if "segmentation" not in p.stem]
+SHIPPED = [name for name in all_of("train") if "segmentation" not in name]
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
-def test_every_shipped_config_is_valid_and_runs(path, small_prepared, tmp_path):
-    values = yaml.safe_load(path.read_text())
-    TrainConfig(**values)
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_is_valid_and_runs(name, small_prepared, tmp_path):
+    values = shipped("train", name)
     metrics = train(small_prepared, tmp_path, **{**values, "epochs": 1, "batch_size": 16})
     assert np.isfinite(metrics["val_loss"])
 

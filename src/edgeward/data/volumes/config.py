@@ -1,4 +1,4 @@
-"""Config of volumes and of their sources. Values and how to choose them: ``config/data/``."""
+"""Config of volumes and of their sources."""
 
 from __future__ import annotations
 
@@ -24,25 +24,63 @@ Side = Annotated[int, Field(ge=16, le=512)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 Labels = Annotated[
     dict[Annotated[int, Field(gt=0)], Annotated[str, Field(min_length=1)]],
-    Field(min_length=1, description="value in the mask file -> class; 0 is background"),
+    Field(
+        min_length=1,
+        description="Value in the mask file (segment number of a DICOM-SEG) -> class; 0 is background, several values may have "
+        "one class. Black and white masks: `{255: lesion}`.",
+    ),
 ]
 
 
+GroupPattern = Annotated[
+    str | None,
+    Field(
+        description="Regular expression on the file's name whose first bracket is the patient or lesion, e.g. "
+        "`^(patient\\d+)_`. null: every case stands alone (or as a table of the source says), which leaks if patients have several."
+    ),
+]
+
+
+class Stored(Closed):
+    """A source that lies below the data root."""
+
+    path: Relative = Field(description="Folder below the data root.")
+
+
+class Own(Stored):
+    """A source of your own, whose licence nobody knows but you."""
+
+    licence: str = Field(
+        "not stated",
+        min_length=1,
+        description="Licence of the images, for card.json and the report.",
+    )
+    citation: str = Field("", description="How to cite them, for card.json and the report.")
+
+
 class ZScore(Closed):
-    """Mean 0 and standard deviation 1 per volume and channel, clipped."""
+    """Mean 0 and standard deviation 1 per volume and channel, clipped: for MR, where scanners differ."""
 
     kind: Literal["zscore"]
-    clip: float = Field(gt=0, le=20, description="standard deviations that 0 and 255 stand for")
-    region: Literal["all", "nonzero"] = Field(description="voxels that mean and deviation are of")
+    clip: float = Field(
+        4.0, gt=0, le=20, description="Standard deviations from the mean that 0 and 255 stand for."
+    )
+    region: Literal["all", "nonzero"] = Field(
+        "all",
+        description="Voxels that mean and deviation are of; nonzero where the background was set to 0.",
+    )
 
 
 class Percentile(Closed):
     """Between two percentiles of the volume, per channel, clipped."""
 
     kind: Literal["percentile"]
-    low: Percent
-    high: Percent
-    region: Literal["all", "nonzero"] = Field(description="voxels that the percentiles are of")
+    low: Percent = Field(1.0, description="Percentile that becomes 0.")
+    high: Percent = Field(99.0, description="Percentile that becomes 255.")
+    region: Literal["all", "nonzero"] = Field(
+        "all",
+        description="Voxels that the percentiles are of; nonzero where the background was set to 0.",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Percentile:
@@ -55,8 +93,8 @@ class Window(Closed):
     """Between two fixed values, clipped: for CT, whose numbers have a meaning."""
 
     kind: Literal["window"]
-    low: float = Field(description="value that becomes 0, e.g. Hounsfield units")
-    high: float = Field(description="value that becomes 255")
+    low: float = Field(-160, description="Value that becomes 0, for CT in Hounsfield units.")
+    high: float = Field(240, description="Value that becomes 255.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Window:
@@ -69,31 +107,55 @@ class VolumeConfig(Closed):
     """The grid and the scale of intensity that all volumes are brought to."""
 
     spacing: tuple[Millimetres, Millimetres, Millimetres] = Field(
-        description="distance of neighbours, mm: to superior, anterior, right"
+        description="Distance of neighbouring voxels, mm: to superior (between the slices of an axial series), anterior, right. "
+        "Near the median of the files (source_spacing in card.json) little is lost; coarser is faster."
     )
-    intensity: Annotated[ZScore | Percentile | Window, Field(discriminator="kind")]
-    mask: Literal["nearest", "linear"] = Field(description="how masks are resampled")
-    min_side: int = Field(ge=8, description="a volume with a shorter side, in voxels, is invalid")
+    intensity: Annotated[ZScore | Percentile | Window, Field(discriminator="kind")] = Field(
+        description="What 0 and 255 stand for."
+    )
+    mask: Literal["nearest", "linear"] = Field(
+        "nearest",
+        description="How masks are resampled. nearest: each voxel takes the nearest label. linear: each label's membership is "
+        "interpolated and the largest wins, which keeps outlines smooth when the grid becomes finer.",
+    )
+    min_side: int = Field(
+        16,
+        ge=8,
+        description="A volume whose shortest side has fewer voxels on that grid is invalid.",
+    )
 
 
 class Phantom3dSource(Closed):
-    """CT-like volumes drawn by `edgeward.data.volumes.phantom`."""
+    """CT-like volumes drawn by `edgeward.data.volumes.phantom`: an organ, and lesions in some."""
 
     targets: ClassVar[tuple[str, ...]] = ("masks",)
 
     kind: Literal["phantom3d"]
-    n_train: Positive = Field(description="volumes drawn for train")
-    n_val: Positive = Field(description="volumes drawn for val")
-    n_test: Positive = Field(description="volumes drawn for test")
-    shape: tuple[Side, Side, Side] = Field(description="voxels to superior, anterior, right")
-    spacing: tuple[Millimetres, Millimetres, Millimetres] = Field(
-        description="mm, in the order of shape"
+    n_train: Positive = Field(48, description="Volumes drawn for train.")
+    n_val: Positive = Field(12, description="Volumes drawn for val.")
+    n_test: Positive = Field(32, description="Volumes drawn for test.")
+    shape: tuple[Side, Side, Side] = Field(
+        (40, 64, 64), description="Voxels of a drawn file: to superior, anterior, right."
     )
-    lesion_share: float = Field(gt=0, le=1, description="share of volumes with lesions")
-    max_lesions: int = Field(ge=1, le=8, description="a volume with lesions has 1 to so many")
-    lesion_radius: tuple[Millimetres, Millimetres] = Field(description="least and largest, mm")
-    contrast: float = Field(ge=1, le=500, description="lesion below organ, Hounsfield units")
-    noise: float = Field(ge=0, le=500, description="standard deviation, Hounsfield units")
+    spacing: tuple[Millimetres, Millimetres, Millimetres] = Field(
+        (3.0, 2.0, 2.0), description="Its voxels in mm, in the order of shape."
+    )
+    lesion_share: float = Field(0.5, gt=0, le=1, description="Share of volumes with lesions.")
+    max_lesions: int = Field(
+        3, ge=1, le=8, description="A volume with lesions has 1 to so many of them."
+    )
+    lesion_radius: tuple[Millimetres, Millimetres] = Field(
+        (3.5, 8.0), description="Least and largest radius, mm."
+    )
+    contrast: float = Field(
+        60.0,
+        ge=1,
+        le=500,
+        description="How much darker a lesion is than the organ, Hounsfield units; at the level of the noise it is hard to see.",
+    )
+    noise: float = Field(
+        20.0, ge=0, le=500, description="Standard deviation of the noise, Hounsfield units."
+    )
 
     @model_validator(mode="after")
     def _radii_are_ordered(self) -> Phantom3dSource:
@@ -102,52 +164,46 @@ class Phantom3dSource(Closed):
         return self
 
 
-class DecathlonSource(Closed):
-    """A task of the Medical Segmentation Decathlon as published, or folders laid out like one."""
+class DecathlonSource(Own):
+    """A task of the Medical Segmentation Decathlon as published, or folders laid out like one.
+
+    Read are the pairs of dataset.json; without that file all pairs of the same name in imagesTr and labelsTr, or images
+    and labels.
+    """
 
     targets: ClassVar[tuple[str, ...]] = ("masks",)
 
     kind: Literal["decathlon"]
-    path: Relative = Field(description="folder of the task below the data root")
-    labels: Labels | None = Field(description="null: as in dataset.json")
-    licence: str = Field(min_length=1, description="of the images, for the card")
-    citation: str = Field(description="how to cite the images, for the card")
+    labels: Labels | None = Field(
+        None, description="Value in the mask -> class; null takes the names from dataset.json."
+    )
 
 
-class NiftiSource(Closed):
+class Pairs(Own):
+    """A source with an image and a mask of each case in two folders."""
+
+    targets: ClassVar[tuple[str, ...]] = ("masks",)
+
+    images: Relative = Field("images", description="Folder of the images, below `path`.")
+    masks: Relative = Field("masks", description="Folder of the masks, below `path`.")
+    labels: Labels
+
+
+class NiftiSource(Pairs):
     """Pairs of NIfTI files with the same name in two folders."""
 
-    targets: ClassVar[tuple[str, ...]] = ("masks",)
-
     kind: Literal["nifti"]
-    path: Relative = Field(description="folder below the data root")
-    images: Relative = Field(description="folder of the images, below `path`")
-    masks: Relative = Field(description="folder of the masks, below `path`")
-    labels: Labels
-    group_pattern: str | None = Field(
-        description="regular expression on the case's name whose first bracket is the patient; "
-        "null: every case is a patient of its own"
-    )
-    licence: str = Field(min_length=1, description="of the images, for the card")
-    citation: str = Field(description="how to cite the images, for the card")
+    group_pattern: GroupPattern = None
 
 
-class DicomSource(Closed):
-    """A folder of DICOM slices per case, and a mask per case."""
-
-    targets: ClassVar[tuple[str, ...]] = ("masks",)
+class DicomSource(Pairs):
+    """A folder of DICOM slices per case, and a mask per case: <case>.nii.gz, or <case>.dcm (DICOM-SEG)."""
 
     kind: Literal["dicom"]
-    path: Relative = Field(description="folder below the data root")
-    images: Relative = Field(description="folder with a folder of slices per case, below `path`")
-    masks: Relative = Field(description="folder of the masks, below `path`")
-    labels: Labels
     group: Literal["patient", "case"] = Field(
-        description="patient: cases with the same PatientID belong together; case: none do"
+        "patient",
+        description="patient: cases with the same PatientID stay on one side. case: every case stands alone.",
     )
-    licence: str = Field(min_length=1, description="of the images, for the card")
-    citation: str = Field(description="how to cite the images, for the card")
 
 
-VolumeSource = Phantom3dSource | DecathlonSource | NiftiSource | DicomSource
 VOLUMETRIC = ("phantom3d", "decathlon", "nifti", "dicom")

@@ -33,7 +33,7 @@ def build(
     Parameters
     ----------
     width : channels of every layer; the paper's small, medium and large have 64, 172 and 276.
-    blocks : depthwise-separable blocks; the paper's have 4, 4 and 5.
+    blocks : depthwise-separable blocks, of which every second one halves the resolution; the paper's have 4, 4 and 5.
     """
     if min(image_size) < 2 ** (1 + blocks // 2):
         raise ValueError(f"{blocks} blocks halve {image_size} below one pixel")

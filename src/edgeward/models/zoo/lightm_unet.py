@@ -77,9 +77,13 @@ class LightMUNet(Segmenter):
 
     Parameters
     ----------
-    width : channels at full resolution, a multiple of 8; they double with every halving.
-    order : of `models.ssm.orders`.
-    d_state, d_conv, expand : of the Mamba blocks.
+    width : channels at full resolution, a multiple of 8; they double with each of three halvings. The authors' trainer has
+        32 (5.01 M parameters).
+    order : in which directions tokens are read: raster (one, as published), bidirectional, cross (4; 6 in a volume) or
+        wavefront (4; 8). The directions share their weights, so the size stays; time grows with their number.
+    d_state : length of the state of each scanned channel; time and memory of the scan are proportional to it.
+    d_conv : taps of the causal convolution before the scan.
+    expand : scanned channels over those of the layer.
     """
 
     def __init__(

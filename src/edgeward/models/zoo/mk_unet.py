@@ -95,7 +95,7 @@ class MKUNet(Segmenter):
 
     Parameters
     ----------
-    widths : channels after each halving.
+    widths : channels after each halving; the sides of the input must be divisible by all of them (five widths: 32).
     """
 
     def __init__(

@@ -172,11 +172,13 @@ def build(
 
     Parameters
     ----------
-    dims : channels of each stage. inner : channels that its scans work on.
+    dims : channels of each stage; stages have strides 4, 8, 16 and 32.
+    inner : channels that the scans of each stage work on: a multiple of `head` times the directions of the order.
     blocks : what each stage is made of, e.g. ``"cs-csc-cscsc-csc"``: c convolution, s scan.
     expand : hidden over outer channels of the convolutional blocks.
-    order : of `models.ssm.orders`. state : length of the state. head : channels of a head, 32 or
-        more for speed.
+    order : in which directions tokens are read: raster, bidirectional, cross (four) or wavefront (four, along diagonals).
+    state : length of the state per channel.
+    head : channels that share one decay; below 32 the fused operator loses its speed.
     """
 
     def scan(dim: int, inner: int, grid: tuple[int, int]) -> nn.Module:

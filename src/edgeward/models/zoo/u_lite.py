@@ -124,8 +124,9 @@ class ULite(Segmenter):
 
     Parameters
     ----------
-    widths : channels at full resolution and after each halving.
-    stem : side of the first kernel, odd.
+    widths : channels at full resolution and after each halving; the sides of the input must be divisible by all halvings
+        (six widths: 32).
+    stem : side of the first kernel, odd. It is dense, so in a volume its cost grows with the third power.
     kernel : length of the axial kernels of encoder and decoder, odd.
     """
 

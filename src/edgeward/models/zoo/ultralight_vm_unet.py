@@ -69,8 +69,11 @@ class UltraLight(Segmenter):
     Parameters
     ----------
     widths : channels of the six stages, multiples of 4; the last stage does not halve.
-    order : of `models.ssm.orders`.
-    d_state, d_conv, expand : of the Mamba blocks.
+    order : in which directions tokens are read: raster (one, as published), bidirectional, cross (4; 6 in a volume) or
+        wavefront (4; 8). The directions share their weights, so the size stays; time grows with their number.
+    d_state : length of the state of each scanned channel; time and memory of the scan are proportional to it.
+    d_conv : taps of the causal convolution before the scan.
+    expand : scanned channels over those of the layer.
     """
 
     def __init__(

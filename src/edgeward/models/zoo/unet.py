@@ -17,7 +17,8 @@ class UNet(Segmenter):
 
     Parameters
     ----------
-    widths : channels at full resolution and after each halving.
+    widths : channels at full resolution and after each halving; the sides of the input must be divisible by all halvings
+        (five widths: 16).
     units : convolutions of a residual unit; 0 for plain convolutions.
     norm, act : MONAI's names of normalisation and activation. Batch norm and ReLU go into the
         convolutions when deployed; MONAI's own defaults, instance norm and PReLU, do not.

@@ -50,12 +50,12 @@ class VMamba(nn.Module):
 
     Parameters
     ----------
-    drop_path_rate : of the last block; rises linearly from 0 at the first.
+    drop_path_rate : stochastic depth: probability of skipping the scan of the last block; rises linearly from 0 at the first.
     width : channels of the first stage; they double from stage to stage.
-    depths : blocks of each stage.
+    depths : blocks of each stage; stages have strides 4, 8, 16, 32.
     mlp_ratio : hidden over outer channels of the MLPs.
-    order : of `models.ssm.orders`.
-    d_state : length of the state of a scanned channel.
+    order : in which directions tokens are read: raster, bidirectional, cross (four) or wavefront (four, along diagonals).
+    d_state : length of the state of a scanned channel; time and memory of the scan are proportional to it.
     expand : scanned channels over those of a stage.
     """
 

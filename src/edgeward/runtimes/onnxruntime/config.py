@@ -13,14 +13,22 @@ from edgeward.runtimes.base import EngineConfig, ExportConfig
 class Engine(EngineConfig):
     """onnxruntime, with any of its execution providers."""
 
-    name: Literal["onnxruntime"]
+    name: Literal["onnxruntime"] = "onnxruntime"
     providers: list[Annotated[str, Field(min_length=1)]] = Field(
-        min_length=1, description="Execution providers, in order of preference; all must exist."
+        ["CPUExecutionProvider"],
+        min_length=1,
+        description="Execution providers, in order of preference. One that is missing is an error, not a reason to fall back on "
+        "another.",
     )
     provider_options: dict[str, dict[str, str]] = Field(
-        description="Options of a provider, as onnxruntime names them."
+        {},
+        description="Options of a provider, as onnxruntime names them, e.g. `{QNNExecutionProvider: {backend_path: libQnnHtp.so}}`.",
     )
-    spinning: bool = Field(description="Whether idle threads of the engine's pool spin.")
+    spinning: bool = Field(
+        True,
+        description="true: waiting threads spin, as the engine does by default (faster, but they burn their core); false: they "
+        "sleep, as on a device that has other work to do.",
+    )
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -36,10 +44,13 @@ class Engine(EngineConfig):
 
 
 class RecurrenceConfig(Closed):
-    """How the recurrence of a state-space model is written."""
+    """How the recurrences of state-space models are written; parity is checked whatever the form."""
 
     gated: Literal["linear_attention", "opset27", "matmul", "scan"] = Field(
-        description="Form of SSD (Mamba-2) recurrences."
+        "linear_attention",
+        description="SSD (Mamba-2). linear_attention: the fused operator that onnxruntime ships in its own domain com.microsoft, "
+        "by far the fastest there. opset27: the same operator as standardised in ONNX 27, for engines that load it. matmul: "
+        "matrix products over chunks, for engines that know neither. scan: one ONNX Scan, small and slow.",
     )
 
 
@@ -47,5 +58,11 @@ class Export(ExportConfig):
     """How ``model.onnx`` is written."""
 
     runtime: Literal["onnxruntime"] = "onnxruntime"
-    opset: int = Field(ge=20, le=24, description="ONNX operator set; from 20 on GELU is one node.")
-    recurrence: RecurrenceConfig
+    opset: int = Field(
+        20,
+        ge=20,
+        le=24,
+        description="ONNX operator set. 20 is the first with GELU as one node; raise it only if the engine on every device knows "
+        "the newer one.",
+    )
+    recurrence: RecurrenceConfig = RecurrenceConfig()

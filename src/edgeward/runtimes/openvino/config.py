@@ -13,9 +13,15 @@ class Engine(EngineConfig):
     """OpenVINO on the ONNX file that ships."""
 
     name: Literal["openvino"]
-    device: str = Field(pattern=r"^[A-Z]+(\.\d+)?$", description="OpenVINO's device, e.g. CPU.")
+    device: str = Field(
+        "CPU",
+        pattern=r"^[A-Z]+(\.\d+)?$",
+        description="OpenVINO's device: CPU, GPU, NPU. One that is missing is an error.",
+    )
     precision: Literal["f32", "bf16", "f16"] = Field(
-        description="Arithmetic of the parts that are not quantised."
+        "f32",
+        description="Arithmetic of what is not quantised: f32, or bf16 / f16 where the processor has it. OpenVINO's own choice "
+        "would be bf16 on a server; then fp32 figures would be no fp32 figures.",
     )
 
     @property
