@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from edgeward.safety.config import SafetyConfig
-from edgeward.safety.stage import assess
-from edgeward.tasks.multiclass import arm as bootstrap
-from edgeward.tasks.multiclass.study import Sample, evaluate
+from edgeward.safety.comparison import assess
+from edgeward.safety.config import study_config
+from edgeward.statistics.bootstrap import resample
+from edgeward.tasks.assessment import Cases
+from edgeward.tasks.multiclass.assess import Arm
 
 PREVALENCE = np.array([0.669, 0.111, 0.110, 0.051, 0.033, 0.014, 0.012])
 
@@ -39,8 +40,8 @@ def main() -> None:
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     values = yaml.safe_load((root / "config/safety/default.yaml").read_text())
-    values = {key: values[key] for key in SafetyConfig.model_fields}
-    cfg = SafetyConfig(**values | {"resamples": args.resamples})
+    cfg = study_config(values | {"resamples": args.resamples})
+    section = cfg.multiclass
 
     rng = np.random.default_rng(0)
     classes = len(PREVALENCE)
@@ -49,15 +50,16 @@ def main() -> None:
     labels = of_group[groups]
     reference = rng.normal(size=(args.images, classes)) + 3.0 * np.eye(classes)[labels]
     compressed = reference + 0.1 * rng.normal(size=reference.shape)
-    sample = Sample(labels, groups, [f"class {k}" for k in range(classes)], ["class 5", "class 6"])
+    names = [f"class {k}" for k in range(classes)]
+    cases = Cases(np.arange(args.images), labels, groups, names, ["class 5", "class 6"])
 
     started = clock()
     before, after = (
-        evaluate(x, sample, np.zeros(classes), 1.0, cfg) for x in (reference, compressed)
+        Arm(cases, section, x, np.zeros(classes), 1.0) for x in (reference, compressed)
     )
     scored = clock()
-    arms = {"reference": before.arm, "compressed": after.arm}
-    bootstrap.run(arms, labels, groups, cfg.resamples, cfg.seed)
+    arms = {"reference": before, "compressed": after}
+    resample(arms, labels, groups, cfg.resamples, cfg.seed)
     resampled = clock()
     verdict = assess(after, before, cfg)[1]
     print(f"{cfg.resamples} resamples x {args.images} images x {classes} classes x 2 models")
@@ -68,7 +70,7 @@ def main() -> None:
         ("whole assessment, again", clock() - resampled),
     ):
         print(f"  {name:25s} {span[0]:6.2f}  {span[1]:6.2f} s")
-    print(f"verdict: {verdict['verdict']}")
+    print(f"verdict: {verdict.verdict}")
 
 
 if __name__ == "__main__":

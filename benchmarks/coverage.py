@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from edgeward.safety.config import DenseConfig, SafetyConfig
-from edgeward.safety.stage import assess
+from edgeward.safety.comparison import assess
+from edgeward.safety.config import StudyConfig, study_config
 from edgeward.statistics import paired
+from edgeward.statistics.bootstrap import resample
 from edgeward.statistics.clusters import design_effect, pooled_correlation
 from edgeward.statistics.intervals import tango, tango_statistic, wilson, z_value
-from edgeward.tasks.multiclass.study import SCALARS, Assessed, Sample, evaluate, scalar
-from edgeward.tasks.segmentation.arm import Cases, DenseArm, resample, value
-from edgeward.tasks.segmentation.comparison import difference
-from edgeward.tasks.segmentation.study import interval
+from edgeward.tasks.assessment import Arm, Cases, Key, difference, interval
+from edgeward.tasks.multiclass.assess import Arm as OfClasses
+from edgeward.tasks.segmentation.assess import Arm as OfLabels
+from edgeward.tasks.segmentation.assess import LabelMaps
 from edgeward.tasks.segmentation.tables import Lesion, Overlap, Tables
 
 LEVEL = 0.95
@@ -103,12 +104,12 @@ def paired_recall(trials: int) -> None:
         for _ in range(trials):
             rare, common = clustered(rng, groups, icc > 0), clustered(rng, 400, icc > 0)
             change, other = copied(rng, rare, icc, draw), copied(rng, common, icc, draw)
-            rows = paired.paired_recall(
+            labels = np.repeat([0, 1], [len(rare), len(common)])
+            row = paired.paired_share(
                 np.concatenate([change < 0, other < 0]), np.concatenate([change > 0, other > 0]),
-                np.repeat([0, 1], [len(rare), len(common)]), np.concatenate([rare, common + groups]),
-                2, LEVEL,
+                labels, np.concatenate([rare, common + groups]), LEVEL, labels == 0,
             )  # fmt: skip
-            found["Tango, corrected"].append((rows[0].low, rows[0].high))
+            found["Tango, corrected"].append((row.low, row.high))
             found["Tango, plain"].append(
                 tango((change > 0).sum(), (change < 0).sum(), len(change), LEVEL)
             )
@@ -135,7 +136,7 @@ def non_inferiority(many: int) -> None:
     print("\n| discordance | cases needed | passed with these |")
     for psi in (0.0, 0.02, 0.05, 0.1, 0.2):
         seen = round(psi / 2 * 1000)
-        row = paired.PairedRecall(1000, 1000, seen, seen, 1.0, 0, 0)
+        row = paired.PairedShare(1000, 1000, seen, seen, 1.0, 0, 0)
         n = paired.cases_needed(row, 0.0, margin, LEVEL, power)
         share = passes(rng.multinomial(n, [psi / 2, psi / 2, 1 - psi], many), n, margin)
         print(f"| {psi} | {n} | {share:.3f} |")
@@ -162,17 +163,19 @@ def draw_study(
     return reference, compressed, labels, groups
 
 
-def study(trials: int, resamples: int, cfg: SafetyConfig) -> None:
+def study(trials: int, resamples: int, cfg: StudyConfig) -> None:
     """Everything that is reported, from the whole assessment, against a sample of 400,000 images."""
     zero, names = np.zeros(4), ["a", "b", "c", "d"]
     cfg = cfg.model_copy(update={"resamples": resamples})
     for per_class in ([100, 40, 20, 12], [400, 160, 80, 40]):
         rng = np.random.default_rng(4)
 
-        def pair(counts: np.ndarray, rng: np.random.Generator = rng) -> tuple[Assessed, Assessed]:
+        def pair(counts: np.ndarray, rng: np.random.Generator = rng) -> tuple[Arm, Arm]:
             a, b, labels, groups = draw_study(rng, counts)
-            sample = Sample(labels, groups, names, ["d"])
-            return evaluate(a, sample, zero, 1.5, cfg), evaluate(b, sample, zero, 1.5, cfg)
+            cases = Cases(np.arange(len(labels)), labels, groups, names, ["d"])
+            section = cfg.multiclass
+            before, after = (OfClasses(cases, section, x, zero, 1.5) for x in (a, b))
+            return before, after
 
         before, after = (
             describe_points(x) for x in pair(np.array(per_class) * (200_000 // sum(per_class)))
@@ -183,16 +186,15 @@ def study(trials: int, resamples: int, cfg: SafetyConfig) -> None:
         for trial in range(trials):
             reference, compressed = pair(np.array(per_class))
             safety, verdict = assess(compressed, reference, cfg.model_copy(update={"seed": trial}))
-            for metric in SCALARS:
-                difference = verdict["differences"][metric]
-                rows = {"value": safety[metric], "difference": difference}
-                if "bootstrap" in difference:
-                    low, high = difference["bootstrap"]
-                    rows["difference, bootstrap"] = {**difference, "low": low, "high": high}
-                for what, row in rows.items():
+            for metric, value in safety.metrics.items():
+                change = verdict.differences[metric]
+                rows = {"value": tuple(value), "difference": tuple(change)}
+                if change.bootstrap is not None:
+                    rows["difference, bootstrap"] = (rows["difference"][0], *change.bootstrap)
+                for what, (estimate, low, high) in rows.items():
                     key = (metric, what)
-                    found.setdefault(key, []).append((row["low"], row["high"]))
-                    points.setdefault(key, []).append(row["estimate"])
+                    found.setdefault(key, []).append((low, high))
+                    points.setdefault(key, []).append(estimate)
                     truth[key] = after[metric] - (before[metric] if what != "value" else 0.0)
         print(f"\nGroups per class {per_class}, 2 images a group:\n")
         print(
@@ -205,14 +207,12 @@ def study(trials: int, resamples: int, cfg: SafetyConfig) -> None:
             )
 
 
-def describe_points(model: Assessed) -> dict[str, float]:
-    """Return the estimates of all scalar metrics."""
-    return {metric: scalar(metric, model) for metric in SCALARS}
+def describe_points(model: Arm) -> dict[str, float]:
+    """Return the estimates of all metrics of the test set."""
+    return {metric.name: model.value(Key(metric.name)) for metric in model.task.metrics}
 
 
-def draw_cases(
-    rng: np.random.Generator, groups: int, cfg: DenseConfig
-) -> tuple[DenseArm, DenseArm]:
+def draw_cases(rng: np.random.Generator, groups: int, cfg: StudyConfig) -> tuple[Arm, Arm]:
     """Draw two segmentation models on patients with 1 to 4 cases of one class with 0 to 3 small lesions.
 
     Dice is skewed (Beta), alike within patients; the second model loses 0.01 on average, much in a
@@ -243,17 +243,18 @@ def draw_cases(
             table.sums.append(np.stack([sums, sums]))
             table.confusion = np.eye(2, dtype=np.int64)
     cases = Cases(np.arange(n), np.zeros(n, dtype=np.int64), member, ["lesion"], [])
-    before, after = (DenseArm(table, cases, cfg) for table in tables)
+    nothing = LabelMaps(np.zeros(n, dtype=np.uint8), np.ones((n, 2), dtype=np.int64))
+    before, after = (OfLabels(cases, cfg.segmentation, table, nothing) for table in tables)
     return before, after
 
 
-def segmentation(trials: int, resamples: int, cfg: DenseConfig) -> None:
+def label_maps(trials: int, resamples: int, cfg: StudyConfig) -> None:
     """Intervals of Dice, lesions and calibration, and of their differences, on few patients."""
     metrics = ("dice", "small_lesion_sensitivity", "ece", "ece_15bin")
     truth = draw_cases(np.random.default_rng(5), 20_000, cfg)
     true = {
-        (metric, what): value(truth[1], metric)
-        - (value(truth[0], metric) if what != "value" else 0)
+        (metric, what): truth[1].value(Key(metric))
+        - (truth[0].value(Key(metric)) if what != "value" else 0)
         for metric in metrics
         for what in ("value", "difference")
     }
@@ -263,14 +264,18 @@ def segmentation(trials: int, resamples: int, cfg: DenseConfig) -> None:
         for trial in range(trials):
             settings = cfg.model_copy(update={"resamples": resamples, "seed": trial})
             pair = draw_cases(rng, groups, settings)
-            both = resample({"before": pair[0], "after": pair[1]})
+            cases = pair[0].cases
+            both = resample(
+                {"before": pair[0], "after": pair[1]}, cases.labels, cases.groups, resamples, trial
+            )
             replicates = both["before"], both["after"]
             for metric in metrics:
                 for what, row in (
-                    ("value", interval(pair[1], replicates[1], metric)),
-                    ("difference", difference(pair, replicates, metric)),
+                    ("value", interval(pair[1], Key(metric), replicates[1], LEVEL)),
+                    ("difference", difference(*pair, Key(metric), replicates, LEVEL)),
                 ):
-                    found[metric, what].append((row["low"], row["high"]))
+                    _, low, high = row
+                    found[metric, what].append((low, high))
         print(f"\nSegmentation, {groups} patients, 2 cases each:\n")
         print("| metric | of | truth | coverage | low > truth | high < truth | width |")
         for key, intervals in found.items():
@@ -286,13 +291,12 @@ def main() -> None:
     args = parser.parse_args()
     root = Path(__file__).resolve().parents[1]
     values = yaml.safe_load((root / "config/safety/default.yaml").read_text())
-    cfg = SafetyConfig(**{key: values[key] for key in SafetyConfig.model_fields})
-    dense = DenseConfig(**{key: values[key] for key in DenseConfig.model_fields})
+    cfg = study_config(values)
     recall(args.trials)
     paired_recall(args.trials)
     non_inferiority(20 * args.trials)
     study(args.study_trials, args.resamples, cfg)
-    segmentation(args.study_trials, args.resamples, dense)
+    label_maps(args.study_trials, args.resamples, cfg)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,13 @@ from edgeward.pipeline.job import Job
 
 
 def main(job: Job) -> dict[str, float]:
-    from edgeward.safety.config import DenseConfig, SafetyConfig
+    from edgeward.safety.config import study_config
     from edgeward.safety.stage import run
-    from edgeward.tasks.segmentation.stage import run as run_dense
 
     job.loaded()
-    dense = "segmentation" in job.cfg["safety"]
-    config = DenseConfig if dense else SafetyConfig
     reference = job.paths("reference")
-    return (run_dense if dense else run)(
-        config.model_validate(job.cfg["safety"]),
+    return run(
+        study_config(job.cfg["safety"]),
         model=Path(job.input.model),
         prepared=Path(job.input.card).parent,
         out=Path(job.output.safety).parent,

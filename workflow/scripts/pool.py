@@ -7,7 +7,7 @@ from edgeward.pipeline.paths import ResultPaths
 
 
 def main(job: Job) -> dict[str, float]:
-    from edgeward.safety.config import DenseConfig, SafetyConfig
+    from edgeward.safety.config import study_config
     from edgeward.safety.pooled import run
 
     job.loaded()
@@ -15,9 +15,8 @@ def main(job: Job) -> dict[str, float]:
     for c in job.cfg["candidates"]:
         folder = ResultPaths(**c).assess.folder
         folders.setdefault((c["model"], c["recipe"]), {})[c["seed"]] = folder
-    config = DenseConfig if job.cfg["task"] == "segmentation" else SafetyConfig
     return run(
-        config.model_validate(job.cfg["safety"]),
+        study_config(job.cfg["safety"]),
         prepared=Path(job.input.card).parent,
         folders=folders,
         references=job.cfg["references"],

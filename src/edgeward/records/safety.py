@@ -62,35 +62,44 @@ class Safety(File):
 
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """Older files name no schema, and hold every metric under a key of its own beside the rest."""
-        if "schema" in content:
+        """Nest the flat first form, which named no schema, and no task where there was one only."""
+        if "schema" in content or "per_class" not in content:
             return content
-        rest = dict(content)
-        n, classes = dict(rest.pop("n")), [_divide(row) for row in rest.pop("per_class")]
-        task = rest.pop("task", "multiclass")
-        if task == "multiclass":
-            n["rare"] = sum(row["n"] for row in classes if row["rare"])
-        diagrams = {"all": rest.pop("reliability")}
-        if "boundary_reliability" in rest:
-            diagrams["boundary"] = rest.pop("boundary_reliability")
-        metrics = {name: rest.pop(name) for name, value in content.items() if _is_interval(value)}
-        facts = {name: rest.pop(name) for name in list(rest) if name not in cls.model_fields}
+        metrics, rest = _intervals(content)
+        known = {name: rest.pop(name) for name in cls.model_fields if name in rest}
+        regions = [name for name in (*known, *rest) if name.endswith("reliability")]
+        if "task" not in known:
+            rare = sum(row["n"] for row in content["per_class"] if row["rare"])
+            known["n"] = {**content["n"], "rare": rare}
         return {
-            "schema": cls.FORMAT, "task": task, "n": n, "metrics": metrics, "per_class": classes,
-            "reliability": diagrams, "facts": facts, **rest,
-        }  # fmt: skip
+            "schema": cls.FORMAT,
+            "task": "",
+            "measured": {},
+            **known,
+            "metrics": metrics,
+            "per_class": [_older_row(row) for row in content["per_class"]],
+            "reliability": {
+                name.removesuffix("reliability").rstrip("_") or "all": content[name]
+                for name in regions
+            },
+            "facts": {name: value for name, value in rest.items() if name not in regions},
+        }
 
 
-def _is_interval(value: Any) -> bool:
-    return isinstance(value, dict) and "estimate" in value
+def _intervals(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Take the interval records out of a section of an older file."""
+    found = {k: v for k, v in content.items() if isinstance(v, dict) and "estimate" in v}
+    return found, {k: v for k, v in content.items() if k not in found}
 
 
-def _divide(row: dict[str, Any]) -> dict[str, Any]:
-    """Return an older row of a class in today's form."""
-    own = {name: row[name] for name in ("class", "n", "n_groups", "rare")}
-    metrics = {name: value for name, value in row.items() if _is_interval(value)}
-    counts = {name: value for name, value in row.items() if name not in own | metrics}
-    return {**own, "counts": counts, "metrics": metrics}
+def _older_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what an older file says of a class in today's form."""
+    metrics, rest = _intervals(row)
+    known: dict[str, Any] = {
+        k: rest.pop(k) for k in ("class", "n", "n_groups", "rare") if k in rest
+    }
+    renamed = {"recall" if k == "sensitivity" else k: v for k, v in metrics.items()}
+    return {**known, "counts": rest, "metrics": renamed}
 
 
 class EndpointRow(Record):

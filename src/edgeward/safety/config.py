@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, create_model
@@ -9,8 +10,6 @@ from pydantic import Field, create_model
 from edgeward.core import plugins
 from edgeward.core.config import Closed
 from edgeward.tasks.base import task_names
-from edgeward.tasks.multiclass.config import Safety as OfMulticlass
-from edgeward.tasks.segmentation.config import Safety as OfSegmentation
 
 
 class StudyConfig(Closed):
@@ -28,18 +27,6 @@ class StudyConfig(Closed):
     windows: int = Field(ge=1, description="Windows per inference call, for volumes.")
 
 
-class SafetyConfig(StudyConfig):
-    """What the stage ``assess`` reads for classification."""
-
-    multiclass: OfMulticlass
-
-
-class DenseConfig(StudyConfig):
-    """What the stage ``assess`` reads for segmentation."""
-
-    segmentation: OfSegmentation
-
-
 _SECTIONS: dict[str, Any] = {
     name: (plugins.load("edgeward.tasks", name, "config", "config/safety/").Safety, ...)
     for name in task_names()
@@ -50,3 +37,10 @@ SafetyGroup = create_model(
     __doc__="The ``safety`` group; a stage reads the section of its own task.",
     **_SECTIONS,
 )
+
+
+def study_config(content: Mapping[str, Any]) -> StudyConfig:
+    """Read a slice of `assess`: the common keys, and the sections of some tasks."""
+    sections = {name: section for name, section in _SECTIONS.items() if name in content}
+    model = create_model("SafetyConfig", __base__=StudyConfig, **sections)
+    return model.model_validate(dict(content))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest
-from edgeward.data.store import Prepared, to_input
+from edgeward.core.windows import sliding
+from edgeward.data.store import Prepared, Split, to_input
 from edgeward.runtimes.base import Session
+from edgeward.safety.config import StudyConfig
+from edgeward.tasks.base import OLDER_NAMES, Task
 
 log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
@@ -51,7 +55,7 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
     """
     again = "train and export again, or assess with the data that the model was made from"
     facts = [
-        ("task", meta["task"], data.task),
+        ("task", *(OLDER_NAMES.get(name, name) for name in (meta["task"], data.task))),
         ("classes", meta["classes"], data.classes),
         ("data", meta["data"], data.card["name"]),
         ("data_sha256", meta["data_sha256"], digest(data.card["hashes"])),
@@ -75,39 +79,49 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
 
 
 def predict(
-    session: Session, data: Prepared, indices: np.ndarray, batch_size: int, name: str
-) -> np.ndarray:
-    """Return the logits of some images, in the order given.
+    session: Session, data: Prepared, split: Split, task: Task, cfg: StudyConfig
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the index of every case of a split and its logits, float32, a batch in memory at a time.
 
-    Parameters
-    ----------
-    session : input float32 (b, c, h, w) of 0-255, output float32 (b, classes).
-    data : the images stay on disk; a batch is read at a time.
-    indices : int, shape (n,).
-    batch_size : images per call.
-    name : of the split, for messages.
+    Images in the plane are taken whole, volumes by overlapping windows of the model's input size.
 
-    Returns
-    -------
-    float32, shape (n, classes).
+    Raises
+    ------
+    UserError
+        If the split is empty, the output has another shape than the task's, or a logit is not finite.
     """
+    indices = data.indices(split)
     if not len(indices):
         raise UserError(
-            f"{data.root}: the split '{name}' is empty; change data.split and prepare again."
+            f"{data.root}: the split '{split}' is empty; change data.split and prepare again."
         )
-    out = np.empty((len(indices), len(data.classes)), dtype=np.float32)
+
+    def forward(images: np.ndarray) -> np.ndarray:
+        logits = session.run(images)
+        expected = (len(images), data.n_labels, *(images.shape[2:] if task.dense else ()))
+        if logits.shape != expected:
+            raise UserError(f"The model gives output of shape {logits.shape}; needed: {expected}.")
+        return logits
+
+    def cases() -> Iterator[tuple[int, np.ndarray]]:
+        if data.spatial_dims == 2:
+            for first in range(0, len(indices), cfg.batch_size):
+                some = indices[first : first + cfg.batch_size]
+                yield from zip(some.tolist(), forward(to_input(data.images[some])), strict=True)
+            return
+        size = session.shape[1:]
+        for index in indices.tolist():
+            yield index, sliding(forward, data.case(index)[0], size, cfg.overlap, cfg.windows)
+
     started = said = time.monotonic()
-    for start in range(0, len(indices), batch_size):
-        rows = indices[start : start + batch_size]
-        logits = session.run(to_input(data.images[rows]))
-        if logits.shape != (len(rows), out.shape[1]):
+    for n, (index, logits) in enumerate(cases(), start=1):
+        if not np.isfinite(logits).all():
             raise UserError(
-                f"The model gives output of shape {logits.shape} for {len(rows)} images; needed: "
-                f"({len(rows)}, {out.shape[1]})."
+                f"The model gives NaN or infinite logits for case {index} ({split}); look at the logs of "
+                "train, compress and export."
             )
-        out[start : start + len(rows)] = logits
+        yield index, logits
         if time.monotonic() - said > _SECONDS_BETWEEN_LINES:
             said = time.monotonic()
-            log.info("%s: %d of %d images", name, start + len(rows), len(indices))
-    log.info("%s: %d images in %.1f s", name, len(indices), time.monotonic() - started)
-    return out
+            log.info("%s: %d of %d cases", split, n, len(indices))
+    log.info("%s: %d cases in %.1f s", split, len(indices), time.monotonic() - started)

@@ -3,116 +3,124 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import write_json
 from edgeward.data.store import open_prepared
-from edgeward.safety.config import DenseConfig, SafetyConfig
-from edgeward.safety.stage import fingerprint, load_reference
-from edgeward.statistics.seeds import Key, Values, defined, differences_and_rows
-from edgeward.tasks.multiclass import arm as bootstrap
-from edgeward.tasks.multiclass.contact import contact_sheet
-from edgeward.tasks.multiclass.exemplars import forgotten
-from edgeward.tasks.multiclass.study import Assessed, Sample, scalar
-from edgeward.tasks.segmentation.arm import SCALARS as OF_SEGMENTATION
-from edgeward.tasks.segmentation.arm import DenseArm, resample, value
-from edgeward.tasks.segmentation.stage import cases_of, load_tables
+from edgeward.records.safety import Pooled, PooledDifference, PooledRow, RecipeOfModel
+from edgeward.safety.config import StudyConfig
+from edgeward.safety.stage import load
+from edgeward.statistics.bootstrap import resample
+from edgeward.statistics.seeds import Values, combine, defined
+from edgeward.tasks.assessment import Arm, Key, Replicates
 
-PICTURES = 18  # on the contact sheet of each recipe
-SCALARS = ("auc_macro", "balanced_accuracy", "rare_recall", "ece")
-DENSE_SCALARS = tuple(name for name in OF_SEGMENTATION if name not in ("hd95", "false_lesions"))
+Recipe = tuple[str, str]
+"""Model and recipe."""
 
 
-def _values(
-    models: list[Assessed], replicates: list[dict[str, np.ndarray]], classes: list[str]
-) -> Values:
-    found = {
-        name: (
-            np.array([scalar(name, model) for model in models]),
-            np.stack([part[name] for part in replicates]),
-        )
-        for name in SCALARS
-    }
-    for k, name in enumerate(classes):
-        found[f"recall_{name}"] = (
-            np.array([float(model.arm.estimates["recall"][k]) for model in models]),
-            np.stack([part["recall"][k] for part in replicates]),
-        )
-    return defined(found)
+def pooled_keys(arm: Arm) -> list[Key]:
+    """Return the metrics that are pooled: those in [0, 1], and the one that is compared class by class."""
+    return [
+        *(Key(metric.name) for metric in arm.task.metrics if metric.share),
+        *(Key(arm.task.class_difference, name) for name in arm.cases.classes),
+    ]
+
+
+def values_of(arms: list[Arm], replicates: list[Replicates]) -> Values:
+    """Return estimates and replicates of the seeds of one model and recipe."""
+    return defined(
+        {
+            str(key): (
+                np.array([arm.value(key) for arm in arms]),
+                np.stack([part[key] for part in replicates]),
+            )
+            for key in pooled_keys(arms[0])
+        }
+    )
 
 
 def pool(
-    members: Mapping[Key, list[Assessed]], references: Mapping[str, str], cfg: SafetyConfig
-) -> dict[str, Any]:
-    """Pool the seeds of every model and recipe on one test sample, and compare.
+    members: Mapping[Recipe, list[Arm]], references: Mapping[str, str], cfg: StudyConfig
+) -> dict[str, list[PooledRow] | list[PooledDifference]]:
+    """Pool the seeds of every model and recipe on the same test cases, and compare.
 
     Parameters
     ----------
     members : the seeds, at least 2 and in the same order, of each (model, recipe).
-    references : see `differences_and_rows`.
-    cfg : the safety group; resamples, seed and level.
+    references : model -> the recipe that its others are compared with. The first model's is what the
+        other models' are compared with.
+    cfg : resamples, seed and level.
 
     Returns
     -------
-    As `differences_and_rows`; names of metrics are `SCALARS` and ``recall_<class>``.
+    ``rows``; ``differences``, of recipes to their reference seed by seed, then of models; ``between``: each
+    recipe of a model against every one listed before it, the reference left out.
     """
-    first = next(iter(members.values()))[0]
-    sample = first.sample
-    arms = {
-        (key, i): model.arm for key, models in members.items() for i, model in enumerate(models)
-    }
+    arms = {(key, i): arm for key, seeds in members.items() for i, arm in enumerate(seeds)}
+    cases, level = next(iter(arms.values())).cases, cfg.confidence_level
     labelled = {f"{n}": arm for n, arm in enumerate(arms.values())}
-    run = bootstrap.run(labelled, sample.labels, sample.groups, cfg.resamples, cfg.seed)
-    replicates = dict(zip(arms, run.values(), strict=True))
+    drawn = resample(labelled, cases.labels, cases.groups, cfg.resamples, cfg.seed)
+    replicates = dict(zip(arms, drawn.values(), strict=True))
     values = {
-        key: _values(models, [replicates[key, i] for i in range(len(models))], sample.classes)
-        for key, models in members.items()
+        key: values_of(seeds, [replicates[key, i] for i in range(len(seeds))])
+        for key, seeds in members.items()
     }
-    return differences_and_rows(values, references, sample.n_groups(), cfg.confidence_level)
+    groups = cases.n_groups()
 
+    def row(key: Recipe) -> PooledRow:
+        metrics = {n: combine([(1.0, *pair)], groups, level) for n, pair in values[key].items()}
+        return PooledRow(model=key[0], recipe=key[1], metrics=metrics)
 
-def pool_dense(
-    members: Mapping[Key, list[DenseArm]], references: Mapping[str, str], cfg: DenseConfig
-) -> dict[str, Any]:
-    """Pool the seeds of segmentation models; arguments as for `pool`.
-
-    Returns
-    -------
-    As `differences_and_rows`; names of metrics are those of `edgeward.tasks.segmentation.arm` that lie in [0, 1],
-    and ``dice_<class>``.
-    """
-    arms = {(key, i): arm for key, models in members.items() for i, arm in enumerate(models)}
-    run = resample({f"{n}": arm for n, arm in enumerate(arms.values())})
-    replicates = dict(zip(arms, run.values(), strict=True))
-    cases = next(iter(arms.values())).cases
-    values: dict[Key, Values] = {}
-    for key, models in members.items():
-        parts = [replicates[key, i] for i in range(len(models))]
-        found = {
-            name: (
-                np.array([value(m, name) for m in models]),
-                np.stack([r[name] for r in parts]),
+    def difference(key: Recipe, against: Recipe, paired: bool) -> PooledDifference:
+        metrics = {}
+        for name, (mine, mine_r) in values[key].items():
+            if name not in values[against]:
+                continue
+            other, other_r = values[against][name]
+            parts = (
+                [(1.0, mine - other, mine_r - other_r)]
+                if paired
+                else [(1.0, mine, mine_r), (-1.0, other, other_r)]
             )
-            for name in DENSE_SCALARS
-        }
-        for k, name in enumerate(cases.classes):
-            found[f"dice_{name}"] = (
-                np.array([m.estimates["dice_per_class"][k] for m in models]),
-                np.stack([r["dice_per_class"][k] for r in parts]),
-            )
-        values[key] = defined(found)
-    return differences_and_rows(values, references, cases.n_groups(), cfg.confidence_level)
+            metrics[name] = combine(parts, groups, level, least=-1.0)
+        model, recipe = against
+        return PooledDifference(
+            model=key[0],
+            recipe=key[1],
+            against=RecipeOfModel(model=model, recipe=recipe),
+            paired=paired,
+            metrics=metrics,
+        )
+
+    base = (next(iter(references)), next(iter(references.values())))
+    to_reference = [
+        difference((model, recipe), (model, references[model]), True)
+        for model, recipe in values
+        if recipe != references[model]
+    ]
+    models = [difference(key, base, False) for key in references.items() if key != base]
+    between = [
+        difference((model, recipe), (model, other), True)
+        for model, reference in references.items()
+        for other, recipe in combinations(
+            [r for m, r in values if m == model and r != reference], 2
+        )
+    ]
+    return {
+        "rows": [row(key) for key in values],
+        "differences": to_reference + models,
+        "between": between,
+    }
 
 
 def run(
-    cfg: SafetyConfig | DenseConfig,
+    cfg: StudyConfig,
     *,
     prepared: Path,
-    folders: Mapping[Key, Mapping[int, Path]],
+    folders: Mapping[Recipe, Mapping[int, Path]],
     references: Mapping[str, str],
     out: Path,
 ) -> dict[str, float]:
@@ -120,7 +128,7 @@ def run(
 
     Parameters
     ----------
-    cfg : of the task of the data.
+    cfg : with the section of the task of the data.
     prepared : folder of the data.
     folders : (model, recipe) -> seed -> assess folder.
     references : as in `pool`.
@@ -131,44 +139,21 @@ def run(
         If seeds differ between candidates, or their predictions are of other test sets.
     """
     data = open_prepared(prepared)
-    test_sha256 = fingerprint(data)
     seeds = [sorted(by_seed) for by_seed in folders.values()]
     if any(s != seeds[0] for s in seeds) or len(seeds[0]) < 2:
         raise UserError(f"{prepared}: pooling needs the same two or more seeds, found {seeds}.")
-    if isinstance(cfg, DenseConfig):
-        cases = cases_of(data)
-        n_groups = cases.n_groups()
-        dense = {
-            key: [
-                DenseArm(load_tables(by_seed[s], cases, test_sha256, cfg), cases, cfg)
-                for s in seeds[0]
-            ]
-            for key, by_seed in folders.items()
-        }
-        found = {**pool_dense(dense, references, cfg), "exemplars": []}
-    else:
-        rows = data.indices("test")
-        sample = Sample(
-            data.labels[rows], data.groups[rows], data.classes, data.card["rare_classes"]
-        )
-        n_groups = sample.n_groups()
-        members = {
-            key: [load_reference(by_seed[s], sample, test_sha256, cfg) for s in seeds[0]]
-            for key, by_seed in folders.items()
-        }
-        found = pool(members, references, cfg)
-        found["exemplars"] = [
-            {**entry, "sheet": contact_sheet(entry, data.images, data.classes, PICTURES)}
-            for entry in forgotten(members, references, rows, cfg)
-        ]
-    write_json(
-        out,
-        {
-            "data": data.card["name"],
-            "seeds": seeds[0],
-            "confidence_level": cfg.confidence_level,
-            "n": {"test": len(data.indices("test")), "groups": n_groups},
-            **found,
-        },
-    )
+    members = {
+        key: [load(by_seed[s], data, cfg) for s in seeds[0]] for key, by_seed in folders.items()
+    }
+    first = next(iter(members.values()))[0]
+    found = pool(members, references, cfg)
+    Pooled(
+        format=Pooled.FORMAT,
+        data=data.card["name"],
+        seeds=seeds[0],
+        confidence_level=cfg.confidence_level,
+        n={"test": len(first.cases), "groups": first.cases.n_groups()},
+        exemplars=type(first).exemplars(members, references, data, cfg.seed),
+        **found,
+    ).write(out)
     return {"seeds": float(len(seeds[0])), "candidates": float(len(folders))}

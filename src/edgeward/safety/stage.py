@@ -3,62 +3,38 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from edgeward.core import plugins
 from edgeward.core.errors import UserError
-from edgeward.core.io import atomic, digest, read_json, write_json
+from edgeward.core.io import digest
 from edgeward.data.store import Prepared, open_prepared
+from edgeward.records.safety import Safety, Verdict
 from edgeward.runtimes.session import open_session
 from edgeward.safety import inference
-from edgeward.safety.config import SafetyConfig
-from edgeward.tasks.multiclass import arm as bootstrap
-from edgeward.tasks.multiclass.comparison import compare, reference_verdict
-from edgeward.tasks.multiclass.study import (
-    SCALARS,
-    Assessed,
-    Sample,
-    describe,
-    evaluate,
-    temperature_of,
-)
+from edgeward.safety.comparison import assess
+from edgeward.safety.config import StudyConfig
+from edgeward.tasks.assessment import Arm, Cases
+from edgeward.tasks.base import OLDER_NAMES
 
 log = logging.getLogger(__name__)
-CASES = "cases"  # folder, beside safety.json, of what is kept of every test case
+CASES = "cases"  # folder, beside safety.json, of what is kept of every case
 VERDICT_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
 
 
-def assess(
-    model: Assessed, reference: Assessed | None, cfg: SafetyConfig
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Assess predictions, and compare them with the reference's on the same sample.
-
-    Parameters
-    ----------
-    model, reference : from `edgeward.tasks.multiclass.study.evaluate`; None if the model is the reference.
-    cfg : the safety group.
-
-    Returns
-    -------
-    The contents of ``safety.json`` (less ``n`` of val and the fingerprint) and of ``verdict.json``.
-    """
-    arms = {"compressed": model.arm}
-    if reference is not None:
-        arms["reference"] = reference.arm
-    sample = model.sample
-    replicates = bootstrap.run(arms, sample.labels, sample.groups, cfg.resamples, cfg.seed)
-    safety = {"compressed": describe(model, replicates["compressed"], cfg)}
-    if reference is None:
-        return safety["compressed"], reference_verdict(model, safety["compressed"], cfg)
-    safety["reference"] = describe(reference, replicates["reference"], cfg)
-    return safety["compressed"], compare(reference, model, safety, replicates, cfg)
+def arm_of(data: Prepared, cfg: StudyConfig) -> tuple[type[Arm], Any]:
+    """Return what the task of the data makes of a model, and its section of the configuration."""
+    name = OLDER_NAMES.get(data.task, data.task)
+    found: type[Arm] = plugins.load("edgeward.tasks", name, "assess", f"{data.root}/card.json").Arm
+    return found, getattr(cfg, name)
 
 
 def fingerprint(data: Prepared) -> str:
-    """Return a hash of what makes a test set: the prepared files, and which images, labels, groups."""
+    """Return a hash of what makes a test set: the prepared files, and which cases, labels, groups."""
     rows = data.indices("test")
     return digest(
         {
@@ -70,58 +46,56 @@ def fingerprint(data: Prepared) -> str:
     )
 
 
-def load_reference(folder: Path, sample: Sample, test_sha256: str, cfg: SafetyConfig) -> Assessed:
-    """Load the reference's predictions from its assess folder.
+def load(folder: Path, data: Prepared, cfg: StudyConfig) -> Arm:
+    """Load an assessed model from its assess folder.
 
     Raises
     ------
     UserError
-        If they are missing, or are not of this test set.
+        If a file is missing, or is not of this test set or these settings.
     """
-    folder = Path(folder)
-    for name in (f"{CASES}/logits.npy", "safety.json"):
-        if not (folder / name).is_file():
+    kind, section = arm_of(data, cfg)
+    safety = Safety.read(Path(folder) / "safety.json")
+    ours = {"test_sha256": fingerprint(data), "measured": kind.measured(section)}
+    for key, value in ours.items():
+        if getattr(safety, key) != value:
             raise UserError(
-                f"{folder / name} is missing; assess the reference {cfg.reference} first."
+                f"{folder}: {key} is {getattr(safety, key)} there and {value} here; assess it again."
             )
-    logits = np.load(folder / CASES / "logits.npy", allow_pickle=False)
-    facts = read_json(folder / "safety.json")
-    shape = (len(sample.labels), len(sample.classes))
-    if facts.get("test_sha256") != test_sha256 or logits.shape != shape:
-        raise UserError(
-            f"{folder} holds predictions {logits.shape} of another test set than this one {shape}; "
-            f"assess {cfg.reference} again."
-        )
-    return evaluate(logits, sample, np.array(facts["logit_shift"]), facts["temperature"], cfg)
+    return kind.read(Cases.of(data), section, Path(folder) / CASES, safety)
 
 
-def metrics_of(safety: dict[str, Any], verdict: dict[str, Any]) -> dict[str, float]:
+def metrics_of(arm: type[Arm], safety: Safety, verdict: Verdict) -> dict[str, float]:
     """Return the flat metrics of both results, under names that MLflow takes.
 
     What does not exist (an absent class) is left out.
     """
-    found: dict[str, float] = {name: safety[name]["estimate"] for name in SCALARS}
-    for limit in ("low", "high"):
-        found[f"rare_recall_{limit}"] = safety["rare_recall"][limit]
-    found["temperature"] = safety["temperature"]
-    found |= {
-        f"recall_{row['class']}": row["sensitivity"]["estimate"] for row in safety["per_class"]
-    }
-    if verdict["verdict"] != "reference":
-        found["verdict_code"] = VERDICT_CODE[verdict["verdict"]]
-        found["churn"] = verdict["churn"]["estimate"]
-        for name, row in verdict["differences"].items():
-            found[f"delta_{name}"] = row["estimate"]
-            found[f"delta_{name}_low"], found[f"delta_{name}_high"] = row["low"], row["high"]
+    task = arm.task
+    found = {name: row.estimate for name, row in safety.metrics.items()}
+    primary = safety.metrics[task.primary]
+    found |= {f"{task.primary}_low": primary.low, f"{task.primary}_high": primary.high}
+    found |= {k: float(v) for k, v in safety.facts.items() if isinstance(v, int | float)}
+    tracked = {task.class_difference, *task.columns}
+    for row in safety.per_class:
+        found |= {
+            f"{m.name}_{row.name}": row.metrics[m.name].estimate
+            for m in task.class_metrics
+            if m.name in tracked
+        }
+    if verdict.verdict != "reference" and verdict.churn is not None:
+        found |= {"verdict_code": VERDICT_CODE[verdict.verdict], "churn": verdict.churn.estimate}
+        for name, change in verdict.differences.items():
+            ends = (f"delta_{name}", f"delta_{name}_low", f"delta_{name}_high")
+            found |= dict(zip(ends, change, strict=True))
     return {
         re.sub(r"[^\w.-]", "_", name): float(value)
         for name, value in found.items()
-        if np.isfinite(value)
+        if value is not None and math.isfinite(value)
     }
 
 
 def run(
-    cfg: SafetyConfig,
+    cfg: StudyConfig,
     *,
     model: Path,
     prepared: Path,
@@ -131,12 +105,11 @@ def run(
 ) -> dict[str, float]:
     """Assess ``model.onnx`` on the test split.
 
-    Writes ``safety.json``, ``verdict.json`` and, into the folder ``cases``, ``logits.npy`` (float32, test order) and
-    ``val_logits.npy``.
+    Writes ``safety.json``, ``verdict.json`` and, into the folder ``cases``, what the task keeps of every case.
 
     Parameters
     ----------
-    cfg : the safety group.
+    cfg : with the section of the task of the data.
     model, prepared : ``model.onnx`` and the prepared data that it was made from.
     out : folder of the results.
     reference : assess folder of the reference candidate; None if this is the reference.
@@ -147,35 +120,18 @@ def run(
     UserError
         If model, data and reference do not belong together, a split is empty, or a logit is not finite.
     """
-    data = open_prepared(prepared)
+    data, out = open_prepared(prepared), Path(out)
     session = open_session(model, threads)
     shift = inference.check_fit(inference.read_metadata(session, model), data, model)
-    rows, val_rows = data.indices("test"), data.indices("val")
-    sample = Sample(data.labels[rows], data.groups[rows], data.classes, data.card["rare_classes"])
-    test_sha256 = fingerprint(data)
-    against = None if reference is None else load_reference(reference, sample, test_sha256, cfg)
-
-    val_logits = inference.predict(session, data, val_rows, cfg.batch_size, "val")
-    logits = inference.predict(session, data, rows, cfg.batch_size, "test")
-    for name, split in (("val", val_logits), ("test", logits)):
-        bad = int((~np.isfinite(split).all(axis=1)).sum())
-        if bad:
-            raise UserError(
-                f"{model} gives NaN or infinite logits for {bad} of {len(split)} {name} images; look at "
-                "the logs of train, compress and export."
-            )
-    temperature = temperature_of(val_logits, data.labels[val_rows], shift)
-    assessed = evaluate(logits, sample, shift, temperature, cfg)
-    log.info("bootstrap: %d resamples of %d groups", cfg.resamples, sample.n_groups())
-    safety, verdict = assess(assessed, against, cfg)
-    n = {"test": len(rows), "val": len(val_rows), "groups": sample.n_groups()}
-    safety = {"n": n, **safety, "logit_shift": shift, "test_sha256": test_sha256}
-
-    for name, array in (("logits.npy", logits), ("val_logits.npy", val_logits)):
-        with atomic(Path(out) / CASES / name) as temporary:
-            np.save(temporary, array)
-    write_json(Path(out) / "safety.json", safety)
-    write_json(Path(out) / "verdict.json", verdict)
-    for line in (f"verdict: {verdict['verdict']}", *verdict["reasons"]):
+    against = None if reference is None else load(reference, data, cfg)
+    kind, section = arm_of(data, cfg)
+    predicted = partial(inference.predict, session, data, task=kind.task, cfg=cfg)
+    arm = kind.measure(Cases.of(data), section, data, predicted, shift)
+    log.info("bootstrap: %d resamples of %d groups", cfg.resamples, arm.cases.n_groups())
+    safety, verdict = assess(arm, against, cfg, shift=shift, test_sha256=fingerprint(data))
+    arm.write(out / CASES)
+    safety.write(out / "safety.json")
+    verdict.write(out / "verdict.json")
+    for line in (f"verdict: {verdict.verdict}", *verdict.reasons):
         log.info(line)
-    return metrics_of(safety, verdict)
+    return metrics_of(kind, safety, verdict)

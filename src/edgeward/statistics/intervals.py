@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri, stdtrit
-
-
-def record(
-    estimate: float, low: float, high: float, *, n: float | None = None, method: str, **more: Any
-) -> dict[str, Any]:
-    """Build an interval record; a limit never lies on the wrong side of the estimate by rounding."""
-    out: dict[str, Any] = {
-        "estimate": float(estimate),
-        "low": float(min(low, estimate)),
-        "high": float(max(high, estimate)),
-    }
-    if n is not None:
-        out["n"] = n
-    return {**out, "method": method, **more}
 
 
 def z_value(level: float) -> float:

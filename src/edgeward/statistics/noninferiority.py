@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from edgeward.core.errors import UserError
+from edgeward.records.base import Interval
+from edgeward.records.safety import EndpointRow, Outcome
+from edgeward.statistics.intervals import z_value
 
-Outcome = Literal["pass", "fail", "inconclusive"]
+Direction = Literal["higher", "lower"]
 # No exact paired test reaches p < 0.05 with fewer one-way changes, so no bootstrap may claim to.
 _FEWEST_GROUPS = 6
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """What must not get worse by more than a margin: a metric of all cases, or of a subset of them.
+
+    Attributes
+    ----------
+    name : in a sentence.
+    metric : name of the metric.
+    margin : positive, in the unit of the metric.
+    direction : which is better.
+    n, n_groups : cases (or what `unit` says) and groups behind it.
+    subset : name of the subset; None: all cases.
+    doubts : reasons why a pass would not be evidence; any of them makes a pass inconclusive.
+    hopeless : whether more cases would not help.
+    unit : what `n` counts.
+    """
+
+    name: str
+    metric: str
+    margin: float
+    direction: Direction
+    n: int
+    n_groups: int
+    subset: str | None = None
+    doubts: tuple[str, ...] = ()
+    hopeless: bool = False
+    unit: str = "cases"
 
 
 def judge(low: float, high: float, margin: float, direction: str) -> Outcome:
@@ -33,54 +69,57 @@ def judge(low: float, high: float, margin: float, direction: str) -> Outcome:
     return "inconclusive"
 
 
-def endpoint(
+def scaled_cases(
+    difference: Interval, margin: float, n: int, level: float, power: float
+) -> int | None:
+    """Return the cases of the same mix with which the half width would fit the margin with the wanted power.
+
+    Parameters
+    ----------
+    difference : found with `n` cases. level, power : of the interval, and chance of a pass without any loss.
+    """
+    _, low, high = difference
+    half = (high - low) / 2
+    if not np.isfinite(half) or half <= 0:
+        return None
+    factor = (half / z_value(level) * (z_value(level) + z_value(2 * power - 1)) / margin) ** 2
+    return int(np.ceil(n * factor))
+
+
+def judged(
+    endpoint: Endpoint,
     *,
-    name: str,
-    metric: str,
-    margin: float,
-    direction: str,
-    reference: dict[str, Any],
-    compressed: dict[str, Any],
-    difference: dict[str, Any],
-    n: int,
-    n_groups: int,
+    reference: Interval,
+    compressed: Interval,
+    difference: Interval,
     cases_needed: int | None,
-    doubts: list[str],
-    class_name: str | None = None,
-    fewest_groups: int | None = None,
-    unit: str = "images",
-) -> dict[str, Any]:
+    fewest_groups: int | None,
+) -> EndpointRow:
     """Judge one endpoint and say why in plain words.
 
     Parameters
     ----------
-    name, metric, class_name : what is compared.
-    margin, direction : as for `judge`.
-    reference, compressed, difference : interval records.
-    n, n_groups : images and groups behind it.
-    cases_needed : images that would be needed if nothing were lost; None if that cannot be said.
-    doubts : reasons why a pass would not be evidence; any of them makes it inconclusive.
-    fewest_groups : groups that limit a bootstrap interval, which needs a few even to fail.
-    unit : what `n` counts.
+    cases_needed : that would be needed if nothing were lost; None if that cannot be said.
+    fewest_groups : groups that limit a bootstrap interval, which needs a few even to fail; None of other intervals.
     """
-    low, high = difference["low"], difference["high"]
-    outcome = judge(low, high, margin, direction)
+    e, doubts = endpoint, endpoint.doubts
+    change, low, high = difference
+    outcome = judge(low, high, e.margin, e.direction)
     if (fewest_groups is not None and fewest_groups < _FEWEST_GROUPS) or (
         doubts and outcome == "pass"
     ):
         outcome = "inconclusive"
-    sign = "-" if direction == "higher" else "+"
-    if n:
-        fact = (
-            f"{name}: {reference['estimate']:.3f} -> {compressed['estimate']:.3f}, difference "
-            f"{difference['estimate']:+.3f} [{low:+.3f}, {high:+.3f}], margin {sign}{margin:g}: "
+    sign = "-" if e.direction == "higher" else "+"
+    fact = f"{e.name}: "
+    if e.n:
+        fact += (
+            f"{next(iter(reference)):.3f} -> {next(iter(compressed)):.3f}, difference "
+            f"{change:+.3f} [{low:+.3f}, {high:+.3f}], margin {sign}{e.margin:g}: "
         )
-    else:
-        fact = f"{name}: "
     if outcome == "pass":
         why = "within the margin"
     elif outcome == "fail":
-        beyond = high < -margin if direction == "higher" else low > margin
+        beyond = high < -e.margin if e.direction == "higher" else low > e.margin
         why = (
             "worse by more than the margin"
             if beyond
@@ -90,30 +129,30 @@ def endpoint(
         why = (
             "; ".join(doubts) or "the data show neither a loss nor that it stays within the margin"
         )
-        of = f"{unit} of {class_name}" if class_name else f"test {unit} of the same mix"
-        if cases_needed is not None and cases_needed > n:
-            why += f"; about {cases_needed} {of} would be needed (there are {n})"
+        of = f"{e.unit} of {e.subset}" if e.subset else f"test {e.unit} of the same mix"
+        if cases_needed is not None and cases_needed > e.n:
+            why += f"; about {cases_needed} {of} would be needed (there are {e.n})"
         elif cases_needed is not None and not doubts:
             why += f"; there are enough {of}, had nothing been lost, so a real loss is possible"
-    more = outcome == "inconclusive" and cases_needed is not None and cases_needed > n
-    return {
-        "name": name,
-        "metric": metric,
-        "class": class_name,
-        "margin": margin,
-        "direction": direction,
-        "reference": reference,
-        "compressed": compressed,
-        "difference": difference,
-        "n": n,
-        "n_groups": n_groups,
-        "outcome": outcome,
-        "reason": fact + why + ".",
-        "cases_needed": cases_needed if more else None,
-    }
+    more = outcome == "inconclusive" and cases_needed is not None and cases_needed > e.n
+    return EndpointRow(
+        name=e.name,
+        metric=e.metric if e.subset is None else f"{e.metric}_{e.subset}",
+        class_name=e.subset,
+        margin=e.margin,
+        direction=e.direction,
+        reference=reference,
+        compressed=compressed,
+        difference=difference,
+        n=e.n,
+        n_groups=e.n_groups,
+        outcome=outcome,
+        reason=fact + why + ".",
+        cases_needed=cases_needed if more else None,
+    )
 
 
-def overall(endpoints: list[dict[str, Any]]) -> tuple[Outcome, list[str]]:
+def overall(endpoints: Sequence[EndpointRow]) -> tuple[Outcome, list[str]]:
     """Combine endpoints: any fail fails; else any inconclusive is inconclusive; else pass.
 
     All must pass, so the chance of a wrong pass is at most that of a single one, whatever their number
@@ -121,16 +160,13 @@ def overall(endpoints: list[dict[str, Any]]) -> tuple[Outcome, list[str]]:
     """
     if not endpoints:
         raise UserError("A verdict needs at least one endpoint; the safety config asks for none.")
-    found = {row["outcome"] for row in endpoints}
-    verdict: Outcome = "pass"
-    if "fail" in found:
-        verdict = "fail"
-    elif "inconclusive" in found:
-        verdict = "inconclusive"
-    if verdict == "pass":
-        return verdict, [f"All {len(endpoints)} endpoints are within their margins."]
-    order = ["fail", "inconclusive"]
+    worst: tuple[Outcome, ...] = ("fail", "inconclusive")
+    for verdict in worst:
+        if any(row.outcome == verdict for row in endpoints):
+            break
+    else:
+        return "pass", [f"All {len(endpoints)} endpoints are within their margins."]
     rows = sorted(
-        (r for r in endpoints if r["outcome"] != "pass"), key=lambda r: order.index(r["outcome"])
+        (r for r in endpoints if r.outcome != "pass"), key=lambda r: worst.index(r.outcome)
     )
-    return verdict, [f"{row['outcome']}: {row['reason']}" for row in rows]
+    return verdict, [f"{row.outcome}: {row.reason}" for row in rows]

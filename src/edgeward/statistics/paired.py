@@ -1,15 +1,16 @@
-"""Paired comparison of two models' decisions on the same images."""
+"""Paired comparison of what two models hit on the same units."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.special import bdtr, gammaln, xlog1py, xlogy
 
+from edgeward.records.base import Interval
 from edgeward.statistics.clusters import design_effect, pooled_correlation
-from edgeward.statistics.intervals import mover, record, tango, tango_statistic, z_value
+from edgeward.statistics.intervals import tango, tango_statistic, z_value
+from edgeward.statistics.proportions import ABSENT
 
 _MANY = 20_000  # from here on the normal approximation is exact enough
 
@@ -31,14 +32,14 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class PairedRecall:
-    """Recall of one class under two models on the same images.
+class PairedShare:
+    """A share of units (images, lesions) with a hit under two models on the same units.
 
     Attributes
     ----------
-    n, groups : images and groups of the class.
-    gained, lost : images that only the compressed, only the reference model finds.
-    design_effect : of the differences; the interval uses counts divided by it.
+    n, groups : units and their groups.
+    gained, lost : units that only the compressed, only the reference model hits.
+    design_effect : of the changes; the interval uses counts divided by it.
     low, high : limits of ``(gained - lost)/n``.
     """
 
@@ -51,75 +52,44 @@ class PairedRecall:
     high: float
 
     @property
-    def difference(self) -> float:
-        """Recall of the compressed minus recall of the reference model; NaN without images."""
-        return (self.gained - self.lost) / self.n if self.n else float("nan")
-
-    def record(self) -> dict[str, Any]:
-        """Return the difference as an interval record."""
-        method = "Tango score, counts divided by the design effect"
-        return record(
-            self.difference, self.low, self.high, n=self.n, method=method,
-            design_effect=self.design_effect,
+    def interval(self) -> Interval:
+        """Share of the compressed minus share of the reference model."""
+        if not self.n:
+            return ABSENT
+        return Interval.of(
+            (self.gained - self.lost) / self.n, self.low, self.high, n=self.n,
+            method="Tango score, counts divided by the design effect", design_effect=self.design_effect,
         )  # fmt: skip
 
 
-def paired_recall(
-    reference: np.ndarray, compressed: np.ndarray, labels: np.ndarray, groups: np.ndarray,
-    classes: int, level: float,
-) -> list[PairedRecall]:  # fmt: skip
-    """Compare the recall of every class.
+def paired_share(
+    before: np.ndarray, after: np.ndarray, labels: np.ndarray, groups: np.ndarray, level: float,
+    where: np.ndarray | None = None,
+) -> PairedShare:  # fmt: skip
+    """Compare a share of units.
 
     Parameters
     ----------
-    reference, compressed : bool, shape (n,): whether each model is right.
+    before, after : bool, shape (n,): whether the reference and the compressed model hit each unit.
     labels, groups : int, shape (n,).
-    classes : number of classes.
     level : two-sided confidence level.
+    where : bool, shape (n,): the units that are counted; the others only help to tell how alike the
+        changes of one group are (about the means of their labels).
     """
-    change = compressed.astype(float) - reference.astype(float)
+    change = after.astype(float) - before.astype(float)
     pooled = pooled_correlation(change, labels, groups)
-    out = []
-    for k in range(classes):
-        mine = labels == k
-        out.append(_paired(change[mine], groups[mine], pooled, level))
-    return out
-
-
-def _paired(change: np.ndarray, groups: np.ndarray, pooled: float, level: float) -> PairedRecall:
+    if where is not None:
+        change, groups = change[where], groups[where]
     n, gained, lost = len(change), int((change > 0).sum()), int((change < 0).sum())
     effect = design_effect(change, groups, pooled)
     low, high = tango(gained / effect, lost / effect, n / effect, level)
-    return PairedRecall(n, len(np.unique(groups)), gained, lost, effect, low, high)
-
-
-def paired_accuracy(
-    reference: np.ndarray, compressed: np.ndarray, labels: np.ndarray, groups: np.ndarray,
-    level: float,
-) -> PairedRecall:  # fmt: skip
-    """Compare the accuracy over all images; arguments as for `paired_recall`."""
-    change = compressed.astype(float) - reference.astype(float)
-    return _paired(change, groups, pooled_correlation(change, labels, groups), level)
-
-
-def mean_difference(rows: list[PairedRecall]) -> dict[str, Any]:
-    """Return the difference of mean recall over those classes that have images."""
-    there = [row for row in rows if row.n]
-    if not there:
-        return record(np.nan, np.nan, np.nan, n=0, method="none: no images")
-    weights = [1 / len(there)] * len(there)
-    differences = [row.difference for row in there]
-    low, high = mover(weights, differences, [(row.low, row.high) for row in there])
-    return record(
-        float(np.mean(differences)), low, high, n=sum(row.n for row in there),
-        method="MOVER of Tango score intervals per class",
-    )  # fmt: skip
+    return PairedShare(n, len(np.unique(groups)), gained, lost, effect, low, high)
 
 
 def non_inferiority_power(n: int, discordance: float, margin: float, level: float) -> float:
     """Return the chance that Tango's interval of n independent pairs lies within the margin.
 
-    For equal recalls: discordant pairs are binomial (n, discordance), and half of them are losses.
+    For equal shares: discordant pairs are binomial (n, discordance), and half of them are losses.
     Summed over all counts within six standard deviations.
     """
     mean, spread = n * discordance, np.sqrt(n * discordance * (1 - discordance))
@@ -139,13 +109,13 @@ def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
 
 
 def cases_needed(
-    row: PairedRecall, pooled_discordance: float, margin: float, level: float, power: float
+    row: PairedShare, pooled_discordance: float, margin: float, level: float, power: float
 ) -> int:
-    """Return the images of a class with which non-inferiority would probably be shown.
+    """Return the units with which non-inferiority would probably be shown.
 
-    The least number, in steps of 5 %, with `power` chance of a pass if both recalls are equal and the
-    discordance stays at the rate seen, times the design effect. At least one discordant image is
-    assumed, since none among few does not mean none; without any image, the rate over all classes.
+    The least number, in steps of 5 %, with `power` chance of a pass if both shares are equal and the
+    discordance stays at the rate seen, times the design effect. At least one discordant unit is
+    assumed, since none among few does not mean none; without any unit, the rate over all of its kind.
     """
     rate = max(row.gained + row.lost, 1) / row.n if row.n else pooled_discordance
     z = z_value(level) + z_value(2 * power - 1)

@@ -20,6 +20,16 @@ def auc(score: np.ndarray, positive: np.ndarray) -> float:
     return float(RankTable.of(score, positive).replicates(np.ones((len(score), 1)))[0])
 
 
+def one_vs_rest(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return the AUC of each class against the others, float64 (c,); NaN for a class without positives or negatives.
+
+    Parameters
+    ----------
+    scores : float, shape (n, c). labels : int, shape (n,).
+    """
+    return np.array([auc(column, labels == k) for k, column in enumerate(scores.T)])
+
+
 @dataclass(frozen=True)
 class RankTable:
     """The order of one score, so that a set of weights costs one pass and no sort.

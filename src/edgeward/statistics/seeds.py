@@ -15,17 +15,13 @@ nothing in common.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import stdtrit
 
-from edgeward.statistics.intervals import record
+from edgeward.records.base import Interval
 
-Key = tuple[str, str]
-"""Model and recipe."""
 Values = dict[str, tuple[np.ndarray, np.ndarray]]
 """Metric -> estimates (K,) and replicates (K, resamples) of the seeds."""
 
@@ -41,8 +37,8 @@ def combine(
     cases: int,
     level: float,
     least: float = 0.0,
-) -> dict[str, Any]:
-    """Return the interval record of a signed sum of means over seeds.
+) -> Interval:
+    """Return the interval of a signed sum of means over seeds.
 
     Parameters
     ----------
@@ -63,7 +59,7 @@ def combine(
     freedom = satterthwaite(variances, [*(len(v) - 1 for _, v, _ in arms), max(cases - 1, 1)])
     error = float(np.sqrt(sum(variances)))
     reach = error * (float(stdtrit(freedom, 0.5 + level / 2)) if np.isfinite(freedom) else 0.0)
-    return record(
+    return Interval.of(
         estimate,
         max(least, estimate - reach),
         min(1.0, estimate + reach),
@@ -83,72 +79,3 @@ def defined(found: Values) -> Values:
         for name, pair in found.items()
         if np.isfinite(pair[0]).all() and np.isfinite(pair[1]).all()
     }
-
-
-def differences_and_rows(
-    values: Mapping[Key, Values], references: Mapping[str, str], cases: int, level: float
-) -> dict[str, Any]:
-    """Combine the seeds of every model and recipe, and compare them.
-
-    Parameters
-    ----------
-    values : of each (model, recipe), seeds in the same order.
-    references : model -> the recipe that its others are compared with. The first model's is what
-        the other models' are compared with.
-    cases : independent groups of test cases. level : of the intervals.
-
-    Returns
-    -------
-    ``rows`` and ``differences``: ``model, recipe`` (and ``against {model, recipe}, paired``),
-    ``metrics {name: interval record}``; ``between``: as ``differences``, each recipe of a model against
-    every one listed before it, the reference left out.
-    """
-
-    def difference(key: Key, against: Key, paired: bool) -> dict[str, Any]:
-        metrics = {}
-        for name, (mine, mine_r) in values[key].items():
-            if name not in values[against]:
-                continue
-            other, other_r = values[against][name]
-            parts = (
-                [(1.0, mine - other, mine_r - other_r)]
-                if paired
-                else [(1.0, mine, mine_r), (-1.0, other, other_r)]
-            )
-            metrics[name] = combine(parts, cases, level, least=-1.0)
-        model, recipe = against
-        return {
-            "model": key[0], "recipe": key[1], "against": {"model": model, "recipe": recipe},
-            "paired": paired, "metrics": metrics,
-        }  # fmt: skip
-
-    differences = [
-        difference((model, recipe), (model, references[model]), True)
-        for model, recipe in values
-        if recipe != references[model]
-    ]
-    base = (next(iter(references)), next(iter(references.values())))
-    differences += [
-        difference((model, recipe), base, False)
-        for model, recipe in references.items()
-        if (model, recipe) != base
-    ]
-    between = [
-        difference((model, recipe), (model, other), True)
-        for model, reference in references.items()
-        for other, recipe in combinations(
-            [r for m, r in values if m == model and r != reference], 2
-        )
-    ]
-    rows = [
-        {
-            "model": model,
-            "recipe": recipe,
-            "metrics": {
-                name: combine([(1.0, *pair)], cases, level)
-                for name, pair in values[model, recipe].items()
-            },
-        }
-        for model, recipe in values
-    ]
-    return {"rows": rows, "differences": differences, "between": between}

@@ -11,7 +11,7 @@ A folder ``tasks/<name>/`` holds
 ``train.py``
     losses, batches and validation metrics: see `edgeward.tasks.training`.
 ``assess.py``
-    what is measured of every test case, the metrics of a model and its resamples, endpoints.
+    `Arm`, a model on the test cases: see `edgeward.tasks.assessment`.
 ``report.py``
     what a page shows of it besides the tables that all tasks share. Optional.
 
@@ -25,8 +25,8 @@ from typing import Literal
 
 from edgeward.core import plugins
 
-OLDER_NAMES = {"classification": "multiclass"}
-"""Names of tasks in older files."""
+OLDER_NAMES = {"classification": "multiclass", "": "multiclass"}
+"""Names of tasks in older files; there, "" is one that says none."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ class Metric:
     better : which direction is better.
     unit : "" for shares and other bare numbers; "length": mm in volumes, pixels in the plane.
     share : whether it lies in [0, 1], as do limits of its interval.
+    compared : of a class metric, whether ``verdict.json`` holds its difference.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Metric:
     better: Literal["higher", "lower"] = "higher"
     unit: Literal["", "length"] = ""
     share: bool = True
+    compared: bool = True
 
     @property
     def label(self) -> str:
@@ -75,16 +77,17 @@ class Task:
     dense : whether a label for every pixel or voxel is predicted, so which networks fit.
     spatial_dims : of the data that it can be asked of, so far.
     target : what a source must give of every case, see `edgeward.data.config`.
-    per_case_outputs : names of the files in which `assess` keeps what it found of every test case.
+    per_case_outputs : names of the files in which `assess` keeps what it found of every case.
     metrics, class_metrics : of the test set, and of each class; in the order in which records hold them.
     columns, brief : names of the metrics in the comparison, and of those in the terminal.
     primary : name of the one that is drawn against latency; higher is better.
     quality, calibration : names of the metrics in checklists and details.
-    class_difference : name of the class metric whose differences per class are drawn.
+    class_difference : name of the class metric whose differences per class are drawn, tracked and pooled.
     drawn : names of the metrics of the test set whose differences are drawn below them.
     case : what the test set consists of.
     counts : what it counts besides cases and groups: key in ``safety.json``'s `n` -> how a sentence says it after the number.
-    counted : what is counted as gained and lost.
+    gained : name of the class metric, a share, whose units are counted as gained and lost.
+    counted : what these are.
     churned : what changed between two models, in a sentence.
     unsupported : what cannot be done for the task (a capability that steps and losses name) -> why.
     """
@@ -102,6 +105,7 @@ class Task:
     quality: tuple[str, ...]
     calibration: tuple[str, ...]
     class_difference: str
+    gained: str
     case: str
     counted: str
     churned: str

@@ -8,12 +8,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, sha256
+from edgeward.records.safety import Safety, Verdict
+from edgeward.tasks.base import task
 
-SAFETY_ROW = (
-    "auc_macro", "accuracy", "balanced_accuracy", "rare_recall", "nll", "ece",
-    "dice", "hd95", "surface_dice", "lesion_sensitivity", "small_lesion_sensitivity", "boundary_ece",
-)  # fmt: skip
 VERDICT_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
 HOST = "host"
 HEADLINE = "EDGEWARD_HEADLINE_DEVICE"  # environment variable: the first device of the sweep
@@ -33,7 +32,7 @@ def gather(stage: str, folder: Path, device: str | None) -> dict[str, Any]:
         return {}
     try:
         return readers[stage](Path(folder), device or HOST)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (UserError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
         logger.warning("%s: the row of the candidate lacks %s: %r", folder, stage, error)
         return {"problem": f"{stage}: {error!r}"[:500]}
 
@@ -64,22 +63,25 @@ def _profile(folder: Path, device: str) -> dict[str, Any]:
 
 
 def _assess(folder: Path, _: str) -> dict[str, Any]:
-    safety, verdict = read_json(folder / "safety.json"), read_json(folder / "verdict.json")
-    row = {name: safety[name]["estimate"] for name in SAFETY_ROW if safety.get(name)}
-    outcome = str(verdict["verdict"])
+    safety, verdict = (
+        Safety.read(folder / "safety.json"),
+        Verdict.read(folder / "verdict.json"),
+    )
+    primary = task(safety.task, str(folder / "safety.json")).primary
+    row = {name: found.estimate for name, found in safety.metrics.items()}
+    outcome = verdict.verdict
     if outcome in VERDICT_CODE:
         row["verdict_code"] = VERDICT_CODE[outcome]
-    evidence = {"verdict": outcome}
-    for name, interval in verdict.get("differences", {}).items():
-        values = [interval[part] for part in ("estimate", "low", "high")]
-        if None in values:
+    evidence: dict[str, str] = {"verdict": outcome}
+    for name, change in verdict.differences.items():
+        if not change.bounded:
             continue
-        evidence[f"{name}_difference"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*values)
-        if name == "rare_recall":
-            row["rare_recall_difference"] = values[0]
+        evidence[f"{name}_difference"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*change)
+        if name == primary:
+            row[f"{name}_difference"] = change.estimate
     return {
         "row": _numbers(row),
-        "tags": {"verdict": outcome, "verdict_reasons": "; ".join(verdict["reasons"])[:4000]},
+        "tags": {"verdict": outcome, "verdict_reasons": "; ".join(verdict.reasons)[:4000]},
         "model": {
             "path": MODEL,
             "sha256": sha256(folder / MODEL),

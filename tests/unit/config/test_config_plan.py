@@ -13,7 +13,7 @@ from edgeward.core.errors import UserError
 from edgeward.pipeline.compose import compose, names
 from edgeward.pipeline.document import stale
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
-from edgeward.safety.config import DenseConfig, SafetyConfig
+from edgeward.safety.config import StudyConfig, study_config
 
 PROJECT = Path(__file__).resolve().parents[3]
 ROOT = PROJECT / "config"
@@ -185,12 +185,12 @@ def segmentation(tree: Path, **changes: object) -> Plan:
 def test_each_task_has_its_own_slice_of_safety(tree: Path) -> None:
     plan = segmentation(tree)
     dense = plan.stage("assess", plan.candidates[0])["safety"]
-    DenseConfig.model_validate(dense)
-    assert set(dense) == set(DenseConfig.model_fields)
+    study_config(dense)
+    assert set(dense) == {*StudyConfig.model_fields, "segmentation"}
     assert plan.task("phantom_masks") == plan.pool("phantom_masks")["task"] == "segmentation"
     other = Plan.load((ROOT,), "smoke")
     flat = other.stage("assess", other.candidates[0])["safety"]
-    assert set(flat) == set(SafetyConfig.model_fields)
+    assert set(flat) == {*StudyConfig.model_fields, "multiclass"}
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def _safety(spec: Spec) -> dict[str, Any]:
         per_class.append({
             "class": name, "n": n, "n_groups": int(n * 0.8), "rare": name in spec.rare,
             "metrics": {
-                "sensitivity": wilson(true, n),
+                "recall": wilson(true, n),
                 "specificity": wilson(negatives - (confusion[:, i].sum() - true), negatives),
                 "auc": around(_auc(probs[:, i], labels == i), 0.01) if n else NOTHING,
                 "classwise_ece": around(
@@ -122,7 +122,7 @@ def _safety(spec: Spec) -> dict[str, Any]:
     bins = np.array_split(np.argsort(confidence, kind="stable"), 15)
     accuracy = [wilson(int(hit[b].sum()), len(b)) for b in bins]
     gaps = [abs(float(confidence[b].mean() - hit[b].mean())) for b in bins]
-    recall = [e["metrics"]["sensitivity"]["estimate"] or 0.0 for e in per_class]
+    recall = [e["metrics"]["recall"]["estimate"] or 0.0 for e in per_class]
     rare = [r for r, e in zip(recall, per_class, strict=True) if e["rare"]]
     n_rare = sum(e["n"] for e in per_class if e["rare"])
     auc = float(np.mean([a for e in per_class if (a := e["metrics"]["auc"]["estimate"])]))
@@ -180,7 +180,7 @@ def _verdict(spec: Spec, safety: dict[str, Any], base: dict[str, Any]) -> dict[s
     for entry, old in zip(safety["per_class"], base["per_class"], strict=True):
         if entry["n"] == 0:
             continue
-        first, second = (e["metrics"]["sensitivity"] for e in (old, entry))
+        first, second = (e["metrics"]["recall"] for e in (old, entry))
         delta = second["estimate"] - first["estimate"]
         record = {**around(delta, 1.4 / np.sqrt(entry["n"]) * 0.25), "n": entry["n"]}
         differences[f"recall_{entry['class']}"] = record

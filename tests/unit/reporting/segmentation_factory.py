@@ -13,18 +13,17 @@ from typing import Any
 
 import numpy as np
 from reporting_factory import Spec, build, card
-from shipped import shipped
+from safety_cases import config, of_labels
 
 from edgeward.core.io import read_json, write_json, write_yaml
 from edgeward.data.store import VOLUME_COLUMNS
 from edgeward.pipeline.paths import ResultPaths
-from edgeward.safety.config import DenseConfig
-from edgeward.tasks.segmentation.arm import Cases, DenseArm, resample
+from edgeward.safety.comparison import assess
+from edgeward.tasks.assessment import Cases
+from edgeward.tasks.segmentation.assess import Arm, LabelMaps
 from edgeward.tasks.segmentation.cases import measure
-from edgeward.tasks.segmentation.comparison import compare, reference_verdict
-from edgeward.tasks.segmentation.stage import write_predictions
-from edgeward.tasks.segmentation.study import describe
-from edgeward.tasks.segmentation.tables import Tables, write_tables
+from edgeward.tasks.segmentation.config import Safety
+from edgeward.tasks.segmentation.tables import Tables
 
 N_TEST, N_OTHER = 40, 4
 
@@ -76,25 +75,27 @@ def _logits(mask: np.ndarray, n_labels: int, worse: float, case: int) -> np.ndar
     return (logits + 3.0 * (np.arange(n_labels).reshape(-1, *[1] * mask.ndim) == seen)).astype("f4")
 
 
-def config(scene: Scene) -> DenseConfig:
-    """The shipped settings with few resamples."""
-    values = shipped("safety", "default") | {"resamples": 200}
-    if not scene.volumes:
-        values["segmentation"]["small_lesion"] = None
-    return DenseConfig(**{key: values[key] for key in DenseConfig.model_fields})
+def settings(scene: Scene) -> Safety:
+    """The shipped section of segmentation."""
+    return of_labels(**({} if scene.volumes else {"small_lesion": None}))
 
 
 @cache
-def assessed(scene: Scene, worse: float) -> tuple[Tables, tuple[np.ndarray, ...]]:
-    """What a model that is so much worse gives on the test cases."""
-    tables, maps, cfg = Tables(), [], config(scene)
+def assessed(scene: Scene, worse: float) -> Arm:
+    """A model that is so much worse, on the test cases."""
+    tables, maps, cfg = Tables(), [], settings(scene)
     n_labels = 1 + len(scene.classes)
     for case, mask in enumerate(masks(scene)[:N_TEST]):
         logits = _logits(mask, n_labels, worse, case)
         spacing = (2.0, 1.0, 1.0) if scene.volumes else (1.0, 1.0)
-        said = measure(tables, case, logits, mask, spacing, np.zeros(n_labels), cfg.segmentation)
+        said = measure(tables, case, logits, mask, spacing, np.zeros(n_labels), cfg)
         maps.append(said)
-    return tables, tuple(maps)
+    cases = Cases(
+        np.arange(N_TEST), np.zeros(N_TEST, np.int64), np.arange(N_TEST), list(scene.classes),
+        ["lesion"] if scene.volumes else [],
+    )  # fmt: skip
+    shapes = np.array([m.shape for m in maps])
+    return Arm(cases, cfg, tables, LabelMaps(np.concatenate([m.ravel() for m in maps]), shapes))
 
 
 def prepare(scene: Scene, at: Path) -> None:
@@ -158,35 +159,17 @@ def candidates(root: Path, scene: Scene, specs: list[tuple[Spec, float]]) -> lis
     """
     entries = build(root, [spec for spec, _ in specs])
     prepare(scene, entries[0].prepare.folder)
-    cfg, n_labels = config(scene), 1 + len(scene.classes)
-    cases = Cases(
-        np.arange(N_TEST), np.zeros(N_TEST, np.int64), np.arange(N_TEST), list(scene.classes),
-        ["lesion"] if scene.volumes else [],
-    )  # fmt: skip
+    cfg, n_labels = config(resamples=200), 1 + len(scene.classes)
     first: dict[tuple[str, int], float] = {}
     for paths, (spec, worse) in zip(entries, specs, strict=True):
         base = first.setdefault((spec.model, spec.seed), worse)
-        tables, maps = assessed(scene, worse)
-        arm = DenseArm(tables, cases, cfg)
-        if spec.verdict == "reference":
-            safety = describe(arm, resample({"ours": arm})["ours"])
-            verdict = reference_verdict(arm, safety)
-        else:
-            before = DenseArm(assessed(scene, base)[0], cases, cfg)
-            both = resample({"reference": before, "ours": arm})
-            pair = both["reference"], both["ours"]
-            safety = describe(arm, pair[1])
-            changed = {"estimate": 0.01 * worse, "low": 0.0, "high": 0.1}
-            verdict = compare((before, arm), pair, (describe(before, pair[0]), safety), changed)
-        n = {"test": N_TEST, "groups": N_TEST, "lesions": len(tables.lesions),
-             "small_lesions": int(arm.small.sum())}  # fmt: skip
+        arm = assessed(scene, worse)
+        before = None if spec.verdict == "reference" else assessed(scene, base)
+        safety, verdict = assess(arm, before, cfg)
         at = paths.assess
-        at.cases.mkdir()
-        write_tables(at.cases, tables, scene.classes)
-        write_predictions(at.cases / "predictions.npz", cases.indices, list(maps))
-        more = {"logit_shift": [0.0] * n_labels, "test_sha256": "d" * 64}
-        write_json(at.safety, {"n": n, **safety, **more})
-        write_json(at.verdict, verdict)
+        arm.write(at.cases)
+        safety.write(at.safety)
+        verdict.write(at.verdict)
         write_yaml(at.config, {"safety": cfg.model_dump()})
         size = [8, 16, 16] if scene.volumes else [24, 32]
         recipe = read_json(paths.compress.record)

@@ -7,17 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from reporting_factory import CLASSES, PRIOR, Spec, build
-from shipped import shipped
+from safety_cases import classifier, config
 
-from edgeward.core.io import write_json
 from edgeward.pipeline.paths import ResultPaths
 from edgeward.records.safety import Verdict
 from edgeward.reporting import stage
 from edgeward.reporting.figures.forest import lines_of
 from edgeward.reporting.load import load
-from edgeward.safety.config import SafetyConfig
-from edgeward.safety.stage import assess
-from edgeward.tasks.multiclass.study import Sample, evaluate
+from edgeward.safety.comparison import assess
 
 
 @pytest.fixture(scope="module")
@@ -25,23 +22,20 @@ def entries(tmp_path_factory: pytest.TempPathFactory) -> list[ResultPaths]:
     """A reference and a candidate that has lost half of df, assessed for real."""
     root = tmp_path_factory.mktemp("contract")
     found = build(root, [Spec(n=300), Spec(n=300, recipe="ptq_int8", verdict="fail")])
-    values = shipped("safety", "default") | {"resamples": 200}
-    cfg = SafetyConfig(**{key: values[key] for key in SafetyConfig.model_fields})
     rng = np.random.default_rng(0)
     labels = rng.choice(7, size=3000, p=PRIOR / PRIOR.sum())
-    sample = Sample(labels, np.arange(3000), list(CLASSES), ["vasc", "df"])
     logits = rng.normal(size=(3000, 7))
     logits[np.arange(3000), labels] += 3.0
     worse = logits.copy()
     worse[(labels == 6) & (rng.random(3000) < 0.5), 0] += 9.0
-    reference = evaluate(logits, sample, np.zeros(7), 1.0, cfg)
-    compressed = evaluate(worse, sample, np.zeros(7), 1.0, cfg)
+    reference, compressed = (
+        classifier(x, labels, np.arange(3000), list(CLASSES), ["vasc", "df"])
+        for x in (logits, worse)
+    )
     for entry, pair in zip(found, ((reference, None), (compressed, reference)), strict=True):
-        safety, verdict = assess(*pair, cfg)
-        n = {"test": 3000, "val": 0, "groups": 3000}
-        more = {"logit_shift": [0.0] * 7, "test_sha256": "d" * 64}
-        write_json(entry.assess.safety, {"n": n, **safety, **more})
-        write_json(entry.assess.verdict, verdict)
+        safety, verdict = assess(*pair, config(resamples=200))
+        safety.write(entry.assess.safety)
+        verdict.write(entry.assess.verdict)
     return found
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from safety_cases import dense_config
+from safety_cases import config as study
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest, read_json
 from edgeward.core.windows import sliding
 from edgeward.data.store import Prepared
-from edgeward.safety.config import DenseConfig
+from edgeward.safety.config import StudyConfig
 from edgeward.safety.pooled import run as pool
-from edgeward.tasks.segmentation.stage import run
+from edgeward.safety.stage import run
 
 ORGAN, SPOT = 180, 10
 
@@ -66,13 +66,13 @@ def write_model(
     return path
 
 
-def config(**changes: object) -> DenseConfig:
+def config(**changes: object) -> StudyConfig:
     values = {"small_lesion": None, "evidence": {"reference_dice": 0.2, "groups": 6}, **changes}
-    return dense_config(**values)
+    return study(segmentation=values)
 
 
 def assess(
-    data: Prepared, root: Path, reference: Path | None = None, cfg: DenseConfig | None = None,
+    data: Prepared, root: Path, reference: Path | None = None, cfg: StudyConfig | None = None,
     size: tuple[int, ...] | None = None, **changes: Any,
 ) -> dict[str, float]:  # fmt: skip
     size = size or ((32, 32) if data.volumes is None else (16, 16, 16))
@@ -99,13 +99,14 @@ def test_the_reference_writes_what_the_contract_says(assessed):
     assert safety["n"]["test"] == len(rows) == 12
     assert safety["n"]["groups"] == 6
     assert (safety["task"], safety["classes"]) == ("segmentation", ["organ", "spot"])
-    assert 0.75 < safety["dice"]["low"] <= safety["dice"]["estimate"] <= safety["dice"]["high"]
-    assert metrics["dice"] == safety["dice"]["estimate"]
+    dice = safety["metrics"]["dice"]
+    assert 0.75 < dice["low"] <= dice["estimate"] <= dice["high"]
+    assert metrics["dice"] == dice["estimate"]
     assert [row["n"] for row in safety["per_class"]] == [12, 8]
     assert np.sum(safety["confusion"]) == sum(data.case(int(i))[1].size for i in rows)
-    reliability = safety["reliability"]
+    reliability = safety["reliability"]["all"]
     assert sum(reliability["count"]) == np.sum(safety["confusion"])
-    assert sum(safety["boundary_reliability"]["count"]) < np.sum(safety["confusion"])
+    assert sum(safety["reliability"]["boundary"]["count"]) < np.sum(safety["confusion"])
     assert verdict["verdict"] == "reference"
     with np.load(root / "cases/predictions.npz") as content:
         assert content["index"].tolist() == rows.tolist()
@@ -159,7 +160,12 @@ def test_seeds_are_pooled(assessed, tmp_path):
     change = found["differences"][0]
     assert (change["recipe"], change["paired"]) == ("int8", True)
     mean = [
-        np.mean([read_json(f / "safety.json")["ece"]["estimate"] for f in folders["m", r].values()])
+        np.mean(
+            [
+                read_json(f / "safety.json")["metrics"]["ece"]["estimate"]
+                for f in folders["m", r].values()
+            ]
+        )
         for r in ("int8", "fp32")
     ]
     assert change["metrics"]["ece"]["estimate"] == pytest.approx(mean[0] - mean[1])
@@ -167,11 +173,11 @@ def test_seeds_are_pooled(assessed, tmp_path):
 
 
 def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
-    with pytest.raises(UserError, match="task is classification in the model"):
+    with pytest.raises(UserError, match="task is multiclass in the model"):
         assess(small_masks, tmp_path, task="multiclass")
     with pytest.raises(UserError, match="image_size"):
         assess(small_masks, tmp_path, size=(16, 16))
-    with pytest.raises(UserError, match=r"safety\.json is missing; assess fp32 first"):
+    with pytest.raises(UserError, match=r"safety\.json.*assess"):
         assess(small_masks, tmp_path, reference=tmp_path / "nothing")
     assess(small_masks, tmp_path / "reference")
     with pytest.raises(UserError, match="measured is"):
@@ -185,7 +191,7 @@ def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
 
 def test_no_torch_is_imported():
     code = (
-        "import edgeward.tasks.segmentation.stage, edgeward.safety.pooled, sys; "
+        "import edgeward.tasks.segmentation.assess, edgeward.safety.stage, edgeward.safety.pooled, sys; "
         "assert not {'torch', 'monai', 'mlflow', 'skimage'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

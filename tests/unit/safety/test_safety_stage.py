@@ -19,6 +19,7 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import digest, read_json
 from edgeward.data.store import Prepared, open_prepared, to_input
 from edgeward.safety import stage
+from edgeward.tasks.multiclass.task import TASK
 
 CFG = config(resamples=200, batch_size=7)
 SHIFT = [0.2, -0.1, 0.4]
@@ -95,14 +96,16 @@ def test_results_hold_what_the_contract_says(chain: Path, small_prepared: Prepar
     groups = len(np.unique(small_prepared.groups[rows]))
     assert safety["n"] == {
         "test": len(rows), "val": len(small_prepared.indices("val")), "groups": groups,
+        "rare": int((small_prepared.labels[rows] == 2).sum()),
     }  # fmt: skip
     assert safety["confidence_level"] == 0.95
     assert [row["class"] for row in safety["per_class"]] == small_prepared.classes
-    for name in stage.SCALARS:
-        assert {"estimate", "low", "high"} <= set(safety[name])
+    assert set(safety["metrics"]) == {metric.name for metric in TASK.metrics}
+    for name in safety["metrics"]:
+        assert {"estimate", "low", "high"} <= set(safety["metrics"][name])
         assert {"estimate", "low", "high"} <= set(verdict["differences"][name])
     for part in ("confidence", "accuracy", "low", "high", "count"):
-        assert len(safety["reliability"][part]) == len(safety["reliability"]["count"])
+        assert len(safety["reliability"]["all"][part]) == len(safety["reliability"]["all"]["count"])
     assert verdict["reference"] == "fp32"
     assert verdict["verdict"] == "inconclusive"
     assert {row["metric"] for row in verdict["endpoints"]} == {
@@ -179,10 +182,11 @@ def test_a_reference_of_another_test_set_is_refused(
     shutil.copy(chain / "int8.onnx", tmp_path)
     facts = read_json(tmp_path / "fp32/safety.json")
     (tmp_path / "fp32/safety.json").write_text(json.dumps(facts | {"test_sha256": "0" * 64}))
-    with pytest.raises(UserError, match="another test set"):
+    with pytest.raises(UserError, match="test_sha256"):
         _run(tmp_path, small_prepared.root, "int8.onnx", "fp32")
+    (tmp_path / "fp32/safety.json").write_text(json.dumps(facts))
     (tmp_path / "fp32/cases/logits.npy").unlink()
-    with pytest.raises(UserError, match=r"logits.npy is missing; assess the reference fp32"):
+    with pytest.raises(UserError, match=r"logits\.npy"):
         _run(tmp_path, small_prepared.root, "int8.onnx", "fp32")
 
 

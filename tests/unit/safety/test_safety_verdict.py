@@ -4,42 +4,44 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safety_cases import config, lesions
+from safety_cases import classifier, config, lesions
 
 from edgeward.core.errors import UserError
-from edgeward.safety.stage import assess, metrics_of
-from edgeward.statistics.noninferiority import endpoint, judge, overall
-from edgeward.tasks.multiclass.study import SCALARS, Assessed, Sample, evaluate
+from edgeward.records.base import Interval
+from edgeward.records.safety import EndpointRow, Verdict
+from edgeward.safety.comparison import assess
+from edgeward.safety.stage import metrics_of
+from edgeward.statistics.noninferiority import Endpoint, judge, judged, overall
+from edgeward.tasks.multiclass.assess import Arm
+from edgeward.tasks.multiclass.task import TASK
 
 NAMES = ["common", "middling", "rare"]
 CFG = config()
-ZERO = np.zeros(3)
 LARGE = [900, 500, 400]
 FEW = [900, 500, 14]
 
 
 def _model(
     logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, temperature: float = 1.0
-) -> Assessed:
-    return evaluate(logits, Sample(labels, groups, NAMES, ["rare"]), ZERO, temperature, CFG)
+) -> Arm:
+    return classifier(logits, labels, groups, NAMES, ["rare"], temperature)
 
 
 def _verdict(
     reference: np.ndarray, compressed: np.ndarray, labels: np.ndarray, groups: np.ndarray
-) -> dict[str, Any]:
+) -> Verdict:
     return assess(
         _model(compressed, labels, groups), _model(reference, labels, groups), CFG
     )[1]  # fmt: skip
 
 
-def _outcomes(verdict: dict[str, Any]) -> dict[str, str]:
-    return {row["metric"]: row["outcome"] for row in verdict["endpoints"]}
+def _outcomes(verdict: Verdict) -> dict[str, str]:
+    return {row.metric: row.outcome for row in verdict.endpoints}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,9 @@ def test_judge_is_monotone_and_mirrored(low: float, width: float, margin: float)
 
 
 def test_overall_takes_the_worst() -> None:
-    rows = [{"outcome": x, "reason": x} for x in ("pass", "inconclusive", "fail")]
+    rows = [
+        EndpointRow.model_construct(outcome=x, reason=x) for x in ("pass", "inconclusive", "fail")
+    ]
     assert overall(rows)[0] == "fail"
     assert overall(rows)[1][0].startswith("fail")
     assert overall(rows[:2])[0] == "inconclusive"
@@ -84,32 +88,32 @@ def test_a_harmless_compression_of_a_large_set_passes() -> None:
     logits, labels, groups = lesions(LARGE)
     changed = logits + 0.02 * np.random.default_rng(1).normal(size=logits.shape)
     verdict = _verdict(logits, changed, labels, groups)
-    assert verdict["verdict"] == "pass", verdict["reasons"]
-    assert all(row["cases_needed"] is None for row in verdict["endpoints"])
+    assert verdict.verdict == "pass", verdict.reasons
+    assert all(row.cases_needed is None for row in verdict.endpoints)
 
 
 def test_the_same_harmless_compression_of_few_cases_does_not_pass() -> None:
     logits, labels, groups = lesions(FEW)
     changed = logits + 0.02 * np.random.default_rng(1).normal(size=logits.shape)
     verdict = _verdict(logits, changed, labels, groups)
-    assert verdict["verdict"] == "inconclusive"
+    assert verdict.verdict == "inconclusive"
     assert _outcomes(verdict)["recall_rare"] == "inconclusive"
     assert _outcomes(verdict)["auc_macro"] == "inconclusive"
-    row = verdict["endpoints"][0]
-    assert row["cases_needed"] > row["n"]
-    assert str(row["cases_needed"]) in row["reason"]
+    row = verdict.endpoints[0]
+    assert row.cases_needed > row.n
+    assert str(row.cases_needed) in row.reason
 
 
 def test_identical_predictions_differ_by_zero_and_few_cases_still_do_not_pass() -> None:
     logits, labels, groups = lesions(FEW)
     verdict = _verdict(logits, logits, labels, groups)
-    for name, row in verdict["differences"].items():
-        assert row["estimate"] == 0, name
-        assert row["low"] <= 0 <= row["high"], name
-    assert verdict["differences"]["recall_rare"]["low"] < -0.05
-    assert verdict["churn"]["estimate"] == 0
-    assert all(row["mcnemar_p"] == 1 for row in verdict["per_class"])
-    assert verdict["verdict"] == "inconclusive"
+    for name, row in verdict.differences.items():
+        assert row.estimate == 0, name
+        assert row.low <= 0 <= row.high, name
+    assert verdict.differences["recall_rare"].low < -0.05
+    assert verdict.churn.estimate == 0
+    assert all(row.mcnemar_p == 1 for row in verdict.per_class)
+    assert verdict.verdict == "inconclusive"
 
 
 def test_a_rare_class_forgotten_fails_even_with_few_cases() -> None:
@@ -117,11 +121,11 @@ def test_a_rare_class_forgotten_fails_even_with_few_cases() -> None:
     changed = logits.copy()
     changed[:, 2] -= 6
     verdict = _verdict(logits, changed, labels, groups)
-    assert verdict["verdict"] == "fail"
+    assert verdict.verdict == "fail"
     assert _outcomes(verdict)["recall_rare"] == "fail"
-    assert verdict["reasons"][0].startswith("fail: recall of rare")
-    assert verdict["per_class"][2]["mcnemar_p_holm"] < 0.05
-    assert verdict["per_class"][2]["lost"] > verdict["per_class"][2]["gained"]
+    assert verdict.reasons[0].startswith("fail: recall of rare")
+    assert verdict.per_class[2].mcnemar_p_holm < 0.05
+    assert verdict.per_class[2].lost > verdict.per_class[2].gained
 
 
 def test_overconfidence_alone_fails_on_calibration_only() -> None:
@@ -130,14 +134,13 @@ def test_overconfidence_alone_fails_on_calibration_only() -> None:
     found = _outcomes(verdict)
     assert found.pop("ece") == "fail"
     assert set(found.values()) == {"pass"}
-    assert verdict["verdict"] == "fail"
+    assert verdict.verdict == "fail"
 
 
 def test_worse_ranking_fails_on_auc() -> None:
     logits, labels, groups = lesions(LARGE)
     changed = logits + 2.5 * np.random.default_rng(2).normal(size=logits.shape)
     verdict = _verdict(logits, changed, labels, groups)
-    assert set(_outcomes(verdict).values()) <= {"fail", "inconclusive", "pass"}
     assert _outcomes(verdict)["auc_macro"] == "fail"
     assert _outcomes(verdict)["balanced_accuracy"] == "fail"
 
@@ -146,15 +149,15 @@ def test_a_reference_that_never_finds_the_class_has_nothing_to_lose() -> None:
     logits, labels, groups = lesions(LARGE)
     logits[:, 2] -= 9
     verdict = _verdict(logits, logits, labels, groups)
-    row = verdict["endpoints"][0]
-    assert row["difference"]["low"] > -0.05  # the interval alone would pass
-    assert row["outcome"] == "inconclusive"
-    assert "nothing to lose" in row["reason"]
-    assert verdict["verdict"] == "inconclusive"
+    row = verdict.endpoints[0]
+    assert row.difference.low > -0.05  # the interval alone would pass
+    assert row.outcome == "inconclusive"
+    assert "nothing to lose" in row.reason
+    assert verdict.verdict == "inconclusive"
     reference = _model(logits, labels, groups)
     told = assess(reference, None, CFG)[1]
-    assert told["verdict"] == "reference"
-    assert "hardly finds rare" in told["reasons"][1]
+    assert told.verdict == "reference"
+    assert "recall of rare: the reference hardly finds it" in told.reasons[1]
 
 
 def test_a_class_absent_from_test_is_said_and_does_not_pass() -> None:
@@ -162,27 +165,27 @@ def test_a_class_absent_from_test_is_said_and_does_not_pass() -> None:
     logits = np.hstack([logits, np.full((len(logits), 1), -5.0)])
     model = _model(logits, labels, groups)
     safety, verdict = assess(model, model, CFG)
-    assert safety["absent_classes"] == ["rare"]
-    assert np.isnan(safety["per_class"][2]["auc"]["estimate"])
-    assert np.isnan(safety["rare_recall"]["estimate"])
+    assert safety.absent_classes == ["rare"]
+    assert safety.per_class[2].metrics["auc"].estimate is None
+    assert safety.metrics["rare_recall"].estimate is None
     found = _outcomes(verdict)
     assert (found["recall_rare"], found["balanced_accuracy"], found["auc_macro"]) == (
         "inconclusive",
     ) * 3
-    assert "no image" in verdict["endpoints"][0]["reason"]
-    assert verdict["endpoints"][0]["cases_needed"] >= 73
-    assert "rare_recall" not in metrics_of(safety, verdict)
+    assert "no image" in verdict.endpoints[0].reason
+    assert verdict.endpoints[0].cases_needed >= 73
+    assert "rare_recall" not in metrics_of(Arm, safety, verdict)
 
 
 def test_constant_predictions_are_assessed() -> None:
     _, labels, groups = lesions([200, 100, 60])
     model = _model(np.zeros((len(labels), 3)), labels, groups)
     safety, _ = assess(model, None, CFG)
-    assert safety["auc_macro"]["estimate"] == 0.5
-    assert safety["balanced_accuracy"]["estimate"] == pytest.approx(1 / 3)
-    assert safety["nll"]["estimate"] == pytest.approx(np.log(3))
-    assert sum(safety["reliability"]["count"]) == len(labels)
-    assert len(safety["reliability"]["count"]) == 1
+    assert safety.metrics["auc_macro"].estimate == 0.5
+    assert safety.metrics["balanced_accuracy"].estimate == pytest.approx(1 / 3)
+    assert safety.metrics["nll"].estimate == pytest.approx(np.log(3))
+    assert sum(safety.reliability["all"].count) == len(labels)
+    assert len(safety.reliability["all"].count) == 1
 
 
 def test_a_perfect_model_gets_no_interval_of_width_zero() -> None:
@@ -190,10 +193,10 @@ def test_a_perfect_model_gets_no_interval_of_width_zero() -> None:
     model = _model(9 * np.eye(3)[labels], labels, groups)
     safety, _ = assess(model, None, CFG)
     for name in ("auc_macro", "accuracy", "balanced_accuracy", "rare_recall"):
-        assert safety[name]["estimate"] == 1.0
-        assert safety[name]["low"] < 0.999
+        assert safety.metrics[name].estimate == 1.0
+        assert safety.metrics[name].low < 0.999
     z2 = 1.959964**2
-    assert safety["per_class"][2]["auc"]["low"] == pytest.approx(20 / (20 + z2), abs=1e-6)
+    assert safety.per_class[2].metrics["auc"].low == pytest.approx(20 / (20 + z2), abs=1e-6)
 
 
 def test_a_single_group_of_a_class_gives_no_bootstrap_failure() -> None:
@@ -213,7 +216,7 @@ def test_the_order_of_the_images_changes_nothing() -> None:
         _model(changed[order], labels[order], groups[order]),
         _model(logits[order], labels[order], groups[order]), CFG,
     )  # fmt: skip
-    assert metrics_of(*mixed) == pytest.approx(metrics_of(*plain), abs=1e-5)
+    assert metrics_of(Arm, *mixed) == pytest.approx(metrics_of(Arm, *plain), abs=1e-5)
     assert _outcomes(mixed[1]) == _outcomes(plain[1])
 
 
@@ -226,19 +229,19 @@ def test_renaming_the_classes_renames_the_results(to: list[int]) -> None:
     back = np.argsort(new)
     names = [NAMES[k] for k in back]
 
-    def renamed(x: np.ndarray) -> Assessed:
-        return evaluate(x[:, back], Sample(new[labels], groups, names, ["rare"]), ZERO, 1.0, CFG)
+    def renamed(x: np.ndarray) -> Arm:
+        return classifier(x[:, back], new[labels], groups, names, ["rare"])
 
     plain = assess(_model(changed, labels, groups), _model(logits, labels, groups), CFG)
     other = assess(renamed(changed), renamed(logits), CFG)
-    a, b = metrics_of(*plain), metrics_of(*other)
+    a, b = metrics_of(Arm, *plain), metrics_of(Arm, *other)
     assert set(a) == set(b)
     for name in a:
         if not name.endswith(("_low", "_high")):  # the resamples are drawn in class order
             assert b[name] == pytest.approx(a[name], abs=1e-9), name
     for k in range(3):
         assert (
-            other[0]["per_class"][new[k]]["sensitivity"] == plain[0]["per_class"][k]["sensitivity"]
+            other[0].per_class[new[k]].metrics["recall"] == plain[0].per_class[k].metrics["recall"]
         )
 
 
@@ -248,60 +251,57 @@ def test_estimates_lie_in_their_intervals_and_bounds(seed: int) -> None:
     logits, labels, groups = lesions([30, 15, 8], seed=seed, strength=1.5)
     changed = logits + np.random.default_rng(seed).normal(size=logits.shape)
     safety, verdict = assess(_model(changed, labels, groups), _model(logits, labels, groups), CFG)
-    for name in SCALARS:
-        row = safety[name]
-        assert 0 <= row["low"] <= row["estimate"] <= row["high"], name
-        if name not in ("nll", "brier"):
-            assert row["high"] <= 1, name
-    for row in verdict["differences"].values():
-        assert row["low"] <= row["estimate"] <= row["high"]
-    assert safety["confusion"].sum() == len(labels)
-    assert (safety["confusion"].sum(axis=1) == np.bincount(labels)).all()
+    for name, row in safety.metrics.items():
+        assert 0 <= row.low <= row.estimate <= row.high, name
+        if TASK.metric(name).share:
+            assert row.high <= 1, name
+    for row in verdict.differences.values():
+        assert row.low <= row.estimate <= row.high
+    assert (np.sum(safety.confusion, axis=1) == np.bincount(labels)).all()
 
 
 def test_groups_that_span_classes_are_assessed() -> None:
     logits, labels, _ = lesions([80, 40, 20])
     groups = np.random.default_rng(0).integers(0, 90, len(labels))
     safety, verdict = assess(_model(logits, labels, groups), _model(logits, labels, groups), CFG)
-    assert np.isfinite(safety["auc_macro"]["low"])
-    assert verdict["bootstrap"]["groups"] == len(np.unique(groups))
+    assert np.isfinite(safety.metrics["auc_macro"].low)
+    assert verdict.bootstrap.groups == len(np.unique(groups))
 
 
 def test_metric_names_suit_mlflow() -> None:
     logits, labels, groups = lesions([40, 20, 10])
     names = ["nevus (benign)", "bowen's", "rare"]
-    model = evaluate(logits, Sample(labels, groups, names, ["rare"]), ZERO, 1.0, CFG)
-    found = metrics_of(*assess(model, model, CFG))
+    model = classifier(logits, labels, groups, names, ["rare"])
+    found = metrics_of(Arm, *assess(model, model, CFG))
     assert "recall_nevus__benign_" in found
-    assert found["verdict_code"] in (-1.0, 0.0, 1.0)
+    assert found["verdict_code"] == 0.0  # the same model, but too few cases
 
 
 def test_rare_classes_must_be_classes() -> None:
     with pytest.raises(UserError, match="rarest"):
-        Sample(np.zeros(3, int), np.arange(3), NAMES, ["rarest"])
+        classifier(np.zeros((3, 3)), np.zeros(3, int), np.arange(3), NAMES, ["rarest"])
 
 
 @pytest.mark.parametrize("classes", [2, 4])
 def test_no_rare_class_and_any_number_of_classes(classes: int) -> None:
     logits, labels, groups = lesions([150] * classes)
     names = [str(k) for k in range(classes)]
-    model = evaluate(logits, Sample(labels, groups, names, []), np.zeros(classes), 1.0, CFG)
+    model = classifier(logits, labels, groups, names, [])
     safety, verdict = assess(model, model, CFG)
     assert set(_outcomes(verdict)) == {"balanced_accuracy", "auc_macro", "ece"}
-    assert np.isnan(safety["rare_recall"]["estimate"])
-    assert safety["auc_macro"]["estimate"] > 0.9
+    assert safety.metrics["rare_recall"].estimate is None
+    assert safety.metrics["auc_macro"].estimate > 0.9
 
 
 def test_enough_cases_but_no_pass_is_told_as_a_possible_loss() -> None:
-    difference = {"estimate": -0.03, "low": -0.06, "high": 0.001}
-    row = endpoint(
-        name="recall of rare", metric="recall_rare", class_name="rare", margin=0.05, direction="higher",
-        reference={"estimate": 0.8}, compressed={"estimate": 0.77}, difference=difference, n=900,
-        n_groups=500, cases_needed=400, doubts=[],
+    asked = Endpoint("recall of rare", "recall", 0.05, "higher", 900, 500, "rare")
+    row = judged(
+        asked, reference=Interval(estimate=0.8), compressed=Interval(estimate=0.77),
+        difference=Interval.of(-0.03, -0.06, 0.001), cases_needed=400, fewest_groups=None,
     )  # fmt: skip
-    assert row["outcome"] == "inconclusive"
-    assert row["cases_needed"] is None
-    assert "a real loss is possible" in row["reason"]
+    assert row.outcome == "inconclusive"
+    assert row.cases_needed is None
+    assert "a real loss is possible" in row.reason
 
 
 def test_real_lesions_of_ham10000_are_too_few_for_the_rarest_classes(shared_data: Path) -> None:
@@ -314,17 +314,14 @@ def test_real_lesions_of_ham10000_are_too_few_for_the_rarest_classes(shared_data
     labels, groups = labels[test], groups[test]
     rng = np.random.default_rng(1)
     logits = rng.normal(size=(len(labels), 7)) + 3 * np.eye(7)[labels]
-    sample = Sample(labels, groups, names.tolist(), ["df", "vasc"])
     models = [
-        evaluate(x, sample, np.zeros(7), 1.0, CFG)
+        classifier(x, labels, groups, names.tolist(), ["df", "vasc"])
         for x in (logits, logits + 0.05 * rng.normal(size=logits.shape))
     ]
     safety, verdict = assess(models[1], models[0], CFG)
     found = _outcomes(verdict)
     assert (found["recall_df"], found["recall_vasc"]) == ("inconclusive", "inconclusive")
     assert "fail" not in found.values()
-    assert verdict["verdict"] == "inconclusive"
-    effect = next(r for r in safety["per_class"] if r["class"] == "df")["sensitivity"][
-        "design_effect"
-    ]
+    assert verdict.verdict == "inconclusive"
+    effect = safety.per_class[names.tolist().index("df")].metrics["recall"].design_effect
     assert 1.0 <= effect < 3.0

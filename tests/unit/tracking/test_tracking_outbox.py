@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tracking_world import World, interval
+from tracking_world import World, decided, interval
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import sha256, write_json
+from edgeward.core.io import sha256
 from edgeward.tracking import live, row_metrics
 from edgeward.tracking.address import default_uri, without_credentials
 from edgeward.tracking.entry import StageEntry, read_entry
@@ -176,8 +176,7 @@ class TestFacts:
         at = world.at("fp32", "assess")
         nothing = {"estimate": None, "low": None, "high": None}
         differences = {"rare_recall": nothing, "ece": interval(0.1)}
-        content = {"verdict": "inconclusive", "reasons": [], "differences": differences}
-        write_json(at / "verdict.json", content)
+        decided("inconclusive", differences).write(at / "verdict.json")
         found = row_metrics.gather("assess", at, None)
         assert found["row"]["verdict_code"] == 0.0
         assert "rare_recall_difference" not in found["row"]

@@ -16,11 +16,35 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeward.core.io import write_json, write_yaml
+from edgeward.records.safety import Safety, Verdict
 from edgeward.tracking.outbox import StageEntry, post
 
 
 def interval(value: float, spread: float = 0.02) -> dict[str, float]:
     return {"estimate": value, "low": value - spread, "high": value + spread}
+
+
+def safety(metrics: dict[str, Any]) -> Safety:
+    """Metrics of a model without classes."""
+    return Safety(
+        format=Safety.FORMAT, task="multiclass", n={"test": 1}, classes=[], rare_classes=[],
+        absent_classes=[], confidence_level=0.95, metrics=metrics, per_class=[], reliability={},
+        confusion=[], logit_shift=[], test_sha256="0" * 64,
+    )  # fmt: skip
+
+
+def decided(verdict: str, differences: dict[str, Any]) -> Verdict:
+    """A verdict with its differences."""
+    drawn = {
+        "resamples": 200, "seed": 0, "unit": "group", "strata": "", "groups": 1, "confidence_level": 0.95,
+    }  # fmt: skip
+    return Verdict.model_validate(
+        {
+            "schema": Verdict.FORMAT, "reference": "fp32", "verdict": verdict, "reasons": ["because"],
+            "churn": None, "endpoints": [], "differences": differences, "per_class": [],
+            "bootstrap": drawn,
+        }
+    )  # fmt: skip
 
 
 def write_onnx(path: Path, seed: int) -> None:
@@ -116,11 +140,9 @@ class World:
     def assess(self, recipe: str, verdict: str = "pass", rare_recall: float = 0.6) -> Path:
         folder = self.at(recipe, "assess")
         names = ("auc_macro", "accuracy", "balanced_accuracy", "nll", "ece")
-        safety = {name: interval(0.8) for name in names} | {"rare_recall": interval(rare_recall)}
-        write_json(folder / "safety.json", safety)
-        differences = {"rare_recall": interval(-0.01)}
-        content = {"verdict": verdict, "reasons": ["because"], "differences": differences}
-        write_json(folder / "verdict.json", content)
+        found = {name: interval(0.8) for name in names} | {"rare_recall": interval(rare_recall)}
+        safety(found).write(folder / "safety.json")
+        decided(verdict, {"rare_recall": interval(-0.01)}).write(folder / "verdict.json")
         metrics = {"rare_recall": rare_recall, "auc_macro": 0.8}
         return self.post(self.entry("assess", folder, recipe=recipe, metrics=metrics))
 

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 
 from edgeward.data.store import Prepared, to_input
-from edgeward.statistics.intervals import percentile, record
+from edgeward.statistics.bootstrap import resample
 from edgeward.statistics.noninferiority import judge
-from edgeward.statistics.paired import paired_recall
-from edgeward.tasks.multiclass.arm import Arm, run
-from edgeward.tasks.multiclass.scores import score
+from edgeward.tasks.assessment import Cases, Key, difference
+from edgeward.tasks.multiclass.assess import Arm
 from edgeward.training.config import AcceptanceConfig
 
 logger = logging.getLogger(__name__)
@@ -63,58 +62,34 @@ def accept(
     ``accepted`` (bool), ``n``, ``confidence_level`` and ``endpoints``, each with its ``margin``, both
     estimates, the ``difference`` (interval record) and the ``outcome``.
     """
-    level, margins = cfg.confidence_level, cfg.margins
-    numbers = np.array([classes.index(name) for name in rare], dtype=np.int64)
-    arms, correct = {}, {}
-    for name, logits in (("reference", reference), ("compressed", compressed)):
-        scores = score(logits, labels, shift, 1.0)
-        arms[name] = Arm(scores, labels, groups, len(classes), numbers, cfg.ece_bins)
-        correct[name] = scores.correct
-    rows = paired_recall(
-        correct["reference"], correct["compressed"], labels, groups, len(classes), level
-    )
+    cases = Cases(np.arange(len(labels)), labels, groups, classes, rare)
+    before, after = (Arm(cases, cfg, logits, shift, 1.0) for logits in (reference, compressed))
+    arms = {"reference": before, "compressed": after}
+    drawn = resample(arms, labels, groups, cfg.resamples, seed)
+    replicates = drawn["reference"], drawn["compressed"]
     endpoints: list[dict[str, Any]] = []
-    for k, name in zip(numbers, rare, strict=True):
-        row = rows[k]
+    for key, margin, better in (
+        *((Key("recall", name), cfg.margins.recall, "higher") for name in rare),
+        (Key("ece"), cfg.margins.ece, "lower"),
+    ):
+        change = difference(before, after, key, replicates, cfg.confidence_level)
+        _, low, high = change
         endpoints.append(
             {
-                "metric": f"recall_{name}",
-                "n": row.n,
-                "margin": margins.recall,
-                "reference": float(arms["reference"].estimates["recall"][k]),
-                "compressed": float(arms["compressed"].estimates["recall"][k]),
-                "difference": row.record(),
-                "outcome": judge(row.low, row.high, margins.recall, "higher"),
+                "metric": str(key),
+                "n": change.n,
+                "margin": margin,
+                "reference": before.value(key),
+                "compressed": after.value(key),
+                "difference": change.content(),
+                "outcome": judge(low, high, margin, better),
             }
         )
-    replicates = run(arms, labels, groups, cfg.resamples, seed)
-    low, high = percentile(
-        replicates["compressed"]["ece"] - replicates["reference"]["ece"],
-        level,
-        len(np.unique(groups)),
-    )
-    before, after = (
-        float(np.sqrt(max(float(arms[name].estimates["ece"]), 0.0)))
-        for name in ("reference", "compressed")
-    )
-    endpoints.append(
-        {
-            "metric": "ece",
-            "n": len(labels),
-            "margin": margins.ece,
-            "reference": before,
-            "compressed": after,
-            "difference": record(
-                after - before, low, high, n=len(labels), method="clustered bootstrap, paired"
-            ),
-            "outcome": judge(low, high, margins.ece, "lower"),
-        }
-    )
     return {
         "accepted": all(row["outcome"] == "pass" for row in endpoints),
         "split": "val",
         "n": len(labels),
-        "confidence_level": level,
+        "confidence_level": cfg.confidence_level,
         "endpoints": endpoints,
     }
 

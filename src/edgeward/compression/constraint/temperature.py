@@ -12,6 +12,7 @@ from torch import nn
 from edgeward.compression.constraint.acceptance import logits_of
 from edgeward.core.errors import UserError
 from edgeward.models.program import export_program
+from edgeward.statistics.temperature import fit_temperature
 from edgeward.tasks.multiclass.scores import log_softmax
 
 if TYPE_CHECKING:
@@ -33,34 +34,6 @@ class Scaled(nn.Module):
         return logits
 
 
-def fit_temperature(
-    logits: np.ndarray, labels: np.ndarray, shift: np.ndarray, largest: float
-) -> float:
-    """Return the T that minimises the NLL of ``softmax(logits / T + shift)``.
-
-    Guo et al., ICML 2017 (arXiv 1706.04599, section 4.2), for logits that carry a ``logit_shift``: the
-    division is of the raw logits, so the decision ``argmax(logits)`` stays what it was for every T, while
-    dividing the sum, ``(logits + shift) / T``, would need another shift on record. The NLL is convex in
-    1/T, so its slope is bisected, within [1 / largest, largest].
-
-    Parameters
-    ----------
-    logits : float, shape (n, n_classes). labels : int, shape (n,). shift : float, shape (n_classes,).
-    """
-    z = logits.astype(np.float64)
-    rows = np.arange(len(labels))
-
-    def slope(beta: float) -> float:
-        p = np.exp(log_softmax(beta * z + shift))
-        return float(np.mean((p * z).sum(axis=1) - z[rows, labels]))
-
-    low, high = -np.log(largest), np.log(largest)
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(float(np.exp(middle))) < 0 else (low, middle)
-    return float(np.exp(-(low + high) / 2))
-
-
 def scale(candidate: Candidate, largest: float) -> None:
     """Fit on the validation split, of the program if there is one, and change it; record both NLLs.
 
@@ -79,7 +52,7 @@ def scale(candidate: Candidate, largest: float) -> None:
     shift = np.asarray(candidate.meta["logit_shift"], dtype=np.float64)
     model = candidate.module if candidate.program is None else candidate.program.module()
     logits, labels = logits_of(model, data, indices), data.labels[indices]
-    temperature = fit_temperature(logits, labels, shift, largest)
+    temperature = fit_temperature(logits, labels, shift, least=1 / largest, most=largest)
     if candidate.program is None:
         candidate.module = Scaled(candidate.module, temperature).eval()
     else:

@@ -1,69 +1,23 @@
-"""Clustered, stratified bootstrap of all metrics of one or two models on the same resamples.
+"""The metrics of scores, and their replicates under weights of the cases.
 
-Resampled: groups (lesions, patients) with replacement, within strata; a group's images come along
-together, as an integer weight. Fixed at the original sample: the edges of the calibration bins, the
-bandwidth of smooth ECE, the temperature. So a resample is a matrix product of weights with features
-that are computed once, plus one cumulative sum per class for AUC.
+Fixed at the original sample: the edges of the calibration bins, the bandwidth of smooth ECE, the temperature. So a
+resample is a matrix product of weights with features, plus one cumulative sum per class for AUC.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgeward.statistics import calibration
-from edgeward.statistics.ranking import RankTable, auc
+from edgeward.statistics.ranking import RankTable, one_vs_rest
+from edgeward.tasks.assessment import mean_there
 from edgeward.tasks.multiclass.scores import Scores
 
-_BLOCK = 100
-
-
-def strata(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Assign each group to the rarest class among its images.
-
-    A group usually has one class. Where it spans several, the rarest decides, so that every resample
-    holds as many groups with the rare class as the sample.
-
-    Parameters
-    ----------
-    labels, groups : int, shape (n,).
-
-    Returns
-    -------
-    member : int64 (n,), group number 0..g-1 of each image, in the order of the group ids.
-    stratum : int64 (g,), class of each group.
-    """
-    _, member = np.unique(groups, return_inverse=True)
-    count = np.bincount(labels)
-    order = np.argsort(count, kind="stable")  # rarest class first
-    rank = np.empty(len(count), dtype=np.int64)
-    rank[order] = np.arange(len(count))
-    best = np.full(member.max() + 1, len(count), dtype=np.int64)
-    np.minimum.at(best, member, rank[labels])
-    return member, order[best]
-
-
-def resample_weights(
-    labels: np.ndarray, groups: np.ndarray, resamples: int, seed: int
-) -> Iterator[np.ndarray]:
-    """Yield blocks of image weights, float32 (n, b), whole numbers; b sums to `resamples`.
-
-    The weights depend on the group ids and the seed only, not on the order of the images, and are the
-    same for every model.
-    """
-    member, stratum = strata(labels, groups)
-    sets = [np.flatnonzero(stratum == s) for s in np.unique(stratum)]
-    rng = np.random.default_rng(seed)
-    for start in range(0, resamples, _BLOCK):
-        b = min(_BLOCK, resamples - start)
-        weight = np.empty((len(stratum), b), dtype=np.float32)
-        for rows in sets:
-            g = len(rows)
-            drawn = rng.integers(g, size=(b, g)) + np.arange(b)[:, None] * g
-            weight[rows] = np.bincount(drawn.ravel(), minlength=b * g).reshape(b, g).T
-        yield weight[member]
+PER_CLASS = ("recall", "auc", "classwise_ece")
+SQUARED = ("ece", "ece_temperature_scaled")
+BIASED = (*SQUARED, "ece_15bin", "smooth_ece", "classwise_ece")
 
 
 @dataclass
@@ -84,7 +38,7 @@ def _one_hot(bin_of: np.ndarray) -> np.ndarray:
     return np.arange(bin_of.max() + 1)[:, None] == bin_of
 
 
-class Arm:
+class Metrics:
     """One model's metrics: the estimates, and their replicates under blocks of weights.
 
     Parameters
@@ -119,12 +73,7 @@ class Arm:
         self.estimates: dict[str, np.ndarray] = {
             "nll": np.asarray(scores.nll.mean()),
             "brier": np.asarray(scores.brier.mean()),
-            "auc": np.array(
-                [
-                    auc(scores.log_odds[:, k], onehot[k]) if self.present[k] else np.nan
-                    for k in range(classes)
-                ]
-            ),
+            "auc": one_vs_rest(scores.log_odds, labels),
         }
         self._debiased = {
             "ece": calibration.DebiasedECE(scores.confidence, scores.correct, groups, bins),
@@ -186,51 +135,9 @@ def _means(
     per_class: dict[str, np.ndarray], accuracy: np.ndarray, rare: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Average over the classes that are there; NaN if none is."""
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        there = np.isfinite(values)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            result: np.ndarray = np.where(there, values, 0).sum(axis=0) / there.sum(axis=0)
-        return result
-
     return {
         "accuracy": accuracy,
-        "balanced_accuracy": mean(per_class["recall"]),
-        "rare_recall": mean(per_class["recall"][rare]),
-        "auc_macro": mean(per_class["auc"]),
+        "balanced_accuracy": mean_there(per_class["recall"]),
+        "rare_recall": mean_there(per_class["recall"][rare]),
+        "auc_macro": mean_there(per_class["auc"]),
     }
-
-
-SQUARED = ("ece", "ece_temperature_scaled")
-UPWARD_BIASED = (*SQUARED, "ece_15bin", "smooth_ece", "classwise_ece")
-
-
-def run(
-    arms: dict[str, Arm], labels: np.ndarray, groups: np.ndarray, resamples: int, seed: int
-) -> dict[str, dict[str, np.ndarray]]:
-    """Bootstrap all arms on the same resamples.
-
-    Calibration errors grow under resampling, because it adds noise to bins that |.| and squares turn
-    into error. Their replicates are therefore shifted to have the estimate as their mean, on the
-    squared scale for the debiased ones, before the root is taken.
-
-    Returns
-    -------
-    arm -> metric -> replicates, float64 (resamples,) or (c, resamples), on the reported scale.
-    """
-    parts: dict[str, list[dict[str, np.ndarray]]] = {name: [] for name in arms}
-    for weights in resample_weights(labels, groups, resamples, seed):
-        for name, arm in arms.items():
-            parts[name].append(arm.replicates(weights))
-    out: dict[str, dict[str, np.ndarray]] = {}
-    for name, arm in arms.items():
-        out[name] = {}
-        for metric in parts[name][0]:
-            values = np.concatenate([part[metric] for part in parts[name]], axis=-1).astype(
-                np.float64
-            )
-            if metric in UPWARD_BIASED:
-                shift = arm.estimates[metric] - values.mean(axis=-1)
-                values = np.maximum(values + shift[..., None], 0.0)
-            out[name][metric] = np.sqrt(values) if metric in SQUARED else values
-    return out

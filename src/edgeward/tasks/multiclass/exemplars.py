@@ -15,14 +15,14 @@ no seed in common. What is above the null is compression's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import rankdata
 
-from edgeward.safety.config import SafetyConfig
-from edgeward.tasks.multiclass.study import Assessed
+if TYPE_CHECKING:
+    from edgeward.tasks.multiclass.assess import Arm
 
 # By rank correlation: the share of Holste et al. (2023). Halvings of the seeds behind the null.
 SHARE = 0.05
@@ -175,42 +175,38 @@ def _in_halves(
 
 
 def forgotten(
-    members: Mapping[tuple[str, str], list[Assessed]],
-    references: Mapping[str, str],
-    images: np.ndarray,
-    cfg: SafetyConfig,
+    members: Mapping[tuple[str, str], Sequence[Arm]], references: Mapping[str, str], seed: int
 ) -> list[dict[str, Any]]:
     """Return the exemplars of every compressed recipe against its model's reference.
 
     Parameters
     ----------
     members, references : as in `edgeward.safety.pooled.pool`.
-    images : index of each test image in the prepared data, int, shape (n,).
 
     Returns
     -------
-    `exemplars` with ``model, recipe, against``; ``images`` are indices.
+    `exemplars` with ``model, recipe, against``; ``images`` are indices in the prepared data.
     """
 
     def stacked(key: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
-        scores = [model.scores for model in members[key]]
+        scores = [arm.scores for arm in members[key]]
         return np.stack([s.decision for s in scores]), np.exp(np.stack([s.log_p for s in scores]))
 
     out = []
     for model, recipe in members:
         if recipe == references[model]:
             continue
-        sample = members[model, recipe][0].sample
+        cases = members[model, recipe][0].cases
         found = exemplars(
             stacked((model, references[model])),
             stacked((model, recipe)),
-            sample.labels,
-            sample.classes,
+            cases.labels,
+            cases.classes,
             share=SHARE,
             splits=HALVINGS,
-            seed=cfg.seed,
+            seed=seed,
         )
         for kind in ("modal", "rank"):
-            found[kind]["images"] = images[found[kind]["images"]]
+            found[kind]["images"] = cases.indices[found[kind]["images"]]
         out.append({"model": model, "recipe": recipe, "against": references[model], **found})
     return out

@@ -108,28 +108,3 @@ def check(logits: np.ndarray, labels: np.ndarray) -> None:
             f"The model gives NaN or infinite logits for {len(bad)} of {len(logits)} images "
             f"(first: number {bad[0]} of the split). Look at the training and compression logs."
         )
-
-
-def fit_temperature(natural: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature that minimises the NLL of ``softmax(natural / T)``.
-
-    The NLL is convex in 1/T (Guo et al., ICML 2017, arXiv 1706.04599, section 4.2), so its slope
-    is bisected. T is kept in [0.01, 100]: a set without a single error has no finite optimum.
-
-    Parameters
-    ----------
-    natural : float, shape (n, c): natural-prevalence logits of the validation split.
-    labels : int, shape (n,).
-    """
-    z = natural - natural.max(axis=1, keepdims=True)
-    true = z[np.arange(len(labels)), labels]
-
-    def slope(beta: float) -> float:
-        e = np.exp(beta * z)
-        return float(np.mean((e * z).sum(axis=1) / e.sum(axis=1) - true))
-
-    low, high = np.log(0.01), np.log(100.0)
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(float(np.exp(middle))) < 0 else (low, middle)
-    return float(np.exp(-(low + high) / 2))

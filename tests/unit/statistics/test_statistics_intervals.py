@@ -190,10 +190,10 @@ def test_power_is_that_of_simulated_pairs() -> None:
 @given(st.integers(1, 300), st.floats(0, 0.3), st.sampled_from([0.02, 0.05, 0.1]))
 def test_cases_needed_reach_the_power_and_grow_with_it(n: int, rate: float, margin: float) -> None:
     seen = round(rate * n)
-    row = paired.PairedRecall(n, n, seen, 0, 1.0, 0.0, 0.0)
+    row = paired.PairedShare(n, n, seen, 0, 1.0, 0.0, 0.0)
     needed = paired.cases_needed(row, 0.0, margin, 0.95, 0.8)
     if needed < 20_000:
         assert paired.non_inferiority_power(needed, max(seen, 1) / n, margin, 0.95) >= 0.8
     assert paired.cases_needed(row, 0.0, margin, 0.95, 0.95) >= needed
-    doubled = paired.PairedRecall(n, n, seen, 0, 2.0, 0.0, 0.0)
+    doubled = paired.PairedShare(n, n, seen, 0, 2.0, 0.0, 0.0)
     assert paired.cases_needed(doubled, 0.0, margin, 0.95, 0.8) == 2 * needed

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from safety_cases import lesions
+from safety_cases import classifier, lesions
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from edgeward.tasks.multiclass import arm as bootstrap
-from edgeward.tasks.multiclass.arm import Arm, resample_weights, strata
+from edgeward.statistics.bootstrap import resample, resample_weights, strata
+from edgeward.tasks.assessment import Key
+from edgeward.tasks.multiclass.assess import Arm
 from edgeward.tasks.multiclass.scores import log_softmax, score
 
-RARE = np.array([2])
+NAMES = ["common", "middling", "rare"]
 
 
 def _arm(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Arm:
-    return Arm(score(logits, labels, np.zeros(3), 1.3), labels, groups, 3, RARE, 10)
+    return classifier(logits, labels, groups, NAMES, ["rare"], temperature=1.3)
+
+
+def _run(arm: Arm, resamples: int, seed: int) -> dict[str, np.ndarray]:
+    """The replicates of one arm, by the names of flat records."""
+    found = resample({"a": arm}, arm.cases.labels, arm.cases.groups, resamples, seed)["a"]
+    return {str(key): values for key, values in found.items()}
 
 
 def test_resamples_keep_groups_whole_and_strata_full() -> None:
@@ -57,20 +64,18 @@ def test_replicates_under_unit_weights_are_the_estimates() -> None:
     arm = _arm(logits, labels, groups)
     found = arm.replicates(np.ones((len(labels), 2), np.float32))
     assert set(found) == set(arm.estimates)
-    for name, estimate in arm.estimates.items():
-        if (
-            name in bootstrap.SQUARED
-        ):  # noise of the sample is taken out here, and put back by `run`
+    for key, estimate in arm.estimates.items():
+        if key in arm.squared:  # noise of the sample is taken out here, and put back by `resample`
             continue
-        loose = 5e-3 if name == "smooth_ece" else 1e-4
-        assert found[name][..., 0] == pytest.approx(estimate, rel=loose, abs=1e-6), name
+        loose = 5e-3 if key.metric == "smooth_ece" else 1e-4
+        assert found[key][0] == pytest.approx(estimate, rel=loose, abs=1e-6), key
 
 
 def test_replicates_are_the_metrics_of_the_drawn_images() -> None:
     logits, labels, groups = lesions([60, 25, 12])
     scores, arm = score(logits, labels, np.zeros(3), 1.3), _arm(logits, labels, groups)
     weights = next(resample_weights(labels, groups, 5, 9))
-    found = arm.replicates(weights)
+    found = {str(key): values for key, values in arm.replicates(weights).items()}
     for j in range(5):
         rows = np.repeat(np.arange(len(labels)), weights[:, j].astype(int))
         y, decided = labels[rows], scores.decision[rows]
@@ -90,30 +95,30 @@ def test_replicates_are_the_metrics_of_the_drawn_images() -> None:
 def test_run_centres_what_resampling_biases() -> None:
     logits, labels, groups = lesions([120, 50, 25])
     arm = _arm(logits, labels, groups)
-    found = bootstrap.run({"a": arm}, labels, groups, 600, 0)["a"]
-    assert found["ece_15bin"].mean() == pytest.approx(float(arm.estimates["ece_15bin"]), abs=5e-3)
+    found = _run(arm, 600, 0)
+    assert found["ece_15bin"].mean() == pytest.approx(arm.value(Key("ece_15bin")), abs=5e-3)
     assert (found["ece"] >= 0).all()
     for name in ("nll", "accuracy", "auc_macro"):  # not touched: unbiased by themselves
         error = found[name].std() / np.sqrt(600)
-        assert found[name].mean() == pytest.approx(float(arm.estimates[name]), abs=4 * error + 2e-3)
+        assert found[name].mean() == pytest.approx(arm.value(Key(name)), abs=4 * error + 2e-3)
 
 
 def test_bootstrap_error_of_accuracy_is_that_of_cluster_theory() -> None:
     logits, labels, groups = lesions([150, 60, 40], strength=1.5)
     arm = _arm(logits, labels, groups)
-    found = bootstrap.run({"a": arm}, labels, groups, 4000, 1)["a"]["recall"]
+    found = _run(arm, 4000, 1)
     correct = logits.argmax(axis=1) == labels
     for k in range(3):
         mine = labels == k
         residual = correct[mine] - correct[mine].mean()
         sums = np.bincount(np.unique(groups[mine], return_inverse=True)[1], residual)
         expected = np.sqrt(np.sum(sums**2)) / mine.sum()
-        assert found[k].std() == pytest.approx(expected, rel=0.08)
+        assert found[f"recall_{NAMES[k]}"].std() == pytest.approx(expected, rel=0.08)
 
 
 def test_identical_arms_have_identical_replicates() -> None:
     logits, labels, groups = lesions([40, 20, 9])
     arms = {name: _arm(logits, labels, groups) for name in "ab"}
-    found = bootstrap.run(arms, labels, groups, 150, 0)
+    found = resample(arms, labels, groups, 150, 0)
     for name in found["a"]:
         assert np.array_equal(found["a"][name], found["b"][name], equal_nan=True)

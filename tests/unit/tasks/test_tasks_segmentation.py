@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safety_cases import dense_config
+from safety_cases import config, of_labels
 
+from edgeward.records.safety import Safety, Verdict
+from edgeward.safety.comparison import assess, churn
+from edgeward.statistics.bootstrap import resample_weights
 from edgeward.statistics.calibration import binned_ece, debiased_square
 from edgeward.statistics.grouped_calibration import GroupedECE
-from edgeward.tasks.segmentation.arm import SCALARS, Cases, DenseArm, resample, value
-from edgeward.tasks.segmentation.comparison import compare, reference_verdict
-from edgeward.tasks.segmentation.study import churn, describe
+from edgeward.tasks.assessment import Cases, Key
+from edgeward.tasks.segmentation.assess import Arm, LabelMaps
 from edgeward.tasks.segmentation.tables import Lesion, Overlap, Tables
+from edgeward.tasks.segmentation.task import TASK
 
 CLASSES = ["organ", "spot"]
 
@@ -57,49 +60,62 @@ def make(
     return tables, Cases(np.arange(n), strata, groups, CLASSES, ["spot"])
 
 
-def arm(settings: dict[str, Any] | None = None, **changes: Any) -> DenseArm:
+def maps(n: int) -> LabelMaps:
+    """Label maps of 2 x 2 pixels without anything."""
+    return LabelMaps(np.zeros(4 * n, dtype=np.uint8), np.full((n, 2), 2))
+
+
+def arm(settings: dict[str, Any] | None = None, **changes: Any) -> Arm:
     tables, cases = make(**changes)
-    cfg = dense_config(**{"small_lesion": 10.0, **(settings or {})})
-    return DenseArm(tables, cases, cfg)
+    cfg = of_labels(**{"small_lesion": 10.0, **(settings or {})})
+    return Arm(cases, cfg, tables, maps(len(cases)))
 
 
-def judged(before: DenseArm, after: DenseArm) -> dict[str, Any]:
-    both = resample({"reference": before, "ours": after})
-    pair = both["reference"], both["ours"]
-    safety = describe(before, pair[0]), describe(after, pair[1])
-    same = np.zeros(len(before.cases.indices) * 4, dtype=np.uint8)
-    changed = churn((same, same), np.full(len(before.cases.indices), 4), after)
-    return compare((before, after), pair, safety, changed)
+def described(model: Arm, resamples: int = 400) -> tuple[Safety, Verdict]:
+    return assess(model, None, config(resamples=resamples))
+
+
+def judged(before: Arm, after: Arm) -> Verdict:
+    return assess(after, before, config())[1]
+
+
+def estimate(model: Arm, name: str) -> float:
+    return float(model.estimates[Key(name)])
+
+
+def per_class(model: Arm, name: str) -> np.ndarray:
+    return np.array([model.estimates[Key(name, of)] for of in CLASSES])
 
 
 def test_estimates_are_what_their_names_say():
     model = arm()
     dice = model.tables.column("dice", 2)
     truth, said, both = (model.tables.column(c, 2) for c in ("truth", "predicted", "both"))
-    per_class = [dice[:, 0].mean(), dice[truth[:, 1] > 0, 1].mean()]
-    e = model.estimates
-    np.testing.assert_allclose(e["dice_per_class"], per_class)
-    assert e["dice"] == pytest.approx(np.mean(per_class))
+    expected = [dice[:, 0].mean(), dice[truth[:, 1] > 0, 1].mean()]
+    np.testing.assert_allclose(per_class(model, "dice"), expected)
+    assert estimate(model, "dice") == pytest.approx(np.mean(expected))
     pooled = 2 * both.sum(0) / (truth.sum(0) + said.sum(0))
-    np.testing.assert_allclose(e["dice_pooled_per_class"], pooled)
-    assert pooled[1] < per_class[1]  # false alarms count in the pooled Dice alone
+    np.testing.assert_allclose(per_class(model, "dice_pooled"), pooled)
+    assert pooled[1] < expected[1]  # false alarms count in the pooled Dice alone
     absent = truth[:, 1] == 0
-    assert e["false_alarms_per_class"][1] == pytest.approx((said[absent, 1] > 0).mean())
-    assert np.isnan(e["false_alarms_per_class"][0])
+    assert per_class(model, "false_alarms")[1] == pytest.approx((said[absent, 1] > 0).mean())
+    assert np.isnan(per_class(model, "false_alarms")[0])
     found = np.array([row.found for row in model.tables.lesions])
     small = np.array([row.size <= 10 for row in model.tables.lesions])
-    assert e["lesion_sensitivity"] == pytest.approx(found.mean())
-    assert e["small_lesion_sensitivity"] == pytest.approx(found[small].mean())
+    assert estimate(model, "lesion_sensitivity") == pytest.approx(found.mean())
+    assert estimate(model, "small_lesion_sensitivity") == pytest.approx(found[small].mean())
     count, confidence, right = np.stack(model.tables.sums)[:, 0].sum(0).T
-    assert e["ece_15bin"] == pytest.approx(np.abs(confidence - right).sum() / count.sum())
+    assert estimate(model, "ece_15bin") == pytest.approx(
+        np.abs(confidence - right).sum() / count.sum()
+    )
     biased = np.sqrt(((confidence - right) ** 2 / count).sum() / count.sum())
-    assert 0.9 * biased < value(model, "ece") < biased
-    assert 0 < value(model, "boundary_ece") < 0.2
+    assert 0.9 * biased < model.value(Key("ece")) < biased
+    assert 0 < model.value(Key("boundary_ece")) < 0.2
 
 
 def test_a_resample_is_a_test_set_with_repeated_cases():
     model = arm()
-    weights = next(model.resample_weights())
+    weights = next(resample_weights(model.cases.labels, model.cases.groups, 100, 3))
     got = model.replicates(weights[:, :3])
     shrunk = {"ece", "boundary_ece"}  # their replicates are of a world with smaller gaps
     for b in range(3):
@@ -121,22 +137,26 @@ def test_a_resample_is_a_test_set_with_repeated_cases():
             model.tables.confusion,
         )
         cases = dataclasses.replace(
-            model.cases, indices=np.arange(len(rows)), groups=model.cases.groups[rows]
+            model.cases,
+            indices=np.arange(len(rows)),
+            labels=model.cases.labels[rows],
+            groups=model.cases.groups[rows],
         )
-        again = DenseArm(tables, cases, model.cfg).estimates
-        for name in set(SCALARS) - shrunk:
-            assert got[name][b] == pytest.approx(float(again[name])), name
+        again = Arm(cases, model.cfg, tables, maps(len(rows))).estimates
+        for key in {Key(metric.name) for metric in TASK.metrics if metric.name not in shrunk}:
+            assert got[key][b] == pytest.approx(float(again[key])), key
 
 
 def test_an_equal_model_passes_and_a_better_one_too():
     same = judged(arm(n=400), arm(n=400))
-    assert same["verdict"] == "pass", same["reasons"]
-    assert same["churn"]["estimate"] == 0
-    assert same["differences"]["dice"]["estimate"] == 0
+    assert same.verdict == "pass", same.reasons
+    assert same.churn is not None
+    assert same.churn.estimate == 0
+    assert same.differences["dice"].estimate == 0
     better = judged(arm(n=400), arm(n=400, loss=-0.03, miss=0.05))
-    assert better["verdict"] == "pass"
-    assert better["differences"]["dice"]["low"] > 0
-    names = [row["name"] for row in better["endpoints"]]
+    assert better.verdict == "pass"
+    assert better.differences["dice"].low > 0
+    names = [row.name for row in better.endpoints]
     assert names == [
         "Dice of organ", "Dice of spot", "sensitivity to small lesions", "mean Dice", "ECE",
         "boundary ECE",
@@ -151,39 +171,38 @@ def test_every_kind_of_loss_fails_and_is_named():
         ({"over": 0.2}, "ECE"),
     ):
         found = judged(before, arm(**changes))
-        assert found["verdict"] == "fail", changes
-        assert any(reason in line for line in found["reasons"])
-    lost = judged(before, arm(miss=0.6))["per_class"]
-    assert lost[0]["n"] == 0
-    assert lost[1]["n"] == 120
-    assert lost[1]["lost"] > 30
-    assert lost[1]["mcnemar_p_holm"] < 1e-4
+        assert found.verdict == "fail", changes
+        assert any(reason in line for line in found.reasons)
+    lost = judged(before, arm(miss=0.6)).per_class
+    assert lost[0].n == 0
+    assert lost[1].n == 120
+    assert lost[1].lost > 30
+    assert lost[1].mcnemar_p_holm < 1e-4
 
 
 def test_too_few_cases_are_inconclusive_however_equal():
     small = {"n": 12}
     found = judged(arm(**small), arm(**small))
-    assert found["verdict"] == "inconclusive"
-    assert any("6 groups are too few, needed 30" in line for line in found["reasons"])
+    assert found.verdict == "inconclusive"
+    assert any("6 groups are too few, needed 30" in line for line in found.reasons)
     none = judged(arm({"small_lesion": 1.0}), arm({"small_lesion": 1.0}))
-    row = next(r for r in none["endpoints"] if r["metric"] == "small_lesion_sensitivity")
-    assert row["outcome"] == "inconclusive"
-    assert "no small lesion" in row["reason"]
+    row = next(r for r in none.endpoints if r.metric == "small_lesion_sensitivity")
+    assert row.outcome == "inconclusive"
+    assert "no small lesion" in row.reason
     off = judged(arm({"small_lesion": None}), arm({"small_lesion": None}))
-    assert off["verdict"] == "pass"
-    assert len(off["endpoints"]) == 5
+    assert off.verdict == "pass"
+    assert len(off.endpoints) == 5
 
 
 def test_a_class_that_the_reference_does_not_find_is_no_evidence():
     bad = {"loss": 0.85}
     found = judged(arm(**bad), arm(**bad))
-    row = next(r for r in found["endpoints"] if r["metric"] == "dice_spot")
-    assert row["outcome"] == "inconclusive"
-    assert "nothing to lose" in row["reason"]
-    assert row["cases_needed"] is None
-    model = arm(**bad)
-    safety = describe(model, resample({"m": model})["m"])
-    assert any("hardly finds spot" in line for line in reference_verdict(model, safety)["reasons"])
+    row = next(r for r in found.endpoints if r.metric == "dice_spot")
+    assert row.outcome == "inconclusive"
+    assert "nothing to lose" in row.reason
+    assert row.cases_needed is None
+    reasons = described(arm(**bad))[1].reasons
+    assert any(line.startswith("Dice of spot: the reference hardly finds it") for line in reasons)
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
@@ -191,12 +210,8 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     hits, sets = 0, 120
     for seed in range(sets):
         tables, cases = make(n=40, seed=seed)
-        cfg = dense_config(small_lesion=None).model_copy(update={"resamples": 200})
-        model = DenseArm(tables, cases, cfg)
-        low, high = (
-            describe(model, resample({"m": model})["m"])["per_class"][0]["dice"][end]
-            for end in ("low", "high")
-        )
+        model = Arm(cases, of_labels(small_lesion=None), tables, maps(40))
+        _, low, high = described(model, 200)[0].per_class[0].metrics["dice"]
         hits += low <= 0.9 <= high
     assert 0.88 < hits / sets <= 1
 
@@ -229,8 +244,10 @@ def test_a_calibrated_model_has_no_ece_however_alike_its_pixels():
 
 
 def test_churn_is_the_share_of_voxels_labelled_differently():
-    model = arm(n=4)
+    tables, cases = make(n=4)
+    shapes = np.array([[4, 1], [2, 1], [1, 1], [3, 1]])
     labels = np.zeros(10, dtype=np.uint8), np.array([1, 0, 0, 0, 2, 2, 0, 0, 0, 0], dtype=np.uint8)
-    found = churn(labels, np.array([4, 2, 1, 3]), model)
-    assert found["estimate"] == pytest.approx((0.25 + 1 + 0 + 0) / 4)
-    assert found["low"] <= found["estimate"] <= found["high"]
+    pair = [Arm(cases, of_labels(), tables, LabelMaps(some, shapes)) for some in labels]
+    found, low, high = churn(*pair, config())
+    assert found == pytest.approx((0.25 + 1 + 0 + 0) / 4)
+    assert low <= found <= high

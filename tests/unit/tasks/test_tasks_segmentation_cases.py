@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance, compute_surface_dice
-from safety_cases import dense_config
+from safety_cases import of_labels
 from scipy import ndimage
 from skimage.measure import label
 
@@ -41,10 +41,8 @@ def test_a_case_equals_monai(shape, spacing, seed):
     truth, said = blobs(shape, seed), blobs(shape, seed + 100)
     said[: shape[0] // 2] = truth[: shape[0] // 2]
     logits = np.where(np.arange(3).reshape(-1, *[1] * len(shape)) == said, 3.0, 0.0)
-    tables, cfg = Tables(), dense_config(tolerance=1.5)
-    found = measure(
-        tables, 7, logits.astype(np.float32), truth, spacing, np.zeros(3), cfg.segmentation
-    )
+    tables, cfg = Tables(), of_labels(tolerance=1.5)
+    found = measure(tables, 7, logits.astype(np.float32), truth, spacing, np.zeros(3), cfg)
     np.testing.assert_array_equal(found, said)
     pair = hot(said), hot(truth)
     dice = compute_dice(*pair, include_background=False)[0]
@@ -85,7 +83,7 @@ def test_empty_masks_and_predictions_follow_the_convention():
     mask = np.zeros((12, 9), dtype=np.uint8)
     filled = mask.copy()
     filled[3:6, 3:6] = 1
-    cfg, spacing = dense_config().segmentation, (2.0, 1.0)
+    cfg, spacing = of_labels(), (2.0, 1.0)
     rows = []
     for truth, said in ((mask, mask), (mask, filled), (filled, mask)):
         tables = Tables()
@@ -127,8 +125,8 @@ def test_calibration_sums_give_the_ece_of_all_voxels():
     truth = blobs((30, 30), 1)
     logits = rng.normal(0, 1.5, (3, 30, 30)).astype(np.float32)
     shift = np.array([0.3, -0.2, 0.0])
-    tables, cfg = Tables(), dense_config(boundary=1.0)
-    measure(tables, 0, logits, truth, (1.0, 1.0), shift, cfg.segmentation)
+    tables, cfg = Tables(), of_labels(boundary=1.0)
+    measure(tables, 0, logits, truth, (1.0, 1.0), shift, cfg)
     z = logits + shift[:, None, None]
     p = np.exp(z) / np.exp(z).sum(0)
     decision = logits.argmax(0)
@@ -143,7 +141,7 @@ def test_calibration_sums_give_the_ece_of_all_voxels():
 
 
 def test_tables_are_read_back_exactly(tmp_path: Path):
-    tables, cfg = Tables(), dense_config()
+    tables, cfg = Tables(), of_labels()
     classes = ["left, upper", 'the "other"']
     for index in (4, 9):
         truth, said = blobs((20, 20), index), blobs((20, 20), index + 1)
@@ -151,7 +149,7 @@ def test_tables_are_read_back_exactly(tmp_path: Path):
         logits = np.random.default_rng(index).normal(0, 1, (3, 20, 20)) + 4 * np.eye(3)[said].T
         measure(
             tables, index, logits.astype(np.float32), truth, (1.0, 1.0), np.zeros(3),
-            cfg.segmentation,
+            cfg,
         )  # fmt: skip
     write_tables(tmp_path, tables, classes)
     again = read_tables(tmp_path, [4, 9], classes)

@@ -1,0 +1,224 @@
+"""A model described, and compared with the reference on the same cases: endpoints and verdict."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeward.records.base import Interval
+from edgeward.records.safety import Bootstrap, ClassChange, ClassRow, EndpointRow, Safety, Verdict
+from edgeward.safety.config import StudyConfig
+from edgeward.statistics import paired
+from edgeward.statistics.bootstrap import resample, resample_mean
+from edgeward.statistics.clusters import pooled_correlation
+from edgeward.statistics.intervals import percentile
+from edgeward.statistics.noninferiority import Endpoint, judged, overall, scaled_cases
+from edgeward.statistics.proportions import proportion
+from edgeward.tasks.assessment import (
+    Arm,
+    Intervals,
+    Key,
+    Replicates,
+    Resampled,
+    Share,
+    difference,
+    interval,
+)
+
+
+def assess(
+    model: Arm,
+    reference: Arm | None,
+    cfg: StudyConfig,
+    *,
+    shift: np.ndarray | None = None,
+    test_sha256: str = "",
+) -> tuple[Safety, Verdict]:
+    """Describe a model, and compare it with the reference on the same cases.
+
+    Parameters
+    ----------
+    reference : None if the model is the reference.
+    shift, test_sha256 : for the record.
+    """
+    arms = (
+        {"compressed": model}
+        if reference is None
+        else {"compressed": model, "reference": reference}
+    )
+    cases = model.cases
+    replicates = resample(arms, cases.labels, cases.groups, cfg.resamples, cfg.seed)
+    level = cfg.confidence_level
+    found = {
+        name: {key: interval(arm, key, replicates[name], level) for key in arm.keys}
+        for name, arm in arms.items()
+    }
+    n_labels = len(model.confusion)
+    safety = Safety(
+        format=Safety.FORMAT,
+        task=model.task.name,
+        n={"test": len(cases), "groups": cases.n_groups(), **model.counts},
+        classes=cases.classes,
+        rare_classes=cases.rare_classes,
+        absent_classes=[name for k, name in enumerate(cases.classes) if not model.has(k).any()],
+        confidence_level=level,
+        metrics={m.name: found["compressed"][Key(m.name)] for m in model.task.metrics},
+        per_class=[_class_row(model, k, found["compressed"]) for k in range(len(cases.classes))],
+        reliability=model.reliability(replicates["compressed"], level),
+        confusion=model.confusion.tolist(),
+        facts=model.facts,
+        logit_shift=np.zeros(n_labels).tolist() if shift is None else shift.tolist(),
+        test_sha256=test_sha256,
+        measured=model.measured(model.cfg),
+    )
+    if reference is None:
+        return safety, _of_reference(model, found["compressed"], cfg)
+    both = replicates["reference"], replicates["compressed"]
+    intervals = found["reference"], found["compressed"]
+    return safety, compare(reference, model, both, intervals, cfg)
+
+
+def _class_row(arm: Arm, k: int, found: Intervals) -> ClassRow:
+    name = arm.cases.classes[k]
+    return ClassRow(
+        name=name,
+        n=int(arm.has(k).sum()),
+        n_groups=arm.cases.n_groups(arm.has(k)),
+        rare=name in arm.cases.rare_classes,
+        counts=arm.class_counts(k),
+        metrics={m.name: found[Key(m.name, name)] for m in arm.task.class_metrics},
+    )
+
+
+def compare(
+    reference: Arm,
+    compressed: Arm,
+    replicates: tuple[Replicates, Replicates],
+    found: tuple[Intervals, Intervals],
+    cfg: StudyConfig,
+) -> Verdict:
+    """Return the verdict on a compressed model.
+
+    Parameters
+    ----------
+    replicates, found : of the reference and of the compressed model, on the same resamples.
+    """
+    task, classes, level = reference.task, reference.cases.classes, cfg.confidence_level
+    compared = {None: task.metrics} | dict.fromkeys(
+        classes, tuple(m for m in task.class_metrics if m.compared)
+    )
+    change = {
+        key: difference(reference, compressed, key, replicates, level)
+        for key in (Key(m.name, subset) for subset, metrics in compared.items() for m in metrics)
+    }
+    rows = [
+        _judged(endpoint, reference, compressed, found, change, cfg)
+        for endpoint in reference.endpoints(found[0])
+    ]
+    verdict, reasons = overall(rows)
+    return Verdict(
+        format=Verdict.FORMAT,
+        reference=cfg.reference,
+        verdict=verdict,
+        reasons=reasons,
+        churn=churn(reference, compressed, cfg),
+        endpoints=rows,
+        differences={str(key): row for key, row in change.items()},
+        per_class=_class_changes(reference, compressed, change, level),
+        bootstrap=_bootstrap(reference, cfg),
+    )
+
+
+def _judged(
+    endpoint: Endpoint,
+    reference: Arm,
+    compressed: Arm,
+    found: tuple[Intervals, Intervals],
+    change: Intervals,
+    cfg: StudyConfig,
+) -> EndpointRow:
+    key, level = Key(endpoint.metric, endpoint.subset), cfg.confidence_level
+    basis, other, needed = reference.basis(key), compressed.basis(key), None
+    if endpoint.hopeless:
+        pass
+    elif isinstance(basis, Share) and isinstance(other, Share):
+        row, rate = basis.against(other, level), basis.discordance(other)
+        needed = paired.cases_needed(row, rate, endpoint.margin, level, cfg.power)
+    else:
+        needed = scaled_cases(change[key], endpoint.margin, endpoint.n, level, cfg.power)
+    return judged(
+        endpoint,
+        reference=found[0][key],
+        compressed=found[1][key],
+        difference=change[key],
+        cases_needed=needed,
+        fewest_groups=basis.groups if isinstance(basis, Resampled) else None,
+    )
+
+
+def churn(reference: Arm, compressed: Arm, cfg: StudyConfig) -> Interval:
+    """Return the share of decisions that the two models take differently, mean over cases."""
+    differs, cases, level = reference.changed(compressed), reference.cases, cfg.confidence_level
+    if differs.dtype == bool:
+        pooled = pooled_correlation(differs.astype(float), cases.labels, cases.groups)
+        return proportion(differs, cases.groups, pooled, level)
+    drawn = resample_mean(differs, cases.labels, cases.groups, cfg.resamples, cfg.seed)
+    low, high = percentile(drawn, level, cases.n_groups())
+    mean = float(differs.mean())
+    return Interval.of(mean, low, high, n=len(differs), method="clustered bootstrap")
+
+
+def _class_changes(
+    reference: Arm, compressed: Arm, change: Intervals, level: float
+) -> list[ClassChange]:
+    task, rows = reference.task, []
+    for name in reference.cases.classes:
+        key = Key(task.gained, name)
+        before, after = reference.basis(key), compressed.basis(key)
+        assert isinstance(before, Share)
+        assert isinstance(after, Share)
+        rows.append(before.against(after, level))
+    p = np.array([paired.mcnemar_exact(row.lost, row.gained) for row in rows])
+    return [
+        ClassChange(
+            name=name,
+            n=row.n,
+            gained=row.gained,
+            lost=row.lost,
+            mcnemar_p=alone,
+            mcnemar_p_holm=adjusted,
+            difference=change[Key(task.class_difference, name)],
+        )
+        for name, row, alone, adjusted in zip(
+            reference.cases.classes, rows, p, paired.holm(p), strict=True
+        )
+    ]
+
+
+def _of_reference(model: Arm, found: Intervals, cfg: StudyConfig) -> Verdict:
+    """Return the verdict on the reference itself, with what it cannot be evidence for."""
+    reasons = [f"This is {cfg.reference}, which the others are compared with."]
+    for e in model.endpoints(found):
+        if e.hopeless or not e.n:
+            reasons.append(f"{e.name}: {'; '.join(e.doubts)}.")
+    return Verdict(
+        format=Verdict.FORMAT,
+        reference=cfg.reference,
+        verdict="reference",
+        reasons=reasons,
+        churn=None,
+        endpoints=[],
+        differences={},
+        per_class=[],
+        bootstrap=_bootstrap(model, cfg),
+    )
+
+
+def _bootstrap(arm: Arm, cfg: StudyConfig) -> Bootstrap:
+    return Bootstrap(
+        resamples=cfg.resamples,
+        seed=cfg.seed,
+        unit="group",
+        strata="rarest stratum of the group",
+        groups=arm.cases.n_groups(),
+        confidence_level=cfg.confidence_level,
+    )

@@ -1,0 +1,245 @@
+"""A model that decides for one of several classes, on the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import JsonValue
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import atomic
+from edgeward.data.store import Prepared
+from edgeward.records.base import Interval
+from edgeward.records.safety import Reliability, Safety
+from edgeward.statistics.calibration import equal_mass_bins
+from edgeward.statistics.clusters import pooled_correlation
+from edgeward.statistics.noninferiority import Endpoint
+from edgeward.statistics.proportions import proportion
+from edgeward.statistics.temperature import fit_temperature
+from edgeward.tasks import assessment
+from edgeward.tasks.assessment import (
+    Basis,
+    Cases,
+    Intervals,
+    Key,
+    MeanOfShares,
+    Predicted,
+    Replicates,
+    Resampled,
+    Share,
+    keyed,
+)
+from edgeward.tasks.multiclass.arm import BIASED, PER_CLASS, SQUARED, Metrics
+from edgeward.tasks.multiclass.config import Safety as Config
+from edgeward.tasks.multiclass.contact import contact_sheet
+from edgeward.tasks.multiclass.exemplars import forgotten
+from edgeward.tasks.multiclass.scores import natural_logits, score
+from edgeward.tasks.multiclass.task import TASK
+
+PICTURES = 18  # on the contact sheet of each recipe
+
+
+class Arm(assessment.Arm):
+    """Decisions and probabilities of one model.
+
+    Parameters
+    ----------
+    cfg : the section ``safety.multiclass``; without `endpoints`, anything that has its ``ece_bins``.
+    logits, val_logits : float32, shape (n, c), of the test and of the validation images; the latter are only kept.
+    shift : float, shape (c,). temperature : fitted on the validation images.
+    """
+
+    task = TASK
+
+    def __init__(
+        self,
+        cases: Cases,
+        cfg: Any,
+        logits: np.ndarray,
+        shift: np.ndarray,
+        temperature: float,
+        val_logits: np.ndarray | None = None,
+    ) -> None:
+        self.cases, self.cfg, self.logits, self.val_logits = cases, cfg, logits, val_logits
+        self.shift, self.temperature = shift, temperature
+        classes, c = cases.classes, len(cases.classes)
+        if logits.shape != (len(cases), c):
+            raise UserError(f"Logits have shape {logits.shape}; needed: ({len(cases)}, {c}).")
+        self.scores = scores = score(logits, cases.labels, shift, temperature)
+        self.rare = np.array([classes.index(k) for k in cases.rare_classes], dtype=np.int64)
+        self.metrics = Metrics(scores, cases.labels, cases.groups, c, self.rare, cfg.ece_bins)
+        self.estimates = self._keyed(self.metrics.estimates)
+        self.biased = frozenset(key for key in self.estimates if key.metric in BIASED)
+        self.squared = frozenset(key for key in self.estimates if key.metric in SQUARED)
+        right = scores.correct.astype(float)
+        self._alike = pooled_correlation(right, cases.labels, cases.groups)
+        self.confusion = np.bincount(cases.labels * c + scores.decision, minlength=c * c)
+        self.confusion = self.confusion.reshape(c, c)
+
+    def _keyed(self, values: Mapping[str, np.ndarray]) -> dict[Key, np.ndarray]:
+        whole = {name: value for name, value in values.items() if name not in PER_CLASS}
+        return keyed(whole, {name: values[name] for name in PER_CLASS}, self.cases.classes)
+
+    @classmethod
+    def measure(
+        cls, cases: Cases, cfg: Config, data: Prepared, predicted: Predicted, shift: np.ndarray
+    ) -> Self:
+        val = np.stack([logits for _, logits in predicted("val")])
+        labels = data.labels[data.indices("val")]
+        temperature = fit_temperature(natural_logits(val, shift), labels)
+        test = np.stack([logits for _, logits in predicted("test")])
+        return cls(cases, cfg, test, shift, temperature, val)
+
+    def write(self, folder: Path) -> None:
+        assert self.val_logits is not None, "read from a folder, where they are"
+        for name, array in (("logits.npy", self.logits), ("val_logits.npy", self.val_logits)):
+            with atomic(folder / name) as temporary:
+                np.save(temporary, array)
+
+    @classmethod
+    def read(cls, cases: Cases, cfg: Config, folder: Path, safety: Safety) -> Self:
+        path = folder / "logits.npy"
+        if not path.is_file():
+            raise UserError(f"{path} is missing; assess the reference first.")
+        logits = np.load(path, allow_pickle=False)
+        temperature = float(str(safety.facts["temperature"]))
+        return cls(cases, cfg, logits, np.array(safety.logit_shift), temperature)
+
+    def replicates(self, weights: np.ndarray) -> Replicates:
+        return self._keyed(self.metrics.replicates(weights))
+
+    def has(self, k: int) -> np.ndarray:
+        result: np.ndarray = self.cases.labels == k
+        return result
+
+    @property
+    def scarcest(self) -> int:
+        """Groups of the class with fewest, among the classes that are there."""
+        return min(self.cases.n_groups(self.has(k)) for k in np.unique(self.cases.labels))
+
+    def basis(self, key: Key) -> Basis:
+        n, groups = len(self.cases), self.cases.n_groups()
+        if key.subset is not None:
+            k = self.cases.classes.index(key.subset)
+            mine = self.has(k)
+            if key.metric == "recall":
+                return self._share(self.scores.correct, mine)
+            if key.metric == "specificity":
+                return self._share(self.scores.decision != k, ~mine)
+            if key.metric == "auc":
+                groups = min(self.cases.n_groups(mine), self.cases.n_groups(~mine))
+                return Resampled(int(mine.sum()), groups, saturates=True)
+            return Resampled(n, groups)
+        if key.metric == "accuracy":
+            return self._share(self.scores.correct, np.ones(n, dtype=bool))
+        if key.metric in ("balanced_accuracy", "rare_recall"):
+            rare = key.metric == "rare_recall"
+            names = self.cases.rare_classes if rare else self.cases.classes
+            return MeanOfShares(tuple(Key("recall", name) for name in names), self.scarcest)
+        if key.metric == "auc_macro":
+            return Resampled(n, self.scarcest, saturates=True)
+        return Resampled(n, groups)
+
+    def _share(self, hit: np.ndarray, where: np.ndarray) -> Share:
+        return Share(hit, self.cases.labels, self.cases.groups, where, self._alike)
+
+    def endpoints(self, found: Intervals) -> list[Endpoint]:
+        """Return recall of each rare class, balanced accuracy, macro AUC and ECE."""
+        cases, margins, asked = self.cases, self.cfg.margins, self.cfg.evidence
+        out = [self._recall(name, found[Key("recall", name)]) for name in cases.rare_classes]
+        groups = {
+            name: cases.n_groups(self.has(k)) for k, name in enumerate(cases.classes)
+        }  # of each class
+        absent = [name for name, g in groups.items() if g == 0]
+        scarce = [f"{name} ({g})" for name, g in groups.items() if g < asked.groups_per_class]
+        total = cases.n_groups()
+        doubts = {
+            "balanced_accuracy": f"the test split lacks {', '.join(absent)}" if absent else "",
+            "auc_macro": f"too few groups of {', '.join(scarce)}, needed {asked.groups_per_class} of every class"
+            if scarce
+            else "",
+            "ece": f"{total} groups are too few, needed {asked.groups}"
+            if total < asked.groups
+            else "",
+        }
+        for name, metric, margin in (
+            ("balanced accuracy", "balanced_accuracy", margins.balanced_accuracy),
+            ("macro AUC", "auc_macro", margins.auc),
+            ("ECE", "ece", margins.ece),
+        ):
+            doubt = (doubts[metric],) if doubts[metric] else ()
+            better = TASK.metric(metric).better
+            out.append(
+                Endpoint(
+                    name, metric, margin, better, len(cases), total, doubts=doubt, unit="images"
+                )
+            )
+        return out
+
+    def _recall(self, name: str, found: Interval) -> Endpoint:
+        share = self.basis(Key("recall", name))
+        assert isinstance(share, Share)
+        doubts: tuple[str, ...] = ()
+        hopeless = False
+        if not share.n:
+            doubts = ("the test split holds no image of it",)
+        elif found.high is not None and found.high < self.cfg.evidence.reference_recall:
+            hopeless = True
+            doubts = (
+                f"the reference hardly finds it (recall at most {found.high:.2f}), so there is "
+                "nothing to lose and a pass would be no evidence",
+            )
+        return Endpoint(
+            f"recall of {name}", "recall", self.cfg.margins.recall, "higher", share.n, share.groups,
+            name, doubts, hopeless, "images",
+        )  # fmt: skip
+
+    def changed(self, other: Self) -> np.ndarray:
+        result: np.ndarray = self.scores.decision != other.scores.decision
+        return result
+
+    def reliability(self, replicates: Replicates, level: float) -> dict[str, Reliability]:
+        """Return the diagram over equal-mass bins, accuracies with Wilson intervals."""
+        del replicates
+        confidence, correct = self.scores.confidence, self.scores.correct
+        groups, bin_of = self.cases.groups, equal_mass_bins(confidence, self.cfg.ece_bins)
+        pooled = pooled_correlation(correct - confidence, bin_of, groups)
+        bins = [bin_of == b for b in range(bin_of.max() + 1)]
+        rows = [proportion(correct[mine], groups[mine], pooled, level) for mine in bins]
+        return {
+            "all": Reliability(
+                confidence=[float(confidence[mine].mean()) for mine in bins],
+                accuracy=[row.estimate for row in rows],
+                low=[row.low for row in rows],
+                high=[row.high for row in rows],
+                count=[int(mine.sum()) for mine in bins],
+            )
+        }
+
+    @property
+    def facts(self) -> dict[str, JsonValue]:
+        return {
+            "temperature": self.temperature,
+            "smooth_ece_bandwidth": self.metrics.bandwidth,
+        }
+
+    @property
+    def counts(self) -> dict[str, int]:
+        val = {} if self.val_logits is None else {"val": len(self.val_logits)}
+        return {**val, "rare": int(np.isin(self.cases.labels, self.rare).sum())}
+
+    @classmethod
+    def exemplars(
+        cls,
+        members: Mapping[tuple[str, str], list[Self]],
+        references: Mapping[str, str],
+        data: Prepared,
+        seed: int,
+    ) -> list[dict[str, JsonValue]]:
+        found = forgotten(members, references, seed)
+        for entry in found:
+            entry["sheet"] = contact_sheet(entry, data.images, data.classes, PICTURES)
+        return found

@@ -1,0 +1,65 @@
+"""Inputs shared by the tests of assessments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from shipped import shipped
+
+from edgeward.safety.config import StudyConfig, study_config
+from edgeward.tasks.assessment import Cases
+from edgeward.tasks.multiclass.assess import Arm
+from edgeward.tasks.multiclass.config import Safety as OfClasses
+from edgeward.tasks.segmentation.config import Safety as OfLabels
+
+
+def config(multiclass: dict | None = None, segmentation: dict | None = None, **changes: Any) -> StudyConfig:  # fmt: skip
+    """The shipped configuration with fewer resamples, and `changes`; of the sections those of a task."""
+    values = shipped("safety", "default") | {"resamples": 400} | changes
+    values["multiclass"] |= multiclass or {}
+    values["segmentation"] |= segmentation or {}
+    return study_config(values)
+
+
+def of_classes() -> OfClasses:
+    """The shipped section of multiclass."""
+    return OfClasses.model_validate(shipped("safety", "default")["multiclass"])
+
+
+def of_labels(**changes: Any) -> OfLabels:
+    """The shipped section of segmentation, and `changes`."""
+    return OfLabels.model_validate(shipped("safety", "default")["segmentation"] | changes)
+
+
+def cases_of(
+    labels: np.ndarray, groups: np.ndarray, classes: list[str], rare: list[str]
+) -> Cases:  # fmt: skip
+    """Test cases numbered from 0."""
+    return Cases(np.arange(len(labels)), labels, groups, classes, rare)
+
+
+def classifier(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    classes: list[str],
+    rare: list[str],
+    temperature: float = 1.0,
+) -> Arm:
+    """A model by its logits, without a shift."""
+    cases = cases_of(labels, groups, classes, rare)
+    return Arm(cases, of_classes(), logits, np.zeros(len(classes)), temperature)
+
+
+def lesions(
+    per_class: list[int], seed: int = 0, strength: float = 3.0, most: int = 3
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw logits (n, c), labels and groups: groups of one class with 1 to `most` images."""
+    rng = np.random.default_rng(seed)
+    of_group = np.repeat(np.arange(len(per_class)), per_class)
+    groups = np.repeat(np.arange(len(of_group)), rng.integers(1, most + 1, len(of_group)))
+    labels = of_group[groups]
+    noise = rng.normal(size=(len(of_group), len(per_class)))[groups]
+    noise = 0.7 * noise + 0.7 * rng.normal(size=noise.shape)
+    return noise + strength * np.eye(len(per_class))[labels], labels, groups
