@@ -31,7 +31,6 @@ from edgeward.pipeline.paths import (
     Train,
 )
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
-from edgeward.reporting.summary import table
 from edgeward.tasks.base import task
 from edgeward.tracking.process import DeliveryProcess, deliver_command
 
@@ -247,6 +246,8 @@ class Pipeline:
 
     def finish(self, success: bool) -> None:
         """Print one row per finished candidate, and where to look next."""
+        from edgeward.reporting.summary import table  # 0.2 s that no start of a job shall take
+
         said = self._delivery.finish()
         wall = time.time() - self._delivery.started
         try:

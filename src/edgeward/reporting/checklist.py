@@ -17,7 +17,7 @@ import edgeward
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256
 from edgeward.records.base import File, Interval, Record
-from edgeward.records.card import Leakage
+from edgeward.records.card import Card
 from edgeward.records.parity import Parity
 from edgeward.records.profile import (
     Energy,
@@ -30,7 +30,7 @@ from edgeward.records.profile import (
     Setting,
 )
 from edgeward.records.recipe import Calibrated
-from edgeward.records.safety import Bootstrap, ClassRow, EndpointRow, VerdictWord
+from edgeward.records.safety import Safety, Verdict
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.sweep import Sweep
 
@@ -58,16 +58,6 @@ class Identity(Record):
     seed: int
     recipe: str
     precision: str
-
-
-class Judgement(Record):
-    """The verdict and what it rests on."""
-
-    outcome: VerdictWord
-    reference: str
-    reasons: list[str]
-    endpoints: list[EndpointRow]
-    churn: Interval | None
 
 
 class Speedup(Interval):
@@ -101,30 +91,6 @@ class Change(Record):
     difference: Interval
 
 
-class SafetyPart(Record):
-    """What was found on the test set."""
-
-    task: str
-    n: dict[str, int]
-    confidence_level: float
-    rare_classes: list[str]
-    length_unit: str
-    metrics: dict[str, Interval]
-    per_class: list[ClassRow]
-    calibration: dict[str, Interval]
-    before_after: dict[str, Change] = Field(description="Calibration; empty for a reference.")
-
-
-class DataPart(Record):
-    """Where the data come from."""
-
-    name: str
-    source: str
-    licence: str
-    hashes: dict[str, str]
-    leakage: Leakage
-
-
 class Provenance(Record):
     """From what it was made."""
 
@@ -133,9 +99,8 @@ class Provenance(Record):
     model_sha256: str
     recipe: dict[str, JsonValue]
     calibration: Calibrated
-    data: DataPart
+    data: Card
     seeds: dict[str, int]
-    bootstrap: Bootstrap
     parity: Parity
 
 
@@ -154,9 +119,10 @@ class Checklist(File):
 
     after: str
     candidate: Identity
-    verdict: Judgement
+    verdict: Verdict
     deployment: list[Deployment]
-    safety: SafetyPart
+    safety: Safety
+    before_after: dict[str, Change] = Field(description="Calibration; empty for a reference.")
     provenance: Provenance
     sign_off: SignOff
 
@@ -177,7 +143,6 @@ def checklist(candidate: Candidate, sweep: Sweep) -> Checklist:
                 f"{candidate.key}: {device} was profiled with a model of SHA-256 {profile.model.sha256}, but "
                 f"{onnx} has {digest}. Run profile again for this candidate."
             )
-    verdict = candidate.verdict
     roles = ("Clinical lead", "Engineering lead", "Quality / regulatory")
     return Checklist(
         format=Checklist.FORMAT,
@@ -189,18 +154,13 @@ def checklist(candidate: Candidate, sweep: Sweep) -> Checklist:
             recipe=candidate.recipe,
             precision=candidate.built.precision,
         ),
-        verdict=Judgement(
-            outcome=verdict.verdict,
-            reference=verdict.reference,
-            reasons=verdict.reasons,
-            endpoints=verdict.endpoints,
-            churn=verdict.churn,
-        ),
+        verdict=candidate.verdict,
         deployment=[
             _deployment(candidate, device, profile, sweep)
             for device, profile in candidate.profiles.items()
         ],
-        safety=_safety(candidate, sweep.reference(candidate)),
+        safety=candidate.safety,
+        before_after=_changes(candidate, sweep.reference(candidate)),
         provenance=_provenance(candidate, digest),
         sign_off=SignOff(
             open_items=[*_open_items(candidate, sweep), *QUESTIONS],
@@ -226,34 +186,18 @@ def _deployment(candidate: Candidate, device: str, profile: Profile, sweep: Swee
     )
 
 
-def _safety(candidate: Candidate, reference: Candidate | None) -> SafetyPart:
-    safety, task = candidate.safety, candidate.task
-    compared = [
-        name for name in task.calibration if name in task.columns and not candidate.is_reference
-    ]
-    return SafetyPart(
-        task=task.name,
-        n=safety.n,
-        confidence_level=safety.confidence_level,
-        rare_classes=safety.rare_classes,
-        length_unit=candidate.card.length_unit,
-        metrics={name: candidate.metric(name) for name in task.quality},
-        per_class=safety.per_class,
-        calibration={name: candidate.metric(name) for name in task.calibration},
-        before_after={name: _change(candidate, reference, name) for name in compared},
-    )
-
-
-def _change(candidate: Candidate, reference: Candidate | None, metric: str) -> Change:
-    before = reference.metric(metric) if reference else Interval()
-    if not before.known:
-        judged = (e.reference for e in candidate.verdict.endpoints if e.metric == metric)
-        before = next(judged, Interval())
-    return Change(
-        before=before,
-        after=candidate.metric(metric),
-        difference=candidate.difference(metric),
-    )
+def _changes(candidate: Candidate, reference: Candidate | None) -> dict[str, Change]:
+    """Return the calibration errors of the comparison, before and after compression."""
+    judged = {e.metric: e.reference for e in candidate.verdict.endpoints}
+    return {
+        name: Change(
+            before=reference.metric(name) if reference else judged.get(name, Interval()),
+            after=candidate.metric(name),
+            difference=candidate.difference(name),
+        )
+        for name in candidate.task.calibration
+        if name in candidate.task.columns and not candidate.is_reference
+    }
 
 
 def _provenance(candidate: Candidate, digest: str) -> Provenance:
@@ -264,19 +208,12 @@ def _provenance(candidate: Candidate, digest: str) -> Provenance:
         model_sha256=digest,
         recipe={key: value for key, value in built.content().items() if key in BUILT},
         calibration=built.calibration,
-        data=DataPart(
-            name=card.name,
-            source=card.source,
-            licence=card.licence,
-            hashes=card.hashes,
-            leakage=card.leakage,
-        ),
+        data=card,
         seeds={
             "training": candidate.seed,
             "data": card.seed,
             "bootstrap": candidate.verdict.bootstrap.seed,
         },
-        bootstrap=candidate.verdict.bootstrap,
         parity=candidate.parity,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from pydantic import JsonValue
 
 from edgeward.core.text import fixed
@@ -11,6 +12,7 @@ from edgeward.records.base import Interval, Record
 from edgeward.records.explanation import SignatureRow
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.numbers import bracket
+from edgeward.reporting.ranks import rank
 from edgeward.reporting.sweep import Sweep, devices_of
 
 TITLES = {
@@ -37,14 +39,6 @@ class SweepSignature(Record):
     evidence: dict[str, JsonValue]
     text: str
     advice: str
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Return the ranks from 1, ties at their mean."""
-    return [
-        sum(other < value for other in values) + (1 + sum(other == value for other in values)) / 2
-        for value in values
-    ]
 
 
 def _signature(
@@ -75,12 +69,8 @@ def flops_rank(members: Sequence[Candidate], device: str) -> list[SweepSignature
     n = len(shown)
     if n < 3:
         return []
-    ranked = zip(
-        shown,
-        _ranks([macs for *_, macs, _ in shown]),
-        _ranks([ms for *_, ms in shown]),
-        strict=True,
-    )
+    by_macs = rank(np.array([macs for *_, macs, _ in shown])).tolist()
+    by_latency = rank(np.array([ms for *_, ms in shown])).tolist()
     return [
         _signature(
             candidate, device, "flops_rank", second - first >= max(1.0, gap * n),
@@ -88,7 +78,7 @@ def flops_rank(members: Sequence[Candidate], device: str) -> list[SweepSignature
             f"Of {n} fp32 candidates it has rank {first:g} by MACs and rank {second:g} by latency.",
             "Choose by measured latency. What else takes its time is in its operators and in its other signatures.",
         )
-        for (candidate, gap, *_), first, second in ranked
+        for (candidate, gap, *_), first, second in zip(shown, by_macs, by_latency, strict=True)
     ]  # fmt: skip
 
 

@@ -18,12 +18,16 @@ from reporting_factory import Spec, build
 from segmentation_factory import PLANE, VOLUMES, candidates, family, masks
 from test_reporting_page import REMOTE, Page
 
+import edgeward
+from edgeward.core import plugins
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
 from edgeward.core.text import fixed
+from edgeward.pipeline.closure import Closure
 from edgeward.pipeline.paths import ResultPaths
 from edgeward.records.safety import Safety
 from edgeward.reporting import stage
+from edgeward.reporting.checklist import Checklist
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load, load_all
@@ -143,18 +147,15 @@ def test_the_forest_has_classes_mean_surfaces_and_lesions(mixed: Mixed) -> None:
 
 def test_checklists(mixed: Mixed) -> None:
     stem = mixed.out / "checklists" / "organs-unet-s0-ptq_int8"
-    content = json.loads(stem.with_suffix(".json").read_text())["safety"]
-    safety = Safety.read(mixed.entries[3].assess.safety)
-    assert content["task"] == "segmentation"
-    assert content["length_unit"] == "mm"
-    assert content["metrics"]["hd95"] == safety.metrics["hd95"].content()
-    assert content["per_class"][1]["counts"]["small_lesions"] == 19
-    pair = content["before_after"]["boundary_ece"]
+    content = Checklist.read(stem.with_suffix(".json"))
+    assert content.safety == Safety.read(mixed.entries[3].assess.safety)
+    assert content.safety.per_class[1].counts["small_lesions"] == 19
+    assert content.provenance.data.length_unit == "mm"
     before = Safety.read(mixed.entries[2].assess.safety)
-    assert pair["before"] == before.metrics["boundary_ece"].content()
-    assert pair["after"] == safety.metrics["boundary_ece"].content()
+    assert content.before_after["boundary_ece"].before == before.metrics["boundary_ece"]
+    assert content.before_after["boundary_ece"].after == content.safety.metrics["boundary_ece"]
     text = stem.with_suffix(".md").read_text()
-    for part in ("| Dice per image |", "| HD95, mm |", "ECE at boundaries before → after",
+    for part in ("| Dice per image |", "| HD95, mm |", "ECE, at boundaries before → after",
                  "58 lesions, 19 of them small", "| ★ lesion | 19 |"):  # fmt: skip
         assert part in text, part
     assert "AUC" not in text
@@ -293,3 +294,29 @@ def test_a_safety_file_of_the_other_task_is_refused(tmp_path: Path) -> None:
     write_json(entry.prepare.card, card | {"task": "detection"})
     with pytest.raises(UserError, match=r"'detection'.*multiclass, segmentation.*card\.json"):
         load(entry)
+
+
+LIBRARY = Path(edgeward.__file__).parent
+
+
+def test_a_task_may_add_nothing_to_the_page() -> None:
+    assert plugins.load_optional("edgeward.tasks", "multiclass", "report") is None
+
+
+def test_the_rule_watches_what_tasks_add_to_the_page() -> None:
+    script = LIBRARY.parents[1] / "workflow" / "scripts" / "report.py"
+    watched = {str(p.relative_to(LIBRARY)) for p in Closure(LIBRARY).of(script)}
+    assert {
+        "tasks/segmentation/report.py",
+        "tasks/segmentation/templates/cases.html.j2",
+        "reporting/templates/page.html.j2",
+    } <= watched
+    assert not any("train" in Path(name).stem for name in watched if name.startswith("tasks"))
+
+
+def test_nothing_in_the_room_asks_which_task_it_is() -> None:
+    names = ("multiclass", "classification", "segment", "dice", "recall", "small_lesion")
+    files = [p for p in (LIBRARY / "reporting").rglob("*") if p.suffix in (".py", ".j2")]
+    assert files
+    asked = [(p.name, n) for p in files for n in names if n in re.sub("indices", "", p.read_text())]
+    assert asked == []

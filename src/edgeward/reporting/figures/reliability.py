@@ -53,22 +53,11 @@ def reliability(groups: Groups, key: Key) -> str:
 
 
 def _curve(axes: Axes, diagram: Reliability, form: str, colour: str, order: int) -> None:
-    part = np.array(
-        [
-            (confidence, accuracy, low, high)
-            for n, confidence, accuracy, low, high in zip(
-                diagram.count,
-                diagram.confidence,
-                diagram.accuracy,
-                diagram.low,
-                diagram.high,
-                strict=True,
-            )
-            if n
-        ],
-        dtype=float,
-    ).T
-    confidence, accuracy, low, high = part if part.size else np.empty((4, 0))
+    kept = np.array(diagram.count) > 0
+    confidence, accuracy, low, high = (
+        np.array(values, dtype=float)[kept]
+        for values in (diagram.confidence, diagram.accuracy, diagram.low, diagram.high)
+    )
     errors = np.clip([accuracy - low, high - accuracy], 0, None)
     axes.errorbar(confidence, accuracy, errors, fmt=form, color=colour, ms=3.2, lw=1.2,
                   elinewidth=0.9, alpha=0.9, zorder=order)  # fmt: skip
@@ -77,17 +66,15 @@ def _curve(axes: Axes, diagram: Reliability, form: str, colour: str, order: int)
 def _reliability_panel(axes: Axes, members: list[Candidate], key: Key) -> None:
     axes.plot([0, 1], [0, 1], color=LIGHT["muted"], lw=0.8, ls=(0, (4, 3)), zorder=1)
     shown: dict[tuple[str, str], list[Interval]] = {}
-    regions = list(members[0].safety.reliability)
+    looks = dict(zip(members[0].safety.reliability, LOOKS, strict=False))
     for candidate in members:
+        colour, order = key.colours[candidate.recipe], 2 + (not candidate.is_reference)
         for region, diagram in candidate.safety.reliability.items():
-            form = LOOKS[regions.index(region)]
-            _curve(
-                axes, diagram, form, key.colours[candidate.recipe], 2 + (not candidate.is_reference)
-            )
+            _curve(axes, diagram, looks[region], colour, order)
             shown.setdefault((candidate.recipe, region), []).append(ece(candidate, region))
     handles = [
-        Line2D([], [], marker=LOOKS[regions.index(region)][0], ls=LOOKS[regions.index(region)][1:], ms=4,
-               lw=1.2, color=key.colours[recipe],
+        Line2D([], [], marker=looks[region][0], ls=looks[region][1:], ms=4, lw=1.2,
+               color=key.colours[recipe],
                label=f"{recipe}{'' if region == 'all' else f', {region}'}: ECE "
                f"{' / '.join(fixed(v.estimate) for v in values)}")
         for (recipe, region), values in shown.items()
