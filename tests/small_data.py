@@ -4,13 +4,55 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edgeward.core.io import write_json
-from edgeward.data.store import VOLUME_COLUMNS
+from edgeward.data.store import SPLITS, VOLUME_COLUMNS
+from edgeward.records.card import CalibrationSet, Card, Leakage
+from edgeward.records.recipe import ModelMeta
 
 CLASSES = ["common", "middling", "rare"]
+
+
+def card(**facts: Any) -> Card:
+    """Return a card in which what no test looks at is made up."""
+    return Card(
+        **{
+            "source": "made up",
+            "licence": "none",
+            "citation": "none",
+            "rare_rule": "named",
+            "input_range": (0, 255),
+            "groups": {},
+            "seed": 0,
+            "leakage": Leakage(shared_groups=0, identical=0, near_identical=0, findings=[]),
+            "calibration": CalibrationSet(n=1),
+            "hashes": {"images.npy": "0" * 64, "calibration.csv": "1" * 64},
+            **facts,
+        }
+    )
+
+
+def meta(**facts: Any) -> ModelMeta:
+    """Return what goes with weights, in which what no test looks at is made up."""
+    return ModelMeta(
+        **{
+            "model": {"name": "tiny", "architecture": "dscnn", "dense": False},
+            "task": "multiclass",
+            "num_classes": 3,
+            "n_labels": 3,
+            "in_chans": 3,
+            "image_size": [32, 32],
+            "mean": [0.5] * 3,
+            "std": [0.2] * 3,
+            "classes": CLASSES,
+            "logit_shift": [0.0] * 3,
+            "data": "small",
+            "seed": 0,
+            **facts,
+        }
+    )
 
 
 def write_small_prepared(root: Path, n: int = 240, size: int = 32, seed: int = 0) -> Path:
@@ -37,22 +79,23 @@ def write_small_prepared(root: Path, n: int = 240, size: int = 32, seed: int = 0
     with (root / "calibration.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([["index"], *[[i] for i in train[:32]]])
     prior = np.bincount(labels[train], minlength=3) / len(train)
-    write_json(
-        root / "card.json",
-        {
-            "name": "small",
-            "task": "multiclass",
-            "classes": CLASSES,
-            "rare_classes": ["rare"],
-            "n_images": n,
-            "image_shape": [size, size, 3],
-            "input_range": [0, 255],
-            "train_prior": prior,
-            "channel_mean": images[train].mean((0, 1, 2)) / 255,
-            "channel_std": images[train].std((0, 1, 2)) / 255,
-            "hashes": {"images.npy": "0" * 64, "calibration.csv": "1" * 64},
-        },
-    )
+    counts = {
+        s: dict(zip(CLASSES, np.bincount(labels[splits == s], minlength=3).tolist(), strict=True))
+        for s in SPLITS
+    }
+    card(
+        name="small",
+        task="multiclass",
+        classes=CLASSES,
+        n_labels=3,
+        rare_classes=["rare"],
+        n_images=n,
+        image_shape=[size, size, 3],
+        counts=counts,
+        train_prior=prior,
+        channel_mean=images[train].mean((0, 1, 2)) / 255,
+        channel_std=images[train].std((0, 1, 2)) / 255,
+    ).write(root / "card.json")
     return root
 
 
@@ -97,23 +140,20 @@ def write_small_segmentation(
     train = np.flatnonzero(splits == "train")
     with (root / "calibration.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([["index"], *[[i] for i in train[:8]]])
-    write_json(
-        root / "card.json",
-        {
-            "name": f"small{spatial_dims}d",
-            "task": "segmentation",
-            "spatial_dims": spatial_dims,
-            "classes": ["organ", "spot"],
-            "n_labels": 3,
-            "rare_classes": ["spot"],
-            "n_images": n,
-            "image_shape": [*[size] * spatial_dims, channels],
-            "input_range": [0, 255],
-            "channel_mean": [np.mean([v.mean() for v in images]) / 255] * channels,
-            "channel_std": [np.mean([v.std() for v in images]) / 255] * channels,
-            "hashes": {"images.npy": "0" * 64, "calibration.csv": "1" * 64},
-        },
-    )
+    card(
+        name=f"small{spatial_dims}d",
+        task="segmentation",
+        spatial_dims=spatial_dims,
+        classes=["organ", "spot"],
+        n_labels=3,
+        rare_classes=["spot"],
+        n_images=n,
+        image_shape=[*[size] * spatial_dims, channels],
+        counts={},
+        train_prior=[0.7, 0.25, 0.05],
+        channel_mean=[np.mean([v.mean() for v in images]) / 255] * channels,
+        channel_std=[np.mean([v.std() for v in images]) / 255] * channels,
+    ).write(root / "card.json")
     return root
 
 

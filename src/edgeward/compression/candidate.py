@@ -14,6 +14,7 @@ from torch import nn
 from torch.export import ExportedProgram
 
 from edgeward.data.store import Prepared, open_prepared
+from edgeward.records.recipe import ModelMeta
 from edgeward.tasks.inputs import Read, reader
 
 
@@ -35,7 +36,7 @@ class Candidate:
     """
 
     module: nn.Module
-    meta: dict[str, Any]
+    meta: ModelMeta
     prepared: Path
     seed: int
     threads: int
@@ -72,7 +73,7 @@ class Candidate:
     @property
     def example(self) -> torch.Tensor:
         """A grey batch of two in the model's shape, float32, for tracing."""
-        return torch.full((2, self.meta["in_chans"], *self.meta["image_size"]), 128.0)
+        return torch.full((2, self.meta.in_chans, *self.meta.image_size), 128.0)
 
     @property
     def parameters(self) -> int:

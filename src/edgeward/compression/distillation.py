@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import nn
@@ -11,6 +9,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from edgeward.core.errors import UserError
+from edgeward.records.recipe import ModelMeta
 from edgeward.tasks.training import Loss
 
 # Facts that teacher and student have to share, so that their logits mean the same.
@@ -52,7 +51,7 @@ def similarity(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     return (mine - theirs).square().mean()
 
 
-def check_teacher(name: str, teacher: dict[str, Any], student: dict[str, Any]) -> None:
+def check_teacher(name: str, teacher: ModelMeta, student: ModelMeta) -> None:
     """Refuse a teacher whose logits mean something else than the student's.
 
     Parameters
@@ -60,13 +59,14 @@ def check_teacher(name: str, teacher: dict[str, Any], student: dict[str, Any]) -
     teacher, student : ``meta`` of their ``model.pt``.
     """
     for key in SHARED:
-        if teacher[key] != student[key]:
+        theirs, mine = getattr(teacher, key), getattr(student, key)
+        if theirs != mine:
             raise UserError(
-                f"teacher '{name}' was trained with {key} {teacher[key]}, the student with "
-                f"{student[key]}: train both in one sweep, on the same data."
+                f"teacher '{name}' was trained with {key} {theirs}, the student with "
+                f"{mine}: train both in one sweep, on the same data."
             )
-    theirs, mine = (np.asarray(m["logit_shift"], dtype=np.float64) for m in (teacher, student))
-    if not np.allclose(theirs - theirs.mean(), mine - mine.mean(), atol=1e-6):
+    its, own = (np.asarray(m.logit_shift, dtype=np.float64) for m in (teacher, student))
+    if not np.allclose(its - its.mean(), own - own.mean(), atol=1e-6):
         raise UserError(
             f"teacher '{name}' was trained with another loss than the student (their logit_shift differs): "
             "use the same train.loss for both (per_model overrides of the sweep)."

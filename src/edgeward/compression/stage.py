@@ -16,9 +16,9 @@ from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.acceptance import accept_on_validation
 from edgeward.compression.cost import macs
 from edgeward.compression.steps.base import Step
-from edgeward.core.io import write_json
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.program import export_program, save_program
+from edgeward.records.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +77,14 @@ def run(
     _accept(recipe, candidate, program)
     save_program(out / "model.pt2", program)
     size = (out / "model.pt2").stat().st_size
-    write_json(
-        out / "recipe.json",
-        candidate.record
-        | {"parameters": parameters, "program_bytes": size, "meta": candidate.meta},
-    )
+    known = {key: value for key, value in candidate.record.items() if key in Recipe.model_fields}
+    Recipe(
+        **known,
+        parameters=parameters,
+        program_bytes=size,
+        meta=candidate.meta,
+        found={key: value for key, value in candidate.record.items() if key not in known},
+    ).write(out / "recipe.json")
     # The outputs are whole: a state kept on would turn a forced second run into a copy of the first.
     shutil.rmtree(work, ignore_errors=True)
     return {
@@ -103,7 +106,7 @@ def _accept(recipe: RecipeConfig, candidate: Candidate, program: ExportedProgram
         program.module(),
         candidate.uncompressed,
         candidate.data,
-        candidate.meta["logit_shift"],
+        candidate.meta.logit_shift,
         limits[-1].acceptance,
         candidate.seed,
     )

@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
 
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage
 
 _OUTER = 0.5  # percent of the pixels at either end, where the file names no window
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from edgeward.core.errors import UserError
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage
 
 
 def classes_of(labels: Mapping[int, str]) -> tuple[list[str], dict[int, int]]:
@@ -37,6 +37,18 @@ def grouped(ids: Sequence[str], pattern: str | None) -> tuple[list[str], list[tu
         if not groups[-1]:
             invalid.append((name, f"its name does not match group_pattern '{pattern}'"))
     return groups, invalid
+
+
+def matched(
+    images: Collection[str], masks: Collection[str], pattern: str | None
+) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """Return the names that have an image and a mask and whose group is known, their groups, and reasons for the others."""
+    lost = [(name, "image without mask") for name in images if name not in masks]
+    lost += [(name, "mask without image") for name in masks if name not in images]
+    ids = sorted(set(images) & set(masks))
+    groups, unknown = grouped(ids, pattern)
+    known = [(name, group) for name, group in zip(ids, groups, strict=True) if group]
+    return [name for name, _ in known], [group for _, group in known], lost + unknown
 
 
 def label_indices(values: np.ndarray, index: Mapping[int, int], where: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a source hands to `prepare`: a list of images, and a way to stream their pixels."""
+"""What a source hands to `prepare`: a list of cases, and a way to read their pixels or voxels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from typing import Any
 import numpy as np
 
 CHUNK_BYTES = 8 << 20  # decoded pixels held at a time
+
+
+class BadImage(Exception):
+    """One case cannot be used; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -49,35 +53,58 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The labelled images of a source; no pixel is read until `batches` is consumed.
+class RawCase:
+    """A volume and its mask as they are stored.
 
     Attributes
     ----------
-    classes : class names in label order; for segmentation the strata that the split keeps equal.
-    ids, groups : per image; one group is one lesion or patient.
-    labels : int64 (n,); None: for segmentation, the strata follow from the masks.
-    splits : str (n,), the sides that the source gives its images, or None.
-    channels : 1 or 3.
-    batches : streams all images once, in order, a bounded number at a time.
+    image : (c, i, j, k), any real dtype.
+    mask : uint8 (i, j, k), label indices: 0 background, 1 the first class of the listing.
+    affine : float64 (4, 4), indices (i, j, k, 1) -> mm, RAS+ (as in nibabel).
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    affine: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """The cases of a source; nothing is read until `batches` is consumed or `read` is called.
+
+    Attributes
+    ----------
+    ids, groups : per case; one group is one lesion or patient.
+    splits : str (n,), the sides that the source gives its cases, or None.
+    classes : class names in label order; empty where there are no labels.
+    labels : int64 (n,), the class of each case; None where there are masks only.
     foreground : what the labels 1, 2, ... of the masks are; empty where there are no masks.
+    channels : of images in the plane, 1 or 3.
+    batches : images in the plane: streams all of them once, in order, a bounded number at a time.
+    read : volumes: row -> the case; raises `BadImage` with the reason if it cannot.
     invalid : (name, reason) of what could not even be listed.
     notes : further facts for card.json.
     """
 
-    classes: list[str]
     ids: list[str]
-    labels: np.ndarray | None
     groups: list[str]
     splits: np.ndarray | None
-    channels: int
-    batches: Callable[[], Iterator[Batch]]
     source: str
     licence: str
     citation: str
+    classes: list[str] = field(default_factory=list)
+    labels: np.ndarray | None = None
     foreground: list[str] = field(default_factory=list)
+    channels: int = 0
+    batches: Callable[[], Iterator[Batch]] | None = None
+    read: Callable[[int], RawCase] | None = None
     invalid: list[tuple[str, str]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for images, 3 for volumes."""
+        return 2 if self.read is None else 3
 
 
 def chunk_length(image_size: int, channels: int) -> int:

@@ -24,7 +24,8 @@ def plane(data: Prepared, index: int) -> tuple[np.ndarray, np.ndarray | None]:
     """
     if data.volumes is None:
         image = np.asarray(data.images[index])
-        mask = None if data.masks is None or data.task != "segmentation" else data.masks[index]
+        predicted = data.n_labels > len(data.classes)  # else the masks are only there
+        mask = data.masks[index] if predicted and data.masks is not None else None
         return np.broadcast_to(image, (*image.shape[:2], 3)), mask
     image, mask = data.view(index)
     at = telling_slice(mask, data.n_labels)

@@ -12,8 +12,8 @@ from PIL import Image, ImageOps
 
 from edgeward.core.errors import UserError
 from edgeward.data.config import Fit
-from edgeward.data.listing import Batch, chunk_length
-from edgeward.data.places import inside
+from edgeward.data.listing import BadImage, Batch, chunk_length
+from edgeward.data.paths import inside
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom", ".ima"}
@@ -21,10 +21,6 @@ SUFFIXES = frozenset(
 MAX_FILE_BYTES = 256 << 20
 _UNDECODABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 _EIGHT_BIT = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"})
-
-
-class BadImage(Exception):
-    """One image cannot be used; the message is the reason."""
 
 
 def square(image: Image.Image, size: int, fit: Fit, *, nearest: bool = False) -> Image.Image:

@@ -5,83 +5,54 @@ from __future__ import annotations
 import importlib
 import logging
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from edgeward.core.errors import UserError
-from edgeward.core.io import sha256, write_json
+from edgeward.core import plugins
+from edgeward.core.errors import UserError, unknown
+from edgeward.core.io import sha256
 from edgeward.data.audit import leakage
-from edgeward.data.card import facts
-from edgeward.data.config import DataConfig, PythonSource
+from edgeward.data.config import DataConfig, PythonSource, RareByName
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
-from edgeward.data.sources import folder, ham10000, medmnist, pairs, phantom
 from edgeward.data.split import calibration_set, strata, stratified_group_split
 from edgeward.data.store import SPLITS, open_prepared
-from edgeward.data.stream import Read, named, stream
-from edgeward.data.volumes.listing import VolumeListing
+from edgeward.data.stream import NAMED, Streamed, named, stream
+from edgeward.data.targets import Cases, Targets, table
 from edgeward.data.writer import publishing, write_csv
+from edgeward.records.card import CalibrationSet, Card, Invalid
 
 log = logging.getLogger(__name__)
 
-AnyListing = Listing | VolumeListing
-
 READS = ("sources/*.py",)  # loaded by name: see edgeward.pipeline.closure
-SOURCES = {
-    "phantom": phantom.open_source,
-    "ham10000": ham10000.open_source,
-    "medmnist": medmnist.open_source,
-    "folder": folder.open_source,
-    "pairs": pairs.open_source,
-}
-# Imported when they are asked for: their readers take a second to load.
-VOLUME_SOURCES = {
-    "phantom3d": ("phantom3d", "open_source"),
-    "decathlon": ("nifti", "open_decathlon"),
-    "nifti": ("nifti", "open_nifti"),
-    "dicom": ("dicom", "open_source"),
-}
+WHERE = "data.task (config/data/)"
 
 
-def open_listing(cfg: DataConfig, data_root: Path | None) -> AnyListing:
-    """Open the source that the config names."""
-    source, size = cfg.source, cfg.image_size or 0
-    if source.kind in VOLUME_SOURCES:
-        module, name = VOLUME_SOURCES[source.kind]
-        opener = getattr(importlib.import_module(f"edgeward.data.sources.{module}"), name)
-        return opener(Request(source, size, cfg.seed, data_root))
-    if not isinstance(source, PythonSource):
-        request = Request(source, size, cfg.seed, data_root)
-        return SOURCES[source.kind](request)
+def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
+    """Open the source that the config names: the module of its kind, or one's own."""
+    own = cfg.source if isinstance(cfg.source, PythonSource) else None
+    request = Request(own.options if own else cfg.source, cfg.image_size or 0, cfg.seed, data_root)
+    module = own.module if own else f"edgeward.data.sources.{cfg.source.kind}"
     try:
-        opener = importlib.import_module(source.module).open_source
+        opener = importlib.import_module(module).open_source
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"data.source.module '{source.module}' cannot be used ({error}): an importable module "
+            f"data.source.module '{module}' cannot be used ({error}): an importable module "
             "with a function open_source(request) is needed."
         ) from error
-    listing = opener(Request(source.options, size, cfg.seed, data_root))
-    wanted = Listing if cfg.volume is None else VolumeListing
-    if not isinstance(listing, wanted):
+    listing: Listing = opener(request)
+    if listing.spatial_dims != cfg.spatial_dims:
         raise UserError(
-            f"data.source.module '{source.module}' gave a {type(listing).__name__}; with data.volume "
-            f"{'null' if cfg.volume is None else 'set'} a {wanted.__name__} is needed (config/data/)."
+            f"data.source.module '{module}' gave a Listing of {listing.spatial_dims} dimensions; with "
+            f"data.volume {'null' if cfg.volume is None else 'set'} it must have "
+            f"{cfg.spatial_dims} (`batches` for images, `read` for volumes; config/data/)."
         )
     return listing
 
 
-def _stream(listing: AnyListing, cfg: DataConfig, work: Path) -> Read:
-    if isinstance(listing, Listing):
-        return stream(listing, cfg, work)
-    from edgeward.data.volumes.stream import stream_volumes
-
-    return stream_volumes(listing, cfg, work)
-
-
-def _check_invalid(cfg: DataConfig, listing: AnyListing, invalid: list[tuple[str, str]]) -> None:
-    """Refuse or report the images that cannot be used."""
+def _check_invalid(cfg: DataConfig, listing: Listing, invalid: list[tuple[str, str]]) -> None:
+    """Refuse or report the cases that cannot be used."""
     if not invalid:
         return
     what = "images" if cfg.volume is None else "volumes"
@@ -93,29 +64,30 @@ def _check_invalid(cfg: DataConfig, listing: AnyListing, invalid: list[tuple[str
     log.warning("%sleft out, as data.invalid is 'skip'", message)
 
 
-@dataclass
-class _Cases:
-    """The readable cases: what is known of each, in the order of the arrays."""
+def _check_target(cfg: DataConfig, listing: Listing) -> None:
+    """Refuse a task whose targets the source does not give."""
+    target = plugins.load("edgeward.tasks", cfg.task, "task", WHERE).TASK.target
+    if not (listing.foreground if target == "masks" else listing.classes):
+        raise UserError(
+            f"data.task is '{cfg.task}', but {listing.source} gives no {target}. Read them (ham10000: "
+            "data.source.masks: use), or change data.task (config/data/)."
+        )
 
-    ids: list[str]
-    groups: list[str]
-    labels: np.ndarray
-    names: list[str]  # of the labels
-    given: np.ndarray | None  # the source's splits
 
-
-def _cases(listing: AnyListing, read: Read) -> _Cases:
+def _cases(listing: Listing, read: Streamed) -> Cases:
     """Return the cases that were read; without labels the masks give the strata."""
-    groups = [listing.groups[i] for i in read.rows]
-    if isinstance(listing, VolumeListing) or listing.labels is None:
-        labels, names = strata(read.pixels, groups, listing.foreground)
+    rows, pixels = read.whole.rows, read.whole.pixels
+    groups = [listing.groups[i] for i in rows]
+    if listing.labels is None:
+        labels, names = strata(pixels, groups, listing.foreground)
     else:
-        labels, names = listing.labels[read.rows], listing.classes
-    given = None if listing.splits is None else listing.splits[read.rows]
-    return _Cases([listing.ids[i] for i in read.rows], groups, labels, names, given)
+        labels, names = listing.labels[rows], listing.classes
+    given = None if listing.splits is None else listing.splits[rows]
+    ids = [listing.ids[i] for i in rows]
+    return Cases(ids, groups, labels, names, given, pixels, listing.foreground)
 
 
-def _sides(cfg: DataConfig, source: str, cases: _Cases) -> np.ndarray:
+def _sides(cfg: DataConfig, source: str, cases: Cases) -> np.ndarray:
     """Return the split of each case, str (n,)."""
     if cfg.split.kind == "given":
         if cases.given is None:
@@ -129,32 +101,28 @@ def _sides(cfg: DataConfig, source: str, cases: _Cases) -> np.ndarray:
     return stratified_group_split(cases.labels, numbers, shares, cfg.seed, cases.names)
 
 
-def _check_masks(cfg: DataConfig, listing: AnyListing) -> None:
-    """Refuse a segmentation whose source has nothing to segment."""
-    if cfg.task == "segmentation" and not listing.foreground:
-        raise UserError(
-            f"data.task is 'segmentation', but {listing.source} gives no masks. Read them (ham10000: "
-            "data.source.masks: use), or set data.task: multiclass (config/data/)."
-        )
-
-
-def _check_classes(
-    cfg: DataConfig, listing: AnyListing, splits: np.ndarray, cases: _Cases, pixels: np.ndarray
-) -> None:
-    """Refuse a split on one side of which a class (of the images, or of the masks) is not found."""
-    if cfg.task == "segmentation":
-        what, names, held = "case with", listing.foreground, pixels[:, 1:] > 0
-    else:
-        what, names = "image of", cases.names
-        held = np.eye(len(names), dtype=bool)[cases.labels]
+def _check_classes(targets: Targets, splits: np.ndarray) -> None:
+    """Refuse a split on one side of which a class is not found."""
     for split in SPLITS:
-        found = held[splits == split].sum(0)
-        absent = [c for c, n in zip(names, found, strict=True) if not n]
+        found = targets.held[splits == split].sum(0)
+        absent = [c for c, n in zip(targets.classes, found, strict=True) if not n]
         if absent:
             raise UserError(
-                f"split '{split}' has no {what} {', '.join(absent)}; every class is needed on "
-                "every side. Add images, leave the class out, or set data.split.kind: stratified."
+                f"split '{split}' has no {targets.having} {', '.join(absent)}; every class is needed "
+                "on every side. Add images, leave the class out, or set data.split.kind: stratified."
             )
+
+
+def _rare(cfg: DataConfig, targets: Targets, share: np.ndarray) -> tuple[list[str], str]:
+    """Return the rare classes, by their share of the training cases, and the rule, in words."""
+    classes = targets.classes
+    if isinstance(cfg.rare, RareByName):
+        for name in cfg.rare.classes:
+            if name not in classes:
+                raise unknown("class", name, classes, "data.rare.classes (config/data/)")
+        return [c for c in classes if c in cfg.rare.classes], "named in the configuration"
+    rare = [c for c, s in zip(classes, share, strict=True) if s < cfg.rare.below]
+    return rare, f"less than {cfg.rare.below:g} of {targets.rare_of}"
 
 
 def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, float]:
@@ -176,21 +144,27 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         If data are missing, unusable, leak between splits, or do not fit the configuration.
     """
     started = time.perf_counter()
+    task = plugins.load("edgeward.tasks", cfg.task, "data", WHERE)
     listing = open_listing(cfg, data_root)
     log.info("%s: %d cases listed", cfg.name, len(listing.ids))
     if cfg.invalid == "refuse" and listing.invalid:
         _check_invalid(cfg, listing, listing.invalid)
-    _check_masks(cfg, listing)
+    _check_target(cfg, listing)
     with publishing(out) as work:
-        read = _stream(listing, cfg, work)
-        _check_invalid(cfg, listing, read.invalid)
+        read = stream(listing, cfg, work)
+        _check_invalid(cfg, listing, read.whole.invalid)
         cases = _cases(listing, read)
+        targets: Targets = task.targets(cases)
         splits = _sides(cfg, listing.source, cases)
-        _check_classes(cfg, listing, splits, cases, read.pixels)
+        _check_classes(targets, splits)
         leaks = leakage(cfg.audit, cases.ids, cases.groups, splits, read.seen)
-        train = np.flatnonzero(splits == "train")
+        train = splits == "train"
         calibration = calibration_set(
-            cases.labels, train, cfg.calibration.n, cfg.calibration.min_per_class, cfg.seed
+            cases.labels,
+            np.flatnonzero(train),
+            cfg.calibration.n,
+            cfg.calibration.min_per_class,
+            cfg.seed,
         )
         np.save(work / "labels.npy", cases.labels, allow_pickle=False)
         names = [cases.names[label] for label in cases.labels]
@@ -203,11 +177,40 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
             ),
         )  # fmt: skip
         write_csv(work / "calibration.csv", ("index",), ([i] for i in calibration.tolist()))
-        card = facts(cfg, listing, read, cases.labels, cases.names, cases.groups, splits)
-        card["leakage"] = leaks
-        card["calibration"] = {"n": len(calibration)}
-        card["hashes"] = {p.name: sha256(p) for p in sorted(work.iterdir())}
-        write_json(work / "card.json", card)
+        whole = read.whole
+        pixels = whole.pixels[train].sum()
+        mean = whole.sums[train].sum(0) / pixels
+        variance = whole.squares[train].sum(0) / pixels - mean**2
+        shares = targets.shares[train].sum(0)
+        rare, rule = _rare(cfg, targets, targets.held[train].mean(0))
+        of_group = np.array(cases.groups)
+        Card(
+            name=cfg.name,
+            task=cfg.task,
+            spatial_dims=cfg.spatial_dims,
+            source=listing.source,
+            licence=listing.licence,
+            citation=listing.citation,
+            classes=targets.classes,
+            n_labels=targets.shares.shape[1],
+            rare_classes=rare,
+            rare_rule=rule,
+            n_images=len(names),
+            image_shape=read.shape,
+            input_range=(0, 255),
+            counts=table(targets.held, targets.classes, splits),
+            groups={split: len(set(of_group[splits == split])) for split in SPLITS},
+            train_prior=shares / shares.sum(),
+            channel_mean=mean / 255,
+            channel_std=np.sqrt(np.maximum(variance, 0)) / 255,
+            seed=cfg.seed,
+            invalid=Invalid(n=len(whole.invalid), first=whole.invalid[:NAMED]),
+            **task.facts(cases, splits),
+            notes={**listing.notes, **read.notes},
+            leakage=leaks,
+            calibration=CalibrationSet(n=len(calibration)),
+            hashes={p.name: sha256(p) for p in sorted(work.iterdir())},
+        ).write(work / "card.json")
         montage(open_prepared(work), work / "montage.png")
     seconds = time.perf_counter() - started
     metrics = {f"n_{split}": float(np.sum(splits == split)) for split in SPLITS}
@@ -215,7 +218,7 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
     metrics |= {
         "n_groups": float(len(set(cases.groups))),
         "n_calibration": float(len(calibration)),
-        "n_invalid": float(len(read.invalid)),
+        "n_invalid": float(len(whole.invalid)),
         "seconds": seconds,
         "images_per_second": len(splits) / seconds,
     }

@@ -15,12 +15,12 @@ import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import read_json
+from edgeward.records.card import Card
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -70,7 +70,7 @@ class Prepared:
     """
 
     root: Path
-    card: dict[str, Any]
+    card: Card
     images: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
@@ -81,13 +81,13 @@ class Prepared:
 
     @property
     def classes(self) -> list[str]:
-        """Class names in label order; for segmentation the foreground, so that label 1 is first."""
-        return list(self.card["classes"])
+        """Class names in label order; where masks are predicted the foreground, so that label 1 is first."""
+        return self.card.classes
 
     @property
     def task(self) -> str:
         """What is predicted: the name of a folder of `edgeward.tasks`."""
-        return str(self.card["task"])
+        return self.card.task
 
     @property
     def spatial_dims(self) -> int:
@@ -96,8 +96,8 @@ class Prepared:
 
     @property
     def n_labels(self) -> int:
-        """Number of outputs of a model: the classes and, for segmentation, the background."""
-        return len(self.classes) + (self.task == "segmentation")
+        """Number of outputs of a model: the classes and, where masks are predicted, the background."""
+        return self.card.n_labels
 
     def view(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a case as it is stored, read from disk only where it is sliced.
@@ -113,7 +113,9 @@ class Prepared:
             If the set has no masks.
         """
         if self.masks is None:
-            raise UserError(f"{self.root} has no masks: prepare it with data.task: segmentation.")
+            raise UserError(
+                f"{self.root} has no masks: prepare it from a source that gives some (data.source, config/data/)."
+            )
         if self.volumes is None:
             return np.moveaxis(self.images[index], -1, 0), self.masks[index]
         at = self.volumes[index]
@@ -170,7 +172,7 @@ def open_prepared(root: Path) -> Prepared:
         )
     return Prepared(
         root=root,
-        card=read_json(root / "card.json"),
+        card=Card.read(root / "card.json"),
         images=images,
         labels=labels,
         groups=groups.astype(np.int64),

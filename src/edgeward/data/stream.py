@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,81 +24,116 @@ NAMED = 20  # unusable images that an error and the card name
 
 
 @dataclass
-class Read:
-    """What the one pass over the pixels leaves behind.
+class Part:
+    """Some cases that were just written.
 
     Attributes
     ----------
-    rows : int64 (n,), positions in the listing of the images that were read.
-    seen : fingerprints of those images.
-    sums, squares : (n, c), sums over the pixels of value and squared value.
-    pixels : int64 (n, n_labels), how many pixels have each label (n, 1: all, without masks).
-    invalid : (name, reason) of the images that were not.
-    shape : [h, w, c] of the images, [d, h, w, c] for volumes (median).
-    notes : further facts for the card.
+    rows : int64 (b,), their positions in the listing.
+    sums, squares : (b, c), sums over the pixels of value and squared value.
+    pixels : int64 (b, n_labels), how many pixels have each label of the masks (b, 1: all, without masks).
+    invalid : (name, reason) of cases that could not be written.
     """
 
     rows: np.ndarray
-    seen: Signatures
     sums: np.ndarray
     squares: np.ndarray
     pixels: np.ndarray
     invalid: list[tuple[str, str]]
+
+
+class Sink(Protocol):
+    """Reads the cases of a listing and writes their arrays, of one dimension."""
+
+    def parts(self, seen: Signatures) -> Iterator[Part]:
+        """Write all cases, a bounded number at a time, and leave their fingerprints in `seen`."""
+
+    def described(self) -> tuple[list[int], dict[str, Any]]:
+        """Return the shape of the cases, channels last (of volumes the median), and notes for the card."""
+
+
+@dataclass
+class Streamed:
+    """What the one pass over the pixels leaves behind: `Part` of all cases, and
+
+    Attributes
+    ----------
+    seen : fingerprints of the cases.
+    shape, notes : see `Sink.described`.
+    """
+
+    whole: Part
+    seen: Signatures
     shape: list[int]
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any]
 
 
-def stream(listing: Listing, cfg: DataConfig, work: Path) -> Read:
-    """Write all readable images (and masks) and take their sums and fingerprints, in one pass."""
-    assert cfg.image_size is not None
-    size = cfg.image_size
-    rows, sums, squares, pixels = [], [], [], []
-    seen, invalid = Signatures(), list(listing.invalid)
-    masks: ArrayWriter | None = None
-    said = time.monotonic()
+def stream(listing: Listing, cfg: DataConfig, work: Path) -> Streamed:
+    """Write all readable cases, and take their sums and fingerprints, in one pass."""
+    seen, parts, said = Signatures(), [], time.monotonic()
     with ExitStack() as stack:
-        images = stack.enter_context(
-            ArrayWriter(work / "images.npy", (size, size, listing.channels))
-        )
-        for given in listing.batches():
-            batch = _usable(given, listing, cfg)
-            invalid += [(listing.ids[row], reason) for row, reason in batch.invalid]
-            if not len(batch.rows):
-                continue
-            images.append(batch.images)
-            if batch.masks is not None:
-                if masks is None:
-                    masks = stack.enter_context(ArrayWriter(work / "masks.npy", (size, size)))
-                masks.append(batch.masks)
-            rows.append(batch.rows)
-            seen.add(batch.images)
-            sums.append(_pixel_sums(batch.images))
-            squares.append(_pixel_sums(np.square(batch.images, dtype=np.uint16)))
-            labels = len(listing.foreground) + 1 if cfg.task == "segmentation" else 1
-            pixels.append(_label_counts(batch, labels))
+        if cfg.volume is None:
+            sink: Sink = Images(listing, work, stack)
+        else:
+            from edgeward.data.volumes.stream import Volumes  # its readers take a second to load
+
+            sink = Volumes(listing, cfg.volume, work, stack)
+        for part in sink.parts(seen):
+            parts.append(part)
             if time.monotonic() - said > 5:
                 said = time.monotonic()
-                log.info("%d of %d images", images.n, len(listing.ids))
-        if masks is not None and masks.n != images.n:
-            raise ValueError(f"{masks.n} masks for {images.n} images")
-    if not rows:
+                done = sum(len(p.rows) for p in parts)
+                log.info("%d of %d cases", done, len(listing.ids))
+    invalid = [*listing.invalid, *(bad for part in parts for bad in part.invalid)]
+    filled = [part for part in parts if len(part.rows)]
+    if not filled:
         raise UserError(
-            f"no usable image in {listing.source}{named(invalid)} Change data.source (config/data/)."
+            f"no usable case in {listing.source}{named(invalid)} Change data.source (config/data/)."
         )
-    return Read(
-        np.concatenate(rows),
-        seen,
-        np.concatenate(sums),
-        np.concatenate(squares),
-        np.concatenate(pixels),
-        invalid,
-        [size, size, listing.channels],
-    )
+    arrays = ("rows", "sums", "squares", "pixels")
+    whole = {name: np.concatenate([getattr(part, name) for part in filled]) for name in arrays}
+    return Streamed(Part(**whole, invalid=invalid), seen, *sink.described())
 
 
-def _usable(batch: Batch, listing: Listing, cfg: DataConfig) -> Batch:
+class Images:
+    """Images in the plane: ``images.npy`` uint8 (n, h, w, c), ``masks.npy`` uint8 (n, h, w)."""
+
+    def __init__(self, listing: Listing, work: Path, stack: ExitStack) -> None:
+        self.listing, self.work, self.stack = listing, work, stack
+        self.shape: list[int] = []
+
+    def parts(self, seen: Signatures) -> Iterator[Part]:
+        listing, masks = self.listing, None
+        assert listing.batches is not None
+        for given in listing.batches():
+            batch = _usable(given, listing)
+            if len(batch.rows):
+                if not self.shape:
+                    self.shape = list(batch.images.shape[1:])
+                    images = self._open("images.npy", batch.images)
+                    masks = None if batch.masks is None else self._open("masks.npy", batch.masks)
+                images.append(batch.images)
+                if masks is not None and batch.masks is not None:
+                    masks.append(batch.masks)
+                seen.add(batch.images)
+            yield Part(
+                batch.rows,
+                _pixel_sums(batch.images),
+                _pixel_sums(np.square(batch.images, dtype=np.uint16)),
+                _label_counts(batch, 1 + len(listing.foreground)),
+                [(listing.ids[row], reason) for row, reason in batch.invalid],
+            )
+
+    def _open(self, name: str, arrays: np.ndarray) -> ArrayWriter:
+        return self.stack.enter_context(ArrayWriter(self.work / name, arrays.shape[1:]))
+
+    def described(self) -> tuple[list[int], dict[str, Any]]:
+        return self.shape, {}
+
+
+def _usable(batch: Batch, listing: Listing) -> Batch:
     """Take images out whose mask is missing or holds a label that has no name."""
-    if cfg.task != "segmentation" or not len(batch.rows):
+    if not listing.foreground or not len(batch.rows):
         return batch
     if batch.masks is None:
         raise ValueError(f"{listing.source} announced masks and gave a batch without")
@@ -117,7 +153,8 @@ def _label_counts(batch: Batch, labels: int) -> np.ndarray:
     b, h, w = batch.images.shape[:3]
     if labels == 1 or batch.masks is None:
         return np.full((b, 1), h * w, np.int64)
-    return np.stack([np.bincount(m.reshape(-1), minlength=labels) for m in batch.masks])
+    counts = [np.bincount(m.reshape(-1), minlength=labels) for m in batch.masks]
+    return np.array(counts, np.int64).reshape(b, labels)
 
 
 def _pixel_sums(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ whose sensitivity is high is reported as such: that is an alarm about the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
+from edgeward.records.recipe import Recipe
 from edgeward.runtimes.session import open_session
 from edgeward.runtimes.tolerance import FileParityConfig, margin
 from edgeward.tasks.inputs import Read, reader
@@ -163,7 +164,7 @@ def check(
     path: Path,
     program: torch.export.ExportedProgram,
     prepared: Prepared,
-    recipe: Mapping[str, Any],
+    recipe: Recipe,
     cfg: FileParityConfig,
     runtime: str,
     threads: int,
@@ -173,8 +174,7 @@ def check(
     Parameters
     ----------
     path : the file. runtime : name of the one that it is written for.
-    recipe : content of ``recipe.json``: its precision says which tolerances apply, its meta what
-        the model takes.
+    recipe : its precision says which tolerances apply, its meta what the model takes.
     threads : of the engine.
 
     Returns
@@ -182,8 +182,8 @@ def check(
     All figures, with ``passed`` and ``failures`` (sentences with the figures); comparisons are as
     in `compare`. ``batches`` is the largest difference of the logits at each batch size.
     """
-    precision, meta = recipe["precision"], recipe["meta"]
-    dense = meta["task"] == "segmentation"
+    precision, meta = recipe.precision, recipe.meta
+    dense = bool(meta.model["dense"])
     batch = cfg.dense_batch if dense else cfg.batch
     indices = pick(prepared, cfg.dense_images if dense else cfg.images)
     read = reader(prepared, meta, seed=0)

@@ -6,12 +6,13 @@ import logging
 from pathlib import Path
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import atomic, digest, read_json, write_json
+from edgeward.core.io import atomic, write_json
 from edgeward.core.plugins import load
 from edgeward.data.store import open_prepared
 from edgeward.export import parity
 from edgeward.export.metadata import metadata
 from edgeward.models.program import load_program
+from edgeward.records.recipe import Recipe
 from edgeward.runtimes.base import ExportConfig
 
 log = logging.getLogger(__name__)
@@ -39,11 +40,9 @@ def run(
         If the program cannot be exported, or the file is out of tolerance: ``parity.json``
         then holds the figures, and there is no ``model.onnx``.
     """
-    if not recipe.is_file():
-        raise UserError(f"{recipe} does not exist; the stage `compress` writes it.")
     data = open_prepared(prepared)
-    facts = read_json(recipe)
-    properties = metadata(facts, data.card, digest(data.card["hashes"]))
+    facts = Recipe.read(recipe)
+    properties = metadata(facts, data.card)
     exported_program = load_program(program)
     exporter = load("edgeward.runtimes", cfg.runtime, "export", "config/export/ (key 'runtime')")
     target = out / "model.onnx"

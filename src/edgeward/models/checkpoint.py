@@ -6,52 +6,46 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
+from edgeward.records.recipe import ModelMeta
 
 FORMAT = 1
-META_KEYS = frozenset(
-    {"model", "num_classes", "in_chans", "image_size", "mean", "std", "classes", "logit_shift"}
-    | {"data", "seed", "task", "spatial_dims", "n_labels", "patches"}
-)
 
 
-def save_checkpoint(path: Path, deployable: Deployable, meta: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, deployable: Deployable, meta: ModelMeta) -> None:
     """Write ``{"format", "state_dict", "meta"}`` to `path`, atomically.
 
     Parameters
     ----------
     deployable : in its train form; weights are stored on the CPU, contiguous.
-    meta : plain JSON-able values under the keys `META_KEYS`.
 
     Raises
     ------
     UserError
         If a weight is not finite.
-    ValueError
-        If `meta` has other keys than the contract's.
     """
-    if set(meta) != META_KEYS:
-        raise ValueError(f"meta keys differ from the contract: {sorted(set(meta) ^ META_KEYS)}")
     state = {
         key: value.detach().cpu().contiguous() for key, value in deployable.state_dict().items()
     }
     bad = [key for key, value in state.items() if not torch.isfinite(value).all()]
     if bad:
         raise UserError(
-            f"model '{meta['model']['name']}' has weights that are not finite ({bad[0]} and "
+            f"model '{meta.model['name']}' has weights that are not finite ({bad[0]} and "
             f"{len(bad) - 1} more): training diverged; lower train.lr or train.grad_clip."
         )
     # Through a handle: given a path, torch would store the temporary file's name in the archive.
     with atomic(Path(path)) as temporary, temporary.open("wb") as handle:
-        torch.save({"format": FORMAT, "state_dict": state, "meta": meta}, handle)
+        content = {"format": FORMAT, "state_dict": state, "meta": meta.content()}
+        torch.save(content, handle)
 
 
-def load_checkpoint(path: Path) -> tuple[Deployable, dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[Deployable, ModelMeta]:
     """Read `path` into a Deployable in train form and eval mode, and its meta.
 
     Raises
@@ -63,19 +57,23 @@ def load_checkpoint(path: Path) -> tuple[Deployable, dict[str, Any]]:
     content = read_tensors(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not an edgeward checkpoint of format {FORMAT}; train again.")
-    meta = content["meta"]
+    try:
+        meta = ModelMeta.model_validate(content["meta"])
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise UserError(f"{path}: meta.{key}: {error.errors()[0]['msg']}; train again.") from None
     net = build(
-        ModelConfig(**meta["model"]),
-        num_classes=meta["n_labels"],
-        in_chans=meta["in_chans"],
-        image_size=meta["image_size"],
+        ModelConfig.model_validate(meta.model),
+        num_classes=meta.n_labels,
+        in_chans=meta.in_chans,
+        image_size=meta.image_size,
     )
-    deployable = Deployable(net, meta["mean"], meta["std"], meta["spatial_dims"])
+    deployable = Deployable(net, meta.mean, meta.std, meta.spatial_dims)
     try:
         deployable.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         raise UserError(
-            f"{path} holds other weights than '{meta['model']['architecture']}' has; train again."
+            f"{path} holds other weights than '{meta.model['architecture']}' has; train again."
         ) from error
     return deployable.eval(), meta
 

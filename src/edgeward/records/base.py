@@ -6,12 +6,24 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import plain, write_json
+
+OLDER_TASKS = {"classification": "multiclass"}
+TaskName = Annotated[str, BeforeValidator(lambda name: OLDER_TASKS.get(name, name))]
+"""Name of a task; older files have other ones."""
 
 
 class Record(BaseModel):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, JsonValue
 
-from edgeward.records.base import File, Record
+from edgeward.records.base import File, Record, TaskName
 
 Table = dict[str, dict[str, int]]
 
@@ -50,7 +50,7 @@ class Card(File):
     STAGE: ClassVar[str] = "prepare"
 
     name: str
-    task: str
+    task: TaskName
     spatial_dims: int = 2
     source: str
     licence: str
@@ -63,7 +63,7 @@ class Card(File):
     rare_rule: str
     n_images: int
     image_shape: list[int] | None = Field(description="h, w, c; of volumes that differ None.")
-    input_range: tuple[float, float]
+    input_range: tuple[int, int]
     counts: Table = Field(description="Split -> class -> cases.")
     groups: dict[str, int] = Field(description="Split -> groups.")
     train_prior: list[float] = Field(description="Shares of the labels in train.")

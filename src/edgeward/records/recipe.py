@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, field_validator
 
-from edgeward.records.base import File, Record
+from edgeward.records.base import File, Record, TaskName
 
 
 class ModelMeta(Record):
     """What goes with the weights from ``model.pt`` on."""
 
     model: dict[str, JsonValue] = Field(description="Slice of the configuration.")
-    task: str
+    task: TaskName
     spatial_dims: int = 2
     num_classes: int
     n_labels: int = Field(description="Channels of the logits.")
@@ -26,6 +26,15 @@ class ModelMeta(Record):
     logit_shift: list[float]
     data: str
     seed: int
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _older_keys(cls, model: dict[str, Any]) -> dict[str, Any]:
+        """Older files name the task of a network, and call its family stream."""
+        model = {("family" if key == "stream" else key): value for key, value in model.items()}
+        if "task" in model:
+            model["dense"] = model.pop("task") == "segmentation"
+        return model
 
 
 class Calibrated(Record):
@@ -43,7 +52,7 @@ class Recipe(File):
 
     recipe: str
     steps: list[dict[str, JsonValue]]
-    precision: str
+    precision: Literal["fp32", "int8"]
     backend: str
     versions: dict[str, str]
     scheme: dict[str, JsonValue]

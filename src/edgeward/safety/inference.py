@@ -55,10 +55,10 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
     """
     again = "train and export again, or assess with the data that the model was made from"
     facts = [
-        ("task", *(OLDER_NAMES.get(name, name) for name in (meta["task"], data.task))),
+        ("task", OLDER_NAMES.get(meta["task"], meta["task"]), data.task),
         ("classes", meta["classes"], data.classes),
-        ("data", meta["data"], data.card["name"]),
-        ("data_sha256", meta["data_sha256"], digest(data.card["hashes"])),
+        ("data", meta["data"], data.card.name),
+        ("data_sha256", meta["data_sha256"], digest(data.card.hashes)),
     ]
     if data.spatial_dims == 2:  # volumes are taken in windows, of whatever size the model has
         size = meta["image_size"]

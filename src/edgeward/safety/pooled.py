@@ -149,7 +149,7 @@ def run(
     found = pool(members, references, cfg)
     Pooled(
         format=Pooled.FORMAT,
-        data=data.card["name"],
+        data=data.card.name,
         seeds=seeds[0],
         confidence_level=cfg.confidence_level,
         n={"test": len(first.cases), "groups": first.cases.n_groups()},

@@ -38,7 +38,7 @@ def fingerprint(data: Prepared) -> str:
     rows = data.indices("test")
     return digest(
         {
-            "files": data.card["hashes"],
+            "files": data.card.hashes,
             "indices": rows,
             "labels": data.labels[rows],
             "groups": data.groups[rows],

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeward.core.io import sha256, write_json
+from edgeward.core.io import sha256
 from edgeward.data.store import VOLUME_COLUMNS, Prepared, open_prepared
+from edgeward.records.card import CalibrationSet, Card, Leakage
 from edgeward.scaling.config import ScalingConfig
 
 
@@ -50,26 +51,31 @@ def random_images(root: Path, cfg: ScalingConfig, size: int, task: str) -> Prepa
     with (root / "calibration.csv").open("w", newline="") as handle:
         csv.writer(handle).writerows([["index"], *[[i] for i in range(n)]])
     scaled, over = images / 255, tuple(range(images.ndim - 1))
-    write_json(
-        root / "card.json",
-        {
-            "name": "random",
-            "task": task,
-            "spatial_dims": cfg.spatial_dims,
-            "classes": classes,
-            "rare_classes": [],
-            "n_images": n,
-            "image_shape": [*sides, cfg.channels],
-            "input_range": [0, 255],
-            "train_prior": np.full(cfg.classes, 1 / cfg.classes),
-            "channel_mean": scaled.mean(over),
-            "channel_std": scaled.std(over),
-            "hashes": {
-                name: sha256(root / name)
-                for name in ("images.npy", "labels.npy", "split.csv", "calibration.csv")
-            },
-        },
-    )
+    files = ("images.npy", "labels.npy", "split.csv", "calibration.csv")
+    Card(
+        name="random",
+        task=task,
+        spatial_dims=cfg.spatial_dims,
+        source="random numbers",
+        licence="none",
+        citation="none",
+        classes=classes,
+        n_labels=cfg.classes + (root / "masks.npy").is_file(),
+        rare_classes=[],
+        rare_rule="none",
+        n_images=n,
+        image_shape=[*sides, cfg.channels],
+        input_range=(0, 255),
+        counts={"val": dict.fromkeys(classes, 0)},
+        groups={"val": n},
+        train_prior=np.full(cfg.classes, 1 / cfg.classes),
+        channel_mean=scaled.mean(over),
+        channel_std=scaled.std(over),
+        seed=cfg.seed,
+        leakage=Leakage(shared_groups=0, identical=0, near_identical=0, findings=[]),
+        calibration=CalibrationSet(n=n),
+        hashes={name: sha256(root / name) for name in files},
+    ).write(root / "card.json")
     return open_prepared(root)
 
 

@@ -16,13 +16,14 @@ import torch
 
 from edgeward.compression import stage as compress
 from edgeward.compression.config import RecipeConfig
-from edgeward.core.io import read_json, sha256, write_json
+from edgeward.core.io import sha256, write_json
 from edgeward.data.store import Prepared
 from edgeward.export import stage as export
 from edgeward.models.checkpoint import save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import SizeError, build
+from edgeward.records.recipe import ModelMeta, Recipe
 from edgeward.runtimes.base import ExportConfig
 from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.images import random_images
@@ -34,7 +35,7 @@ SCHEMA = "edgeward-scaling/1"
 
 def untrained(
     model: ModelConfig, cfg: ScalingConfig, data: Prepared
-) -> tuple[Deployable, dict[str, Any]]:
+) -> tuple[Deployable, ModelMeta]:
     """Return a network with random weights, and its meta as in ``model.pt``.
 
     Batch norms keep their initial statistics. Those of a few random images would vary so much over
@@ -47,27 +48,28 @@ def untrained(
         If the network cannot take images of this size.
     """
     card = data.card
-    *size, channels = card["image_shape"]
+    assert card.image_shape is not None
+    *size, channels = card.image_shape
     torch.manual_seed(cfg.seed)
     net = build(model, num_classes=data.n_labels, in_chans=channels, image_size=size)
     whole = {"size": size, "per_case": 1, "foreground": 0.0, "overlap": 0.0, "windows": 1}
-    meta = {
-        "model": model.model_dump(),
-        "num_classes": cfg.classes,
-        "task": data.task,
-        "spatial_dims": data.spatial_dims,
-        "n_labels": data.n_labels,
-        "patches": whole if data.spatial_dims == 3 else None,
-        "in_chans": channels,
-        "image_size": size,
-        "mean": card["channel_mean"],
-        "std": card["channel_std"],
-        "classes": data.classes,
-        "logit_shift": [0.0] * data.n_labels,
-        "data": card["name"],
-        "seed": cfg.seed,
-    }
-    mean, std = card["channel_mean"], card["channel_std"]
+    meta = ModelMeta(
+        model=model.model_dump(mode="json"),
+        task=data.task,
+        spatial_dims=data.spatial_dims,
+        num_classes=cfg.classes,
+        n_labels=data.n_labels,
+        in_chans=channels,
+        image_size=size,
+        patches=whole if data.spatial_dims == 3 else None,
+        mean=card.channel_mean,
+        std=card.channel_std,
+        classes=data.classes,
+        logit_shift=[0.0] * data.n_labels,
+        data=card.name,
+        seed=cfg.seed,
+    )
+    mean, std = card.channel_mean, card.channel_std
     return Deployable(net, mean, std, data.spatial_dims), meta
 
 
@@ -140,7 +142,7 @@ def export_size(
         )
         return {
             **facts,
-            "parameters": read_json(root / "recipe.json")["parameters"],
+            "parameters": Recipe.read(root / "recipe.json").parameters,
             "sha256": sha256(out / "model.onnx"),
             "logit_error": found["logit_error_max"],
             "logit_spread": found["logit_spread"],

@@ -73,9 +73,7 @@ class Cases:
     def of(cls, data: Prepared) -> Self:
         """Return the test cases of a prepared data set."""
         rows = data.indices("test")
-        return cls(
-            rows, data.labels[rows], data.groups[rows], data.classes, data.card["rare_classes"]
-        )
+        return cls(rows, data.labels[rows], data.groups[rows], data.classes, data.card.rare_classes)
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -19,8 +19,9 @@ from torch import nn
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import read_tensors
+from edgeward.records.recipe import ModelMeta
 from edgeward.tasks.batches import stream
-from edgeward.tasks.config import PatchConfig
+from edgeward.tasks.inputs import patches_of
 from edgeward.tasks.training import Batch, Item, Loss, TrainingTask
 from edgeward.training.config import FinetuneConfig
 from edgeward.training.history import Pace, Row, check_finite, curve, log_epoch
@@ -61,7 +62,7 @@ def finetune(
     seed: int,
     work: Path,
     threads: int,
-    meta: dict[str, Any],
+    meta: ModelMeta,
     set_train: Mode,
     set_eval: Mode,
     on_epoch_start: Callable[[int], None] | None = None,
@@ -109,7 +110,7 @@ def finetune(
         raise ValueError("cfg.constraint and the argument constraint go together")
     torch.set_num_threads(threads)
     task = training_task(data, cfg.loss, patches=patches_of(meta), layout=memory_format)
-    check_shift(task, cfg.loss, meta["logit_shift"])
+    check_shift(task, cfg.loss, meta.logit_shift)
     task.criterion = loss or task.criterion
     steps = len(task.train_items(cfg.batch_size, seed=seed, epoch=0))
     optimizer = adamw(model, cfg)
@@ -159,11 +160,6 @@ def finetune(
             live(epoch + 1, curve(row))
     set_eval(model)
     return history
-
-
-def patches_of(meta: dict[str, Any]) -> PatchConfig | None:
-    """Return how the volumes were cut that the model of `meta` was trained on."""
-    return None if meta["patches"] is None else PatchConfig.model_validate(meta["patches"])
 
 
 @torch.no_grad()

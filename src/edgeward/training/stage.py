@@ -18,6 +18,7 @@ from edgeward.models.checkpoint import read_tensors, save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
+from edgeward.records.recipe import ModelMeta
 from edgeward.tasks.batches import stream
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
@@ -85,22 +86,22 @@ def run(
 
     if train.select == "best":
         learner.average.net.load_state_dict(progress.best)
-    meta = {
-        "model": model.model_dump(),
-        "task": data.task,
-        "spatial_dims": data.spatial_dims,
-        "num_classes": len(data.classes),
-        "n_labels": data.n_labels,
-        "in_chans": _channels(data),
-        "image_size": list(_size(data, train)),
-        "patches": None if train.patches is None else train.patches.model_dump(mode="json"),
-        "mean": data.card["channel_mean"],
-        "std": data.card["channel_std"],
-        "classes": data.classes,
-        "logit_shift": task.shift.tolist(),
-        "data": data.card["name"],
-        "seed": seed,
-    }
+    meta = ModelMeta(
+        model=model.model_dump(mode="json"),
+        task=data.task,
+        spatial_dims=data.spatial_dims,
+        num_classes=len(data.classes),
+        n_labels=data.n_labels,
+        in_chans=_channels(data),
+        image_size=list(_size(data, train)),
+        patches=None if train.patches is None else train.patches.model_dump(mode="json"),
+        mean=data.card.channel_mean,
+        std=data.card.channel_std,
+        classes=data.classes,
+        logit_shift=task.shift.tolist(),
+        data=data.card.name,
+        seed=seed,
+    )
     save_checkpoint(out / "model.pt", learner.average.net, meta)
     write_history(out / "history.csv", progress.history)
     (work / LAST).unlink()
@@ -139,7 +140,7 @@ def _deployable(model: ModelConfig, data: Prepared, train: TrainConfig) -> Deplo
         len(data.labels),
         "x".join(map(str, (*size, channels))),
     )
-    mean, std = data.card["channel_mean"], data.card["channel_std"]
+    mean, std = data.card.channel_mean, data.card.channel_std
     return Deployable(net, mean, std, data.spatial_dims)
 
 

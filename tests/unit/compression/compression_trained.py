@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from shipped import shipped
-from small_data import write_small_prepared
+from small_data import meta, write_small_prepared
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.stage import run as compress
@@ -119,7 +119,7 @@ def _train(path: Path, data: Prepared, width: int) -> Path:
     torch.set_num_threads(1)
     net = build(config, num_classes=3, in_chans=3, image_size=(32, 32))
     card = data.card
-    model = Deployable(net, card["channel_mean"], card["channel_std"])
+    model = Deployable(net, card.channel_mean, card.channel_std)
     train = data.indices("train")
     images = torch.from_numpy(to_input(data.images[train]))
     labels = torch.from_numpy(data.labels[train])
@@ -130,21 +130,6 @@ def _train(path: Path, data: Prepared, width: int) -> Path:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    meta = {
-        "model": config.model_dump(),
-        "num_classes": 3,
-        "task": "multiclass",
-        "spatial_dims": 2,
-        "n_labels": 3,
-        "patches": None,
-        "in_chans": 3,
-        "image_size": [32, 32],
-        "mean": card["channel_mean"],
-        "std": card["channel_std"],
-        "classes": card["classes"],
-        "logit_shift": [0.0, 0.0, 0.0],
-        "data": "small",
-        "seed": 0,
-    }
-    save_checkpoint(path, model, meta)
+    facts = meta(model=config.model_dump(mode="json"), mean=card.channel_mean, std=card.channel_std)
+    save_checkpoint(path, model, facts)
     return path

@@ -148,7 +148,7 @@ def test_violations_have_the_right_sign(limits: Limits):
 
 
 def test_data_without_a_rare_class_is_refused(small_prepared, limits: Limits):
-    bare = replace(small_prepared, card={**small_prepared.card, "rare_classes": []})
+    bare = replace(small_prepared, card=small_prepared.card.model_copy(update={"rare_classes": []}))
     with pytest.raises(UserError, match="no rare class"):
         Limits.of(limits.cfg, bare, [0.0, 0.0, 0.0])
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from compression_nets import executed, onnx_of, run, session
 from shipped import shipped
-from small_data import write_small_prepared
+from small_data import meta, write_small_prepared
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.stage import run as compress
@@ -118,7 +118,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     torch.set_num_threads(1)
     net = build(config, num_classes=3, in_chans=3, image_size=(32, 32))
     card = data.card
-    model = Deployable(net, card["channel_mean"], card["channel_std"])
+    model = Deployable(net, card.channel_mean, card.channel_std)
     train = data.indices("train")
     images = torch.from_numpy(to_input(data.images[train]))
     labels = torch.from_numpy(data.labels[train])
@@ -134,23 +134,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         first[1].weight[3] *= 300
         first[1].bias[3] *= 300
         second[0].weight[3] /= 300
-    meta = {
-        "model": config.model_dump(),
-        "num_classes": 3,
-        "task": "multiclass",
-        "spatial_dims": 2,
-        "n_labels": 3,
-        "patches": None,
-        "in_chans": 3,
-        "image_size": [32, 32],
-        "mean": card["channel_mean"],
-        "std": card["channel_std"],
-        "classes": card["classes"],
-        "logit_shift": [0.0, 0.0, 0.0],
-        "data": "small",
-        "seed": 0,
-    }
-    save_checkpoint(root / "model.pt", model, meta)
+    facts = meta(model=config.model_dump(mode="json"), mean=card.channel_mean, std=card.channel_std)
+    save_checkpoint(root / "model.pt", model, facts)
     made = World(root, prepared, root / "model.pt", data)
     for name in ("fp32", "ptq_int8", "qat_int8"):
         metrics = made.compress(recipe(name), name)
@@ -204,7 +189,7 @@ def test_the_record_is_complete(world: World, name: str) -> None:
     }
     assert needed <= record.keys()
     assert record["recipe"] == name
-    assert record["meta"] == load_checkpoint(world.checkpoint)[1]
+    assert record["meta"] == load_checkpoint(world.checkpoint)[1].content()
     metrics = read_json(world.root / name / "metrics.json")
     assert metrics["parameters"] == record["parameters"]
     assert metrics["program_bytes"] == (world.root / name / "model.pt2").stat().st_size

@@ -21,7 +21,7 @@ from volume_factory import (
 
 from edgeward.core.errors import UserError
 from edgeward.data import stage
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage
 from edgeward.data.store import open_prepared
 from edgeward.data.volumes import dicom, grid
 from edgeward.data.volumes.dicom_seg import read_segmentation
@@ -156,7 +156,7 @@ def test_cases_are_prepared_with_either_mask_and_grouped_by_patient(tmp_path: Pa
     stage.run(series(), out=tmp_path / "out", data_root=tmp_path)
     data = open_prepared(tmp_path / "out")
     assert data.groups.tolist() == [0, 0, 1, 1, 2, 2]
-    assert data.card["source_orientation"] == {"LPS": 6}
+    assert data.card.notes["source_orientation"] == {"LPS": 6}
     for i in range(6):
         values, mask = stack(i)
         image, labels = data.case(i)
@@ -185,7 +185,7 @@ def test_unusable_cases_are_named(tmp_path: Path, shared_data: Path) -> None:
     ):  # fmt: skip
         assert words in str(error.value)
     stage.run(cfg.model_copy(update={"invalid": "skip"}), out=tmp_path / "out", data_root=tmp_path)
-    assert open_prepared(tmp_path / "out").card["invalid"]["n"] == 4
+    assert open_prepared(tmp_path / "out").card.invalid.n == 4
     (root / "masks" / "x0.nii").unlink()
     with pytest.raises(UserError, match="x0: image without mask"):
         stage.run(cfg, out=tmp_path / "out", data_root=tmp_path)

@@ -15,8 +15,9 @@ from volume_factory import config
 
 from edgeward.core.errors import UserError
 from edgeward.data import stage
+from edgeward.data.listing import BadImage
 from edgeward.data.montage import montage, outline
-from edgeward.data.pixels import BadImage, decode, decode_labels
+from edgeward.data.pixels import decode, decode_labels
 from edgeward.data.store import SPLITS, open_prepared
 
 
@@ -41,14 +42,14 @@ def test_phantom_masks_are_prepared_as_the_contract_says(tmp_path: Path) -> None
     card = data.card
     for split in SPLITS:
         own = data.masks[data.indices(split)]
-        assert card["pixels"][split] == {
+        assert card.pixels[split] == {
             "background": int((own == 0).sum()), "lesion": int((own == 1).sum()),
         }  # fmt: skip
-        assert card["counts"][split] == {"lesion": int(own.any((1, 2)).sum())}
-        assert sum(card["strata"][split].values()) == len(own)
+        assert card.counts[split] == {"lesion": int(own.any((1, 2)).sum())}
+        assert sum(card.strata[split].values()) == len(own)
     train = data.masks[data.indices("train")]
-    np.testing.assert_allclose(card["train_prior"], [1 - train.mean(), train.mean()])
-    assert card["rare_classes"] == []
+    np.testing.assert_allclose(card.train_prior, [1 - train.mean(), train.mean()])
+    assert card.rare_classes == []
 
 
 def test_the_same_images_can_be_classified_or_segmented(tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_the_same_images_can_be_classified_or_segmented(tmp_path: Path) -> None:
     stage.run(small(task="multiclass"), out=tmp_path / "c", data_root=None)
     to_segment, to_classify = open_prepared(tmp_path / "s"), open_prepared(tmp_path / "c")
     for name in ("images.npy", "masks.npy", "labels.npy", "split.csv"):
-        assert to_segment.card["hashes"][name] == to_classify.card["hashes"][name]
+        assert to_segment.card.hashes[name] == to_classify.card.hashes[name]
     assert (to_classify.task, to_classify.n_labels, len(to_classify.classes)) == (
         "multiclass",
         7,
@@ -136,7 +137,7 @@ def test_pairs_of_ones_own_are_read_and_bad_ones_named(tmp_path: Path) -> None:
     data = open_prepared(tmp_path / "out")
     assert data.classes == ["corner", "square"]  # in the order of the values
     assert len(set(data.groups)) == 6
-    assert {c for s in data.card["strata"].values() for c in s} == {"corner", "square"}
+    assert {c for s in data.card.strata.values() for c in s} == {"corner", "square"}
     image, mask = data.case(0)
     assert (mask == 1).mean() == pytest.approx(8 * 16 / (40 * 64), abs=0.01)
     assert (mask == 2).mean() == pytest.approx(16 * 20 / (40 * 64), abs=0.02)
@@ -271,4 +272,4 @@ def test_a_folder_of_dicom_files_is_classified_like_any_other(
     ):
         assert words in text
     stage.run(cfg.model_copy(update={"invalid": "skip"}), out=tmp_path / "out", data_root=tmp_path)
-    assert open_prepared(tmp_path / "out").card["invalid"]["n"] == 3
+    assert open_prepared(tmp_path / "out").card.invalid.n == 3

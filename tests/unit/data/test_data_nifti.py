@@ -49,7 +49,7 @@ def test_pairs_are_read_turned_and_grouped(tmp_path: Path) -> None:
     data = open_prepared(tmp_path / "out")
     assert data.classes == ["box", "corner"]
     assert len(set(data.groups)) == 4
-    assert data.card["source_orientation"] == {"LIA": 8}
+    assert data.card.notes["source_orientation"] == {"LIA": 8}
     assert data.spacing(0) == (1.5, 2.0, 1.0)
     image, mask = data.case(5)
     assert data.volumes is not None
@@ -104,7 +104,7 @@ def test_every_unusable_pair_is_named_with_its_reason(tmp_path: Path) -> None:
         cfg.model_copy(update={"invalid": "skip"}), out=tmp_path / "out", data_root=tmp_path
     )
     assert metrics["n_invalid"] == 11
-    told = dict(open_prepared(tmp_path / "out").card["invalid"]["first"])
+    told = dict(open_prepared(tmp_path / "out").card.invalid.first)
     for name, reason in zip(bad, reasons, strict=True):
         assert reason in told[name.removesuffix(".nii.gz")], name
     for name in (bad[4], bad[5]):
@@ -172,8 +172,8 @@ def test_a_fourth_axis_is_the_channel(tmp_path: Path) -> None:
         write_nifti(path, np.stack([image, 300 - 2 * image], -1).astype(np.int16), AFFINE)
     stage.run(nifti(root), out=tmp_path / "out", data_root=tmp_path)
     data = open_prepared(tmp_path / "out")
-    assert data.card["image_shape"] == [*data.case(0)[1].shape, 2]
-    assert len(data.card["channel_mean"]) == 2
+    assert data.card.image_shape == [*data.case(0)[1].shape, 2]
+    assert len(data.card.channel_mean) == 2
     image, mask = data.case(3)
     assert image.shape == (2, *mask.shape)
     np.testing.assert_allclose(image[0] + image[1], 255, atol=0.3)  # each channel is scaled alone
@@ -205,10 +205,10 @@ def test_hippocampus_is_prepared_from_the_published_files(
             minlength=3,
         )
     stated = [
-        sum(s[c] for s in data.card["pixels"].values())
+        sum(s[c] for s in data.card.pixels.values())
         for c in ("background", "anterior", "posterior")
     ]
     assert stated == voxels.tolist()
-    assert data.card["source_orientation"] == {"RAS": 24}
+    assert data.card.notes["source_orientation"] == {"RAS": 24}
     image, _ = data.case(0)
     assert abs(image.mean() - 127.5) < 8

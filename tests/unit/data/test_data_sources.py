@@ -24,8 +24,9 @@ from shipped import shipped
 from edgeward.core.errors import UserError
 from edgeward.data import stage
 from edgeward.data.config import DataConfig
-from edgeward.data.listing import Listing
-from edgeward.data.pixels import BadImage, Store, decode, decode_mask, inside
+from edgeward.data.listing import BadImage, Listing
+from edgeward.data.paths import inside
+from edgeward.data.pixels import Store, decode, decode_mask
 from edgeward.data.sources import medmnist
 from edgeward.data.split import stratified_group_split
 from edgeward.data.store import SPLITS, open_prepared
@@ -199,9 +200,9 @@ def test_ham10000_from_zips_and_from_folders_is_the_same(tmp_path: Path) -> None
         )
         cards.append(open_prepared(tmp_path / kind / "out").card)
     assert cards[0] == cards[1]
-    assert cards[0]["n_images"] == 63
-    assert sum(cards[0]["groups"].values()) == 21
-    assert "masks.npy" in cards[0]["hashes"]
+    assert cards[0].n_images == 63
+    assert sum(cards[0].groups.values()) == 21
+    assert "masks.npy" in cards[0].hashes
 
 
 def test_missing_ham10000_says_what_from_where_and_where_to(tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_faults_of_ham10000_are_named(tmp_path: Path) -> None:
     metrics = stage.run(
         config("ham10000", invalid="skip", **SMALL), out=tmp_path / "out", data_root=tmp_path
     )
-    named = dict(open_prepared(tmp_path / "out").card["invalid"]["first"])
+    named = dict(open_prepared(tmp_path / "out").card.invalid.first)
     assert "cannot be decoded" in named["ISIC_0"]
     assert "shorter side" in named["ISIC_1"]
     assert named["ISIC_2"] == "in the metadata, but no such image file"
@@ -297,7 +298,7 @@ def test_a_part_of_published_ham10000_is_prepared(shared_data: Path, tmp_path: P
         writer.writerows(rows)
     stage.run(config("ham10000", invalid="skip"), out=tmp_path / "out", data_root=tmp_path)
     data = open_prepared(tmp_path / "out")
-    assert data.card["invalid"]["n"] == 10015 - len(rows)
+    assert data.card.invalid.n == 10015 - len(rows)
     assert len(data.images) == len(rows)
     masks = np.load(tmp_path / "out" / "masks.npy")
     pixels = data.images.astype(float).mean(-1)
@@ -433,7 +434,7 @@ def test_published_pneumoniamnist(shared_data: Path, tmp_path: Path) -> None:
         )
     )
     assert metrics["leak_identical"] == len(shared) > 0
-    assert data.card["licence"] == "CC BY 4.0"
+    assert data.card.licence == "CC BY 4.0"
 
 
 def test_medmnist_can_be_resampled_and_dealt_anew(shared_data: Path, tmp_path: Path) -> None:

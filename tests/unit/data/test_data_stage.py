@@ -21,6 +21,7 @@ from edgeward.core.io import read_json, sha256
 from edgeward.data import stage
 from edgeward.data.config import DataConfig
 from edgeward.data.listing import Batch, Listing, Request
+from edgeward.data.sources import phantom
 from edgeward.data.store import SPLITS, open_prepared
 from edgeward.data.writer import ArrayWriter, publishing
 
@@ -67,7 +68,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let the phantom's config open a listing of the test's own."""
 
     def plant(listing: Listing) -> None:
-        monkeypatch.setitem(stage.SOURCES, "phantom", lambda request: listing)
+        monkeypatch.setattr(phantom, "open_source", lambda request: listing)
 
     return plant
 
@@ -94,24 +95,22 @@ def test_phantom_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
     assert list(rows[0]) == ["index", "id", "label", "class", "group", "split"]
     assert [int(r["index"]) for r in rows] == list(range(680))
     assert [int(r["label"]) for r in rows] == data.labels.tolist()
-    assert all(card["classes"][int(r["label"])] == r["class"] for r in rows)
+    assert all(card.classes[int(r["label"])] == r["class"] for r in rows)
     assert len({r["id"] for r in rows}) == 680
     for split in SPLITS:
         own = data.indices(split)
         assert metrics[f"n_{split}"] == len(own)
-        assert card["groups"][split] == len(set(data.groups[own]))
+        assert card.groups[split] == len(set(data.groups[own]))
         counts = np.bincount(data.labels[own], minlength=7)
-        assert list(card["counts"][split].values()) == counts.tolist()
+        assert list(card.counts[split].values()) == counts.tolist()
     train = data.images[data.indices("train")] / 255
-    np.testing.assert_allclose(card["channel_mean"], train.mean((0, 1, 2)), atol=1e-9)
-    np.testing.assert_allclose(card["channel_std"], train.std((0, 1, 2)), atol=1e-9)
+    np.testing.assert_allclose(card.channel_mean, train.mean((0, 1, 2)), atol=1e-9)
+    np.testing.assert_allclose(card.channel_std, train.std((0, 1, 2)), atol=1e-9)
     prior = np.bincount(data.labels[data.indices("train")]) / len(train)
-    np.testing.assert_allclose(card["train_prior"], prior)
-    assert card["rare_classes"] == [
-        c for c, p in zip(card["classes"], prior, strict=True) if p < 0.05
-    ]
+    np.testing.assert_allclose(card.train_prior, prior)
+    assert card.rare_classes == [c for c, p in zip(card.classes, prior, strict=True) if p < 0.05]
     assert set(data.calibration) <= set(data.indices("train"))
-    assert card["hashes"] == {
+    assert card.hashes == {
         name: sha256(tmp_path / name)
         for name in ("calibration.csv", "images.npy", "labels.npy", "masks.npy", "split.csv")
     }
@@ -211,7 +210,7 @@ def test_invalid_images_can_be_left_out_and_are_counted(tmp_path: Path, planted:
     metrics = stage.run(small(invalid="skip"), out=tmp_path, data_root=None)
     data = open_prepared(tmp_path)
     assert metrics["n_invalid"] == 3
-    assert data.card["invalid"]["n"] == 3
+    assert data.card.invalid.n == 3
     assert data.images.shape == (118, 32, 32, 3)
     kept = [i for i in range(120) if i not in (3, 64)]
     whole = np.concatenate([b.images for b in listed(120).batches()])
@@ -222,7 +221,7 @@ def test_invalid_images_can_be_left_out_and_are_counted(tmp_path: Path, planted:
 
 def test_nothing_usable_is_one_clear_error(tmp_path: Path, planted: Any) -> None:
     planted(listed(20, bad=set(range(20))))
-    with pytest.raises(UserError, match="no usable image in test"):
+    with pytest.raises(UserError, match="no usable case in test"):
         stage.run(small(invalid="skip"), out=tmp_path, data_root=None)
 
 
@@ -233,7 +232,7 @@ def test_masks_of_an_earlier_run_do_not_survive(tmp_path: Path, planted: Any) ->
     planted(listed(masks=False))
     stage.run(small(), out=tmp_path, data_root=None)
     assert not (tmp_path / "masks.npy").exists()
-    assert "masks.npy" not in open_prepared(tmp_path).card["hashes"]
+    assert "masks.npy" not in open_prepared(tmp_path).card.hashes
 
 
 def test_a_failed_run_leaves_the_earlier_set_whole(tmp_path: Path, planted: Any) -> None:
@@ -303,7 +302,7 @@ def test_a_group_on_two_given_sides_is_refused(tmp_path: Path, planted: Any) -> 
 def test_named_rare_classes(tmp_path: Path, planted: Any) -> None:
     planted(listed())
     stage.run(small(rare={"rule": "named", "classes": ["b"]}), out=tmp_path, data_root=None)
-    assert open_prepared(tmp_path).card["rare_classes"] == ["b"]
+    assert open_prepared(tmp_path).card.rare_classes == ["b"]
     with pytest.raises(UserError, match=r"class 'bb' is unknown\. Did you mean 'b'"):
         stage.run(small(rare={"rule": "named", "classes": ["bb"]}), out=tmp_path, data_root=None)
 
@@ -335,13 +334,9 @@ def test_array_writer_equals_numpy_at_any_length(tmp_path: Path) -> None:
         assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
 
 
-def test_request_carries_what_a_source_needs() -> None:
+def test_request_carries_what_a_source_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Request] = []
     cfg = small()
-    original = stage.SOURCES["phantom"]
-    stage.SOURCES["phantom"] = lambda request: seen.append(request) or listed()  # type: ignore[func-returns-value]
-    try:
-        stage.open_listing(cfg, Path("somewhere"))
-    finally:
-        stage.SOURCES["phantom"] = original
+    monkeypatch.setattr(phantom, "open_source", lambda request: seen.append(request) or listed())
+    stage.open_listing(cfg, Path("somewhere"))
     assert seen == [Request(cfg.source, 32, cfg.seed, Path("somewhere"))]

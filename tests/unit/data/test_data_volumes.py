@@ -23,15 +23,13 @@ from edgeward.core.errors import UserError
 from edgeward.data import stage
 from edgeward.data.audit import volume_fingerprint
 from edgeward.data.config import DataConfig
-from edgeward.data.listing import Request
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage, Listing, RawCase, Request
 from edgeward.data.sources import phantom3d
 from edgeward.data.split import strata
 from edgeward.data.store import SPLITS, open_prepared
 from edgeward.data.volumes import grid, phantom
 from edgeward.data.volumes.config import VolumeConfig
 from edgeward.data.volumes.intensity import scaled
-from edgeward.data.volumes.listing import RawCase, VolumeListing
 from edgeward.data.volumes.stream import brought
 
 TINY: dict[str, Any] = {
@@ -240,8 +238,8 @@ def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
     assert data.masks.dtype == np.uint8
     assert metrics["n_train"] == 6
     card = data.card
-    assert card["classes"] == ["organ", "lesion"]
-    assert card["image_shape"] == [20, 32, 36, 1]
+    assert card.classes == ["organ", "lesion"]
+    assert card.image_shape == [20, 32, 36, 1]
     listing = phantom3d.open_source(Request(cfg.source, 0, cfg.seed, None))
     counts = np.zeros(3, int)
     total = []
@@ -260,21 +258,21 @@ def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
         if data.splits[i] == "train":
             counts += np.bincount(mask.reshape(-1), minlength=3)
             total.append(image)
-    np.testing.assert_allclose(card["train_prior"], counts / counts.sum())
-    assert card["pixels"]["train"] == dict(
+    np.testing.assert_allclose(card.train_prior, counts / counts.sum())
+    assert card.pixels["train"] == dict(
         zip(["background", "organ", "lesion"], counts.tolist(), strict=True)
     )
-    np.testing.assert_allclose(card["channel_mean"], np.mean(total) / 255, rtol=1e-5)
-    np.testing.assert_allclose(card["channel_std"], np.std(total) / 255, rtol=1e-4)
+    np.testing.assert_allclose(card.channel_mean, np.mean(total) / 255, rtol=1e-5)
+    np.testing.assert_allclose(card.channel_std, np.std(total) / 255, rtol=1e-4)
     for split in SPLITS:
         own = [data.case(int(i))[1] for i in data.indices(split)]
-        assert card["counts"][split]["lesion"] == sum((m == 2).any() for m in own) >= 1
+        assert card.counts[split]["lesion"] == sum((m == 2).any() for m in own) >= 1
     assert set(data.calibration) <= set(data.indices("train"))
-    assert {"images.npy", "masks.npy", "volumes.csv"} < set(card["hashes"])
+    assert {"images.npy", "masks.npy", "volumes.csv"} < set(card.hashes)
     assert (tmp_path / "montage.png").stat().st_size > 1000
     other = stage.run(cfg, out=tmp_path / "again", data_root=None)
     assert other["n_train"] == 6
-    assert open_prepared(tmp_path / "again").card["hashes"] == card["hashes"]
+    assert open_prepared(tmp_path / "again").card.hashes == card.hashes
 
 
 def planted(
@@ -287,7 +285,7 @@ def planted(
             raise cases[row]
         return cases[row]
 
-    listing = VolumeListing(
+    listing = Listing(
         ids=[f"case{i}" for i in range(len(cases))],
         groups=groups or [f"case{i}" for i in range(len(cases))],
         foreground=["box", "corner"],
@@ -343,7 +341,7 @@ def test_identical_and_shared_volumes_are_leaks(tmp_path: Path, monkeypatch: Any
     sides = ["train"] * 4 + ["val"] * 2 + ["test"] * 4
     planted(monkeypatch, [*given_cases, given_cases[0], brighter])
     listing = phantom3d.open_source(None)  # type: ignore[arg-type]
-    fixed = VolumeListing(**{**listing.__dict__, "splits": np.array(sides)})
+    fixed = Listing(**{**listing.__dict__, "splits": np.array(sides)})
     monkeypatch.setattr(phantom3d, "open_source", lambda request: fixed)
     with pytest.raises(UserError, match=r"identical: 2.*case0.*case8.*case1.*case9"):
         stage.run(tiny(volume={"intensity": ZSCORE}), out=tmp_path, data_root=None)
@@ -351,9 +349,9 @@ def test_identical_and_shared_volumes_are_leaks(tmp_path: Path, monkeypatch: Any
     metrics = stage.run(
         tiny(volume={"intensity": ZSCORE}, audit=audit), out=tmp_path, data_root=None
     )
-    found = open_prepared(tmp_path).card["leakage"]
+    found = open_prepared(tmp_path).card.leakage
     assert (metrics["leak_identical"], metrics["leak_near_identical"]) == (2, 0)
-    assert {tuple(f["ids"]) for f in found["findings"]} == {("case0", "case8"), ("case1", "case9")}
+    assert {tuple(f.ids) for f in found.findings} == {("case0", "case8"), ("case1", "case9")}
 
 
 def test_a_volume_fingerprint_sees_the_picture_not_the_noise() -> None:
@@ -407,7 +405,7 @@ def test_a_config_that_contradicts_itself_is_refused(changes: Any, words: str) -
 def test_a_reader_of_ones_own_gives_volumes(tmp_path: Path, monkeypatch: Any) -> None:
     own = ModuleType("own_reader")
     given_cases = cases(8)
-    own.open_source = lambda request: VolumeListing(  # type: ignore[attr-defined]
+    own.open_source = lambda request: Listing(  # type: ignore[attr-defined]
         ids=[f"c{i}" for i in range(8)],
         groups=[f"patient{i // 2}" for i in range(8)],
         foreground=["box", "corner"],
@@ -421,9 +419,9 @@ def test_a_reader_of_ones_own_gives_volumes(tmp_path: Path, monkeypatch: Any) ->
     values = tiny(split=STRATIFIED, volume={"intensity": ZSCORE}).model_dump()
     values["source"] = {"kind": "python", "module": "own_reader", "options": {"folder": "scans"}}
     stage.run(DataConfig(**values), out=tmp_path, data_root=None)
-    assert open_prepared(tmp_path).card["source"] == "scans"
+    assert open_prepared(tmp_path).card.source == "scans"
     flat = DataConfig(**values | {"volume": None, "image_size": 32})
-    with pytest.raises(UserError, match="gave a VolumeListing"):
+    with pytest.raises(UserError, match="gave a Listing of 3 dimensions"):
         stage.run(flat, out=tmp_path / "flat", data_root=None)
 
 
@@ -436,7 +434,7 @@ def test_memory_does_not_grow_with_the_volumes(tmp_path: Path, monkeypatch: Any)
                 np.tile(one.image, (1, 2, 2, 2)) + row, np.tile(one.mask, (2, 2, 2)), one.affine
             )
 
-        listing = VolumeListing(
+        listing = Listing(
             ids=[str(i) for i in range(n)], groups=[str(i) for i in range(n)],
             foreground=["box", "corner"], splits=None, read=read, source="", licence="", citation="",
         )  # fmt: skip

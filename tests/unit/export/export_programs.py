@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from small_data import meta
 from torch import nn
 from torch.export import ExportedProgram
 
 from edgeward.data.store import Prepared, to_input
 from edgeward.models.deploy import Deployable, reparameterize
 from edgeward.models.program import export_program
+from edgeward.records.recipe import Recipe
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MEAN, STD = [0.6, 0.55, 0.5], [0.2, 0.2, 0.2]
@@ -82,9 +84,9 @@ def to_int8(module: nn.Module, images: torch.Tensor) -> ExportedProgram:
 
 
 def recipe(data: Prepared, precision: str) -> dict[str, Any]:
-    """What compress writes beside the program, as far as export reads it."""
-    size = data.card["image_shape"][:2]
+    """What compress writes beside the program."""
     return {
+        "schema": Recipe.FORMAT,
         "recipe": "fp32" if precision == "fp32" else "ptq_int8",
         "steps": [{"step": "reparameterize"}],
         "precision": precision,
@@ -92,23 +94,19 @@ def recipe(data: Prepared, precision: str) -> dict[str, Any]:
         "versions": {"torch": torch.__version__},
         "scheme": {"activation": "float32", "weight": "float32"},
         "calibration": {"n": 0, "sha256": None},
+        "keep_float": [],
+        "quantized_parameter_share": 0.0,
+        "effects": [],
         "parameters": 1,
-        "meta": {
-            "model": {"name": "residual"},
-            "task": data.task,
-            "spatial_dims": data.spatial_dims,
-            "num_classes": len(data.classes),
-            "n_labels": data.n_labels,
-            "patches": None,
-            "in_chans": 3,
-            "image_size": size,
-            "mean": MEAN,
-            "std": STD,
-            "classes": data.classes,
-            "logit_shift": [0.0] * len(data.classes),
-            "data": data.card["name"],
-            "seed": 0,
-        },
+        "program_bytes": 1,
+        "meta": meta(
+            model={"name": "residual", "dense": False},
+            task=data.task,
+            mean=MEAN,
+            std=STD,
+            image_size=data.card.image_shape[:2],
+            classes=data.classes,
+        ).content(),
     }
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from export_programs import recipe
 from shipped import shipped
+from small_data import meta
 from torch import nn
 
 from edgeward.compression import calibration
@@ -30,6 +32,7 @@ from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.models.program import export_program
 from edgeward.models.zoo.ssd import ScanBlock
+from edgeward.records.recipe import ModelMeta, Recipe
 from edgeward.runtimes.base import ExportConfig
 from edgeward.runtimes.onnxruntime import export as onnx_file
 from edgeward.runtimes.onnxruntime.graph import read_graph
@@ -47,41 +50,39 @@ def onnx_config() -> ExportConfig:
     return export_config(content)
 
 
-def meta_of(name: str, data: Prepared, size: list[int]) -> dict[str, Any]:
+def meta_of(name: str, data: Prepared, size: list[int]) -> ModelMeta:
     card = data.card
-    return {
-        "model": shipped("model", name),
-        "task": data.task,
-        "spatial_dims": data.spatial_dims,
-        "num_classes": len(data.classes),
-        "n_labels": data.n_labels,
-        "in_chans": card["image_shape"][-1],
-        "image_size": size,
-        "patches": None if data.spatial_dims == 2 else {**PATCHES, "size": size},
-        "mean": card["channel_mean"],
-        "std": card["channel_std"],
-        "classes": data.classes,
-        "logit_shift": [0.0] * data.n_labels,
-        "data": card["name"],
-        "seed": 0,
-    }
+    assert card.image_shape is not None
+    return meta(
+        model=ModelConfig(**shipped("model", name)).model_dump(mode="json"),
+        task=data.task,
+        spatial_dims=data.spatial_dims,
+        num_classes=len(data.classes),
+        in_chans=card.image_shape[-1],
+        image_size=size,
+        patches=None if data.spatial_dims == 2 else {**PATCHES, "size": size},
+        mean=card.channel_mean,
+        std=card.channel_std,
+        classes=data.classes,
+        data=card.name,
+    )
 
 
-def checkpoint(path: Path, name: str, data: Prepared, size: list[int]) -> dict[str, Any]:
+def checkpoint(path: Path, name: str, data: Prepared, size: list[int]) -> ModelMeta:
     """Write an untrained network whose batch norms have seen some images."""
-    meta = meta_of(name, data, size)
+    facts = meta_of(name, data, size)
     torch.manual_seed(0)
     net = build(
-        ModelConfig(**meta["model"]),
-        num_classes=meta["n_labels"],
-        in_chans=meta["in_chans"],
+        ModelConfig.model_validate(facts.model),
+        num_classes=facts.n_labels,
+        in_chans=facts.in_chans,
         image_size=size,
     )
-    deployable = Deployable(net, meta["mean"], meta["std"], meta["spatial_dims"])
+    deployable = Deployable(net, facts.mean, facts.std, facts.spatial_dims)
     with torch.no_grad():
-        deployable.train()(torch.from_numpy(reader(data, meta, 0)(data.calibration)))
-    save_checkpoint(path, deployable, meta)
-    return meta
+        deployable.train()(torch.from_numpy(reader(data, facts, 0)(data.calibration)))
+    save_checkpoint(path, deployable, facts)
+    return facts
 
 
 def case(
@@ -125,7 +126,7 @@ def test_from_checkpoint_to_checked_file(
     tmp_path: Path,
 ) -> None:
     data = small_masks if dims == 2 else small_volumes
-    meta = checkpoint(tmp_path / "model.pt", name, data, size)
+    given = checkpoint(tmp_path / "model.pt", name, data, size)
     compress(
         RecipeConfig.model_validate(shipped("compress", recipe)),
         seed=0,
@@ -157,7 +158,7 @@ def test_from_checkpoint_to_checked_file(
         *size,
     ]
     facts = read_graph(tmp_path / "model.onnx", batch=1)
-    assert facts.input_shape == [1, meta["in_chans"], *size]
+    assert facts.input_shape == [1, given.in_chans, *size]
     record = read_json(tmp_path / "recipe.json")
     if recipe == "ptq_int8":
         assert facts.precision == "int8"
@@ -188,21 +189,21 @@ def test_the_gated_recurrence_ships_dense_logits_too(tmp_path: Path) -> None:
 def test_patches_for_calibration_are_seeded_by_case_and_fingerprinted(
     small_volumes: Prepared,
 ) -> None:
-    meta = {"patches": {**PATCHES, "size": [8, 8, 8]}}
-    read, chosen = reader(small_volumes, meta, 1), small_volumes.calibration
+    cut = meta(patches={**PATCHES, "size": [8, 8, 8]})
+    read, chosen = reader(small_volumes, cut, 1), small_volumes.calibration
     patches = read(chosen)
     assert patches.shape == (len(chosen), 1, 8, 8, 8)
     assert patches.dtype == np.float32
     # A case's patch does not depend on what else is in the batch, but on the seed.
     np.testing.assert_array_equal(read(chosen[3:4])[0], patches[3])
-    assert (reader(small_volumes, meta, 2)(chosen) != patches).any()
+    assert (reader(small_volumes, cut, 2)(chosen) != patches).any()
     fingerprint = calibration.fingerprint(read, chosen)
     assert fingerprint == calibration.fingerprint(read, chosen[::-1])
-    assert fingerprint != calibration.fingerprint(reader(small_volumes, meta, 2), chosen)
+    assert fingerprint != calibration.fingerprint(reader(small_volumes, cut, 2), chosen)
 
 
 def test_images_in_the_plane_are_read_whole(small_masks: Prepared) -> None:
-    read = reader(small_masks, {"patches": None}, 0)
+    read = reader(small_masks, meta(), 0)
     expected = to_input(small_masks.images[small_masks.calibration])
     np.testing.assert_array_equal(read(small_masks.calibration), expected)
 
@@ -220,7 +221,7 @@ def test_every_pixel_is_a_decision_of_the_comparison() -> None:
 
 
 def test_a_model_of_another_task_is_refused(small_masks: Prepared) -> None:
-    meta = meta_of("u_lite", small_masks, [32, 32]) | {"task": "multiclass"}
-    recipe = dict.fromkeys(metadata.RECIPE_KEYS, "") | {"precision": "fp32", "meta": meta}
-    with pytest.raises(UserError, match=r"trained for classification.*data is for segmentation"):
-        metadata.metadata(recipe, small_masks.card, "0")
+    facts = Recipe.model_validate(recipe(small_masks, "fp32"))
+    other = facts.model_copy(update={"meta": facts.meta.model_copy(update={"task": "multiclass"})})
+    with pytest.raises(UserError, match=r"trained for multiclass.*data is for segmentation"):
+        metadata.metadata(other, small_masks.card)

@@ -23,6 +23,7 @@ from edgeward.data.store import Prepared, to_input
 from edgeward.export import parity, stage
 from edgeward.export.config import export_config
 from edgeward.models.program import export_program, save_program
+from edgeward.records.recipe import Recipe
 from edgeward.runtimes.base import ExportConfig
 from edgeward.runtimes.onnxruntime import export as onnx_file
 
@@ -220,7 +221,7 @@ def test_int8_kernel_that_computes_something_else_is_caught(
 ) -> None:
     program = stage.load_program(compressed["int8"] / "model.pt2")
     path = damaged(exported["int8"][0] / "model.onnx", tmp_path / "damaged.onnx", 0.5)
-    facts = recipe(small_prepared, "int8")
+    facts = Recipe.model_validate(recipe(small_prepared, "int8"))
     result = parity.check(path, program, small_prepared, facts, config().parity, "onnxruntime", 1)
     assert not result["passed"]
     assert any("the mean logit error is" in reason for reason in result["failures"])
@@ -240,9 +241,9 @@ def test_program_with_a_fixed_batch_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda r: r.pop("scheme"), "recipe.json lacks scheme"),
-        (lambda r: r["meta"].pop("logit_shift"), "recipe.json: meta lacks logit_shift"),
-        (lambda r: r.update(precision="int7"), "precision 'int7' is unknown"),
+        (lambda r: r.pop("scheme"), r"recipe\.json: 'scheme'"),
+        (lambda r: r["meta"].pop("logit_shift"), r"recipe\.json: 'meta\.logit_shift'"),
+        (lambda r: r.update(precision="int7"), r"recipe\.json: 'precision'"),
         (lambda r: r["meta"].update(classes=["a", "b"]), "they belong to different runs"),
     ],
 )

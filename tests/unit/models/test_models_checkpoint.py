@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from small_data import meta
 
 from edgeward.core.errors import UserError
 from edgeward.models.checkpoint import load_checkpoint, save_checkpoint
@@ -23,37 +24,27 @@ CONFIG = ModelConfig(
     branch_gain=1.0,
     options={"width": 16, "blocks": 2},
 )
-META = {
-    "model": CONFIG.model_dump(),
-    "num_classes": 3,
-    "task": "multiclass",
-    "spatial_dims": 2,
-    "n_labels": 3,
-    "patches": None,
-    "in_chans": 3,
-    "image_size": [32, 32],
-    "mean": [0.5, 0.4, 0.3],
-    "std": [0.2, 0.2, 0.2],
-    "classes": ["a", "b", "c"],
-    "logit_shift": [0.0, -0.5, -1.5],
-    "data": "small",
-    "seed": 0,
-}
+META = meta(
+    model=CONFIG.model_dump(mode="json"),
+    mean=[0.5, 0.4, 0.3],
+    classes=["a", "b", "c"],
+    logit_shift=[0.0, -0.5, -1.5],
+)
 
 
 @pytest.fixture
 def net() -> Deployable:
     torch.manual_seed(0)
     inner = build(CONFIG, num_classes=3, in_chans=3, image_size=(32, 32))
-    return Deployable(inner, META["mean"], META["std"])
+    return Deployable(inner, META.mean, META.std)
 
 
 def test_round_trip_keeps_outputs_and_meta(net, tmp_path):
     save_checkpoint(tmp_path / "model.pt", net, META)
-    again, meta = load_checkpoint(tmp_path / "model.pt")
+    again, found = load_checkpoint(tmp_path / "model.pt")
     image = torch.rand(4, 3, 32, 32) * 255
     assert torch.equal(net.eval()(image), again(image))
-    assert meta == META
+    assert found == META
     assert not again.training
 
 
@@ -70,9 +61,19 @@ def test_weights_that_are_not_finite_are_not_written(net, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_meta_outside_the_contract_is_refused(net, tmp_path):
-    with pytest.raises(ValueError, match="extra"):
-        save_checkpoint(tmp_path / "model.pt", net, META | {"extra": 1})
+def test_older_files_are_read(net, tmp_path):
+    path = tmp_path / "model.pt"
+    model = CONFIG.model_dump(mode="json", exclude={"dense", "family"})
+    older = META.content() | {
+        "task": "classification",
+        "model": model | {"task": "classification", "stream": "cnn"},
+    }
+    torch.save({"format": 1, "state_dict": net.state_dict(), "meta": older}, path)
+    assert load_checkpoint(path)[1] == META
+    del older["classes"]
+    torch.save({"format": 1, "state_dict": net.state_dict(), "meta": older}, path)
+    with pytest.raises(UserError, match=r"model\.pt: meta\.classes"):
+        load_checkpoint(path)
 
 
 class Exploit:
@@ -102,7 +103,7 @@ def test_other_files_are_refused(net, tmp_path):
     torch.save({"format": 99}, path)
     with pytest.raises(UserError, match="format 1"):
         load_checkpoint(path)
-    meta = META | {"n_labels": 5}
-    torch.save({"format": 1, "state_dict": net.state_dict(), "meta": meta}, path)
+    wider = META.content() | {"n_labels": 5}
+    torch.save({"format": 1, "state_dict": net.state_dict(), "meta": wider}, path)
     with pytest.raises(UserError, match="other weights"):
         load_checkpoint(path)

@@ -55,8 +55,8 @@ def write_model(
     facts = {
         "task": "segmentation",
         "classes": data.classes,
-        "data": data.card["name"],
-        "data_sha256": digest(data.card["hashes"]),
+        "data": data.card.name,
+        "data_sha256": digest(data.card.hashes),
         "image_size": list(size),
         "logit_shift": [0.0, 0.0, 0.0],
     }

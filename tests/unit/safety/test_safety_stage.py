@@ -47,7 +47,7 @@ def write_model(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     facts = {
         "task": "multiclass", "classes": prepared.classes, "data": "small",
-        "data_sha256": digest(prepared.card["hashes"]),
+        "data_sha256": digest(prepared.card.hashes),
         "image_size": [size, size], "logit_shift": SHIFT,
     } | metadata  # fmt: skip
     helper.set_model_props(model, {k: json.dumps(v) for k, v in facts.items()})

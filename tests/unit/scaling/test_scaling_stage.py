@@ -98,7 +98,7 @@ def test_random_images_differ_by_more_than_noise(tmp_path: Path) -> None:
     assert len(data.indices("val")) == len(data.calibration) == 16
     means = data.images.mean((1, 2, 3))
     assert means.std() > 10 * data.images.std((1, 2)).mean() / 32
-    assert data.card["channel_mean"][0] == pytest.approx(data.images.mean() / 255)
+    assert data.card.channel_mean[0] == pytest.approx(data.images.mean() / 255)
 
 
 @pytest.mark.parametrize(("spatial_dims", "size"), [(2, 32), (3, 16)])

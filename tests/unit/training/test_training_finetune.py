@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from shipped import shipped
+from small_data import meta
 from torch import nn
 
 from edgeward.core.errors import UserError
@@ -49,13 +50,13 @@ def network() -> nn.Module:
 @pytest.fixture
 def tune(small_prepared, tmp_path):
     counts = np.bincount(small_prepared.labels[small_prepared.indices("train")])
-    meta = {"logit_shift": np.log(counts / counts.sum()).tolist(), "patches": None}
+    shifted = meta(logit_shift=np.log(counts / counts.sum()).tolist())
 
     def call(model: nn.Module, work: str = "work", **changes: Any) -> list[dict[str, float]]:
         (tmp_path / work).mkdir(exist_ok=True)
         arguments: dict[str, Any] = {
             "cfg": config(),
-            "meta": meta,
+            "meta": shifted,
             "set_train": lambda m: m.train(),
             "set_eval": lambda m: m.eval(),
         }

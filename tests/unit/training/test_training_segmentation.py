@@ -62,14 +62,14 @@ def test_it_learns_and_resumes_bit_for_bit(name, request, tmp_path):
     metrics = train(data, tmp_path / "whole")
     net, meta = load_checkpoint(tmp_path / "whole" / "out" / "model.pt")
     assert metrics["val_dice_organ"] > 0.8
-    assert (meta["task"], meta["n_labels"], meta["spatial_dims"]) == (
+    assert (meta.task, meta.n_labels, meta.spatial_dims) == (
         "segmentation",
         3,
         data.spatial_dims,
     )
-    assert meta["logit_shift"] == [0.0, 0.0, 0.0]
+    assert meta.logit_shift == [0.0, 0.0, 0.0]
     patches = None if data.volumes is None else settings(3).patches
-    assert meta["image_size"] == ([32, 32] if patches is None else [16, 16, 16])
+    assert meta.image_size == ([32, 32] if patches is None else [16, 16, 16])
     task = training_task(data, settings(2).loss, patches=patches)
     for key, value in evaluate(net.eval(), task, 4).items():
         assert metrics[key] == pytest.approx(value, abs=1e-4)

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 from shipped import all_of, shipped
+from small_data import card
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import write_json
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.config import ModelConfig
@@ -77,17 +77,17 @@ def test_stage_learns_and_writes_what_it_says(reference, small_prepared):
     images = torch.from_numpy(small_prepared.images[val]).permute(0, 3, 1, 2).float()
     with torch.no_grad():
         logits = net(images).numpy()
-    shift = np.array(meta["logit_shift"])
+    shift = np.array(meta.logit_shift)
     again = validation_metrics(logits, small_prepared.labels[val], shift, rare=[2])
     for name, value in again.items():
         assert metrics[name] == pytest.approx(value, abs=1e-4)
     assert metrics["val_auc"] > 0.9
     assert metrics["epochs"] == 4
     assert metrics["parameters"] == sum(p.numel() for p in net.parameters())
-    prior = np.array(small_prepared.card["train_prior"])
+    prior = np.array(small_prepared.card.train_prior)
     np.testing.assert_allclose(shift, np.log(prior), rtol=1e-6)
-    assert meta["classes"] == small_prepared.classes
-    assert (meta["data"], meta["seed"], meta["image_size"]) == ("small", 3, [32, 32])
+    assert meta.classes == small_prepared.classes
+    assert (meta.data, meta.seed, meta.image_size) == ("small", 3, [32, 32])
     rows = list(csv.DictReader((root / "out" / "history.csv").open()))
     assert list(rows[0]) == [
         "epoch", "train_loss", "val_loss", "val_auc", "val_balanced_accuracy", "val_rare_recall",
@@ -185,12 +185,13 @@ def test_balanced_sampling_is_undone_by_the_shift_in_the_model(small_prepared, t
     loss = {**settings()["loss"], "name": "cross_entropy"}
     train(small_prepared, tmp_path, epochs=1, sampling="class_balanced", loss=loss)
     _, meta = load_checkpoint(tmp_path / "out" / "model.pt")
-    np.testing.assert_allclose(meta["logit_shift"], np.log(small_prepared.card["train_prior"]))
+    np.testing.assert_allclose(meta.logit_shift, np.log(small_prepared.card.train_prior))
 
 
 def test_no_rare_class_is_no_rare_recall(small_prepared, tmp_path):
     shutil.copytree(small_prepared.root, tmp_path / "data")
-    write_json(tmp_path / "data" / "card.json", {**small_prepared.card, "rare_classes": []})
+    card = small_prepared.card.model_copy(update={"rare_classes": []})
+    card.write(tmp_path / "data" / "card.json")
     seen: list[set[str]] = []
     data = open_prepared(tmp_path / "data")
     metrics = train(data, tmp_path, lambda _, m: seen.append(set(m)), epochs=1)
@@ -254,15 +255,19 @@ def write_prepared(root: Path, source: Any) -> Prepared:
         writer.writerows([i, i, labels[i], labels[i], i, splits[i]] for i in range(len(labels)))
     (root / "calibration.csv").write_text("index\n0\n")
     pixels = images[: parts[0][1]] / 255
-    card = {
-        "name": "pneumoniamnist",
-        "task": "multiclass",
-        "classes": ["normal", "pneumonia"],
-        "rare_classes": ["normal"],
-        "channel_mean": [float(pixels.mean())],
-        "channel_std": [float(pixels.std())],
-    }
-    (root / "card.json").write_text(json.dumps(card))
+    card(
+        name="pneumoniamnist",
+        task="multiclass",
+        classes=["normal", "pneumonia"],
+        n_labels=2,
+        rare_classes=["normal"],
+        n_images=len(labels),
+        image_shape=list(images.shape[1:]),
+        counts={},
+        train_prior=[0.25, 0.75],
+        channel_mean=[float(pixels.mean())],
+        channel_std=[float(pixels.std())],
+    ).write(root / "card.json")
     return open_prepared(root)
 
 

@@ -110,7 +110,7 @@ def accept_on_validation(
         data.labels[indices],
         data.groups[indices],
         classes=data.classes,
-        rare=list(data.card["rare_classes"]),
+        rare=list(data.card.rare_classes),
         shift=np.asarray(shift),
         cfg=cfg,
         seed=seed,

@@ -44,13 +44,13 @@ class Limits:
         UserError
             If the data has no rare class.
         """
-        names = list(data.card["rare_classes"])
+        names = list(data.card.rare_classes)
         if not names:
             raise UserError(
                 f"{data.root} has no rare class for the safety constraint to protect; name some under "
                 "'rare' in config/data/, or set finetune.constraint to null."
             )
-        prior = torch.tensor(data.card["train_prior"], dtype=torch.float64)
+        prior = torch.tensor(data.card.train_prior, dtype=torch.float64)
         return cls(
             cfg=cfg,
             names=[*[f"recall_{name}" for name in names], "ece"],

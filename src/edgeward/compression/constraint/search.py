@@ -51,7 +51,7 @@ def run(candidate: Candidate, step: SafeMixedInt8) -> None:
     hold, the next module in order of harm goes back to float, too.
     """
     data, kept = candidate.data, list(step.keep_float)
-    limits = Limits.of(step.constraint, data, candidate.meta["logit_shift"])
+    limits = Limits.of(step.constraint, data, candidate.meta.logit_shift)
     images = search_images(data, limits.rare, "all", candidate.seed)
     ranking = search_images(data, limits.rare, step.search.ranking_images, candidate.seed)
     judge = Judge(limits, data, images, candidate.uncompressed)

@@ -49,7 +49,7 @@ def scale(candidate: Candidate, largest: float) -> None:
             f"{data.root}: temperature_scale is fitted on the validation split, which is empty; change "
             "data.split, or leave the step out."
         )
-    shift = np.asarray(candidate.meta["logit_shift"], dtype=np.float64)
+    shift = np.asarray(candidate.meta.logit_shift, dtype=np.float64)
     model = candidate.module if candidate.program is None else candidate.program.module()
     logits, labels = logits_of(model, data, indices), data.labels[indices]
     temperature = fit_temperature(logits, labels, shift, least=1 / largest, most=largest)

@@ -39,7 +39,7 @@ def constrain(candidate: Candidate, cfg: FinetuneConfig) -> SafetyConstraint | N
     """Return what `finetune` takes as its constraint; None if the config asks for none."""
     if cfg.constraint is None:
         return None
-    limits = Limits.of(cfg.constraint, candidate.data, candidate.meta["logit_shift"])
+    limits = Limits.of(cfg.constraint, candidate.data, candidate.meta.logit_shift)
     return SafetyConstraint(
         limits, cfg.constraint, cfg.augment, candidate.data, candidate.uncompressed, candidate.seed
     )
@@ -95,7 +95,7 @@ def balanced_batch(
     rng = np.random.default_rng(stream(seed, step, PURPOSES[split]))
     pool = data.indices(split)
     labels = data.labels[pool]
-    absent = [name for name in data.card["rare_classes"] if data.classes.index(name) not in labels]
+    absent = [name for name in data.card.rare_classes if data.classes.index(name) not in labels]
     if absent:
         raise UserError(
             f"{data.root}: the split '{split}' has no image of {', '.join(absent)}, so the constraint "

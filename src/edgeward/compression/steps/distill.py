@@ -42,7 +42,7 @@ class Distill(Step):
         from edgeward.compression.distillation import Lesson, check_teacher
         from edgeward.compression.tuning import tune
         from edgeward.models.checkpoint import load_checkpoint
-        from edgeward.training.finetune import patches_of
+        from edgeward.tasks.inputs import patches_of
         from edgeward.training.task import training_task
 
         if self.teacher not in candidate.teachers:

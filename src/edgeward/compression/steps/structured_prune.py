@@ -81,7 +81,7 @@ class StructuredPrune(Step):
     def _gradients(self, candidate: Candidate) -> None:
         """Leave the gradients of the mean cross entropy of some training images on the module."""
 
-        from edgeward.training.finetune import patches_of
+        from edgeward.tasks.inputs import patches_of
         from edgeward.training.task import training_task
 
         task = training_task(candidate.data, None, patches=patches_of(candidate.meta))

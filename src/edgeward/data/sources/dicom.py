@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeward.core.errors import UserError
-from edgeward.data.labels import classes_of, label_indices
-from edgeward.data.listing import Request
-from edgeward.data.places import folder_of, inside, root_of
+from edgeward.data.labels import classes_of, label_indices, matched
+from edgeward.data.listing import Listing, RawCase, Request
+from edgeward.data.paths import folder_of, inside, root_of
 from edgeward.data.volumes import dicom
 from edgeward.data.volumes.config import DicomSource
 from edgeward.data.volumes.dicom_seg import read_segmentation
-from edgeward.data.volumes.listing import RawCase, VolumeListing
 from edgeward.data.volumes.nifti import read_mask, stem
 
 _LABELS = "data.source.labels"
@@ -30,7 +29,7 @@ def _masks(folder: Path) -> dict[str, Path]:
     return found
 
 
-def open_source(request: Request) -> VolumeListing:
+def open_source(request: Request) -> Listing:
     """List the case folders that have a mask."""
     source: DicomSource = request.source
     root = root_of(request)
@@ -47,10 +46,7 @@ def open_source(request: Request) -> VolumeListing:
             f"{images_at} holds no folder; a folder of DICOM slices per case is needed."
         )
     names, index = classes_of(source.labels)
-    invalid = [(n, "image without mask") for n in images if n not in masks]
-    invalid += [(n, "mask without image") for n in masks if n not in images]
-    ids = sorted(set(images) & set(masks))
-    groups = ids
+    ids, groups, invalid = matched(images, masks, None)
     if source.group == "patient":
         patients = {n: dicom.patient_of(images[n]) for n in ids}
         invalid += [
@@ -69,9 +65,9 @@ def open_source(request: Request) -> VolumeListing:
             return RawCase(values, label_indices(numbers, index, _LABELS), affine)
         return RawCase(values, read_mask(mask, shape, affine, index, _LABELS), affine)
 
-    return VolumeListing(
+    return Listing(
         ids=ids,
-        groups=list(groups),
+        groups=groups,
         foreground=names,
         splits=None,
         read=read,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,9 +10,10 @@ import numpy as np
 
 from edgeward.core.errors import UserError, nearest
 from edgeward.data.config import FolderSource
+from edgeward.data.labels import grouped
 from edgeward.data.listing import Batch, Listing, Request
+from edgeward.data.paths import inside, root_of
 from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, read_file
-from edgeward.data.places import inside, root_of
 from edgeward.data.store import SPLITS
 from edgeward.data.tables import read_table
 
@@ -93,24 +93,19 @@ def _table(root: Path, name: str) -> _Found:
 
 def _grouped(found: _Found, pattern: str) -> None:
     """Take each image's group from its file name."""
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"data.source.group_pattern '{pattern}': {error}.") from error
-    if expression.groups < 1:
-        raise UserError(f"data.source.group_pattern '{pattern}' has no bracket to take as group.")
     if found.groups:
         raise UserError("the CSV has a group column: set data.source.group_pattern to null.")
-    keep: list[int] = []
-    for i, path in enumerate(found.paths):
-        hit = expression.search(Path(path).name)
-        if hit and hit.group(1):
-            found.groups.append(hit.group(1))
-            keep.append(i)
-        else:
-            found.invalid.append((path, f"its name does not match group_pattern '{pattern}'"))
-    found.paths = [found.paths[i] for i in keep]
-    found.labels = [found.labels[i] for i in keep]
+    found.groups, lost = grouped([Path(path).name for path in found.paths], pattern)
+    keep = [i for i, group in enumerate(found.groups) if group]
+    reasons = (reason for _, reason in lost)
+    found.invalid += [
+        (path, next(reasons))
+        for path, group in zip(found.paths, found.groups, strict=True)
+        if not group
+    ]
+    found.paths, found.labels, found.groups = (
+        [values[i] for i in keep] for values in (found.paths, found.labels, found.groups)
+    )
     found.splits = [found.splits[i] for i in keep] if found.splits else []
 
 

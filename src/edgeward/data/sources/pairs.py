@@ -9,8 +9,9 @@ import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.data.config import PairsSource
-from edgeward.data.labels import classes_of, grouped, label_indices
+from edgeward.data.labels import classes_of, label_indices, matched
 from edgeward.data.listing import Batch, Listing, Request
+from edgeward.data.paths import folder_of, inside, root_of
 from edgeward.data.pixels import (
     SUFFIXES,
     decode,
@@ -18,7 +19,6 @@ from edgeward.data.pixels import (
     decoded_batches,
     read_file,
 )
-from edgeward.data.places import folder_of, inside, root_of
 
 
 def _by_stem(folder: Path, suffix: str) -> dict[str, Path]:
@@ -45,12 +45,7 @@ def open_source(request: Request) -> Listing:
     if not images:
         raise UserError(f"{root / source.images} holds no image ({', '.join(sorted(SUFFIXES))}).")
     names, index = classes_of(source.labels)
-    invalid = [(n, "image without mask") for n in images if n not in masks]
-    invalid += [(n, "mask without image") for n in masks if n not in images]
-    ids = sorted(set(images) & set(masks))
-    groups, lost = grouped(ids, source.group_pattern)
-    kept = [i for i, group in enumerate(groups) if group]
-    ids, groups = [ids[i] for i in kept], [groups[i] for i in kept]
+    ids, groups, invalid = matched(images, masks, source.group_pattern)
 
     def read(row: int) -> tuple[np.ndarray, np.ndarray | None]:
         pixels, shape = decode(
@@ -68,9 +63,7 @@ def open_source(request: Request) -> Listing:
         return decoded_batches(len(ids), request.image_size, source.channels, read)
 
     return Listing(
-        classes=[],
         ids=ids,
-        labels=None,
         groups=groups,
         splits=None,
         channels=source.channels,
@@ -79,6 +72,6 @@ def open_source(request: Request) -> Listing:
         licence=source.licence,
         citation=source.citation,
         foreground=names,
-        invalid=invalid + lost,
+        invalid=invalid,
         notes={"published_groups": source.group_pattern is not None},
     )

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeward.data.listing import Request
+from edgeward.data.listing import Listing, RawCase, Request
 from edgeward.data.store import SPLITS
 from edgeward.data.volumes import phantom
 from edgeward.data.volumes.config import Phantom3dSource
-from edgeward.data.volumes.listing import RawCase, VolumeListing
 
 
 def plan(source: Phantom3dSource, seed: int) -> list[tuple[int, int, int]]:
@@ -33,7 +32,7 @@ def affine_of(source: Phantom3dSource) -> np.ndarray:
     return affine
 
 
-def open_source(request: Request) -> VolumeListing:
+def open_source(request: Request) -> Listing:
     """List the drawings; they are drawn as they are read."""
     source: Phantom3dSource = request.source
     cases = plan(source, request.seed)
@@ -45,7 +44,7 @@ def open_source(request: Request) -> VolumeListing:
         image, mask, _ = phantom.draw(source, request.seed, split, number, lesions)
         return RawCase(np.swapaxes(image, 0, 2)[None], np.swapaxes(mask, 0, 2), affine)
 
-    return VolumeListing(
+    return Listing(
         ids=ids,
         groups=list(ids),
         foreground=list(phantom.FOREGROUND),

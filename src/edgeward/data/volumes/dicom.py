@@ -17,7 +17,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage
 from edgeward.data.volumes.grid import check_affine
 
 log = logging.getLogger(__name__)

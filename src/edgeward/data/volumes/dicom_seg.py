@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage
 from edgeward.data.volumes.dicom import functional, kind_of, load, planes
 
 

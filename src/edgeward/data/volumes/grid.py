@@ -12,7 +12,7 @@ import numpy as np
 from nibabel import orientations
 from scipy import ndimage
 
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage
 from edgeward.data.store import Volume
 
 _SAME = 1e-3  # relative difference of spacings below which they are the same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage
 from edgeward.data.volumes.config import Percentile, VolumeConfig, Window, ZScore
 
 

@@ -12,9 +12,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from edgeward.data.labels import label_indices
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage, RawCase
 from edgeward.data.volumes.grid import check_affine, check_same_grid
-from edgeward.data.volumes.listing import RawCase
 
 SUFFIXES = (".nii.gz", ".nii")
 MAX_VOXELS = 1 << 30

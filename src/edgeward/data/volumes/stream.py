@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from edgeward.core.errors import UserError
 from edgeward.data.audit import Signatures
-from edgeward.data.config import DataConfig
-from edgeward.data.pixels import BadImage
+from edgeward.data.listing import BadImage, Listing, RawCase
 from edgeward.data.store import VOLUME_COLUMNS
-from edgeward.data.stream import Read, named
+from edgeward.data.stream import Part
 from edgeward.data.volumes.config import VolumeConfig
 from edgeward.data.volumes.grid import (
     Grid,
@@ -28,10 +25,7 @@ from edgeward.data.volumes.grid import (
     resampled_grid,
 )
 from edgeward.data.volumes.intensity import scaled
-from edgeward.data.volumes.listing import RawCase, VolumeListing
 from edgeward.data.writer import ArrayWriter, write_csv
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -70,60 +64,51 @@ def brought(raw: RawCase, cfg: VolumeConfig) -> Case:
     )
 
 
-def stream_volumes(listing: VolumeListing, cfg: DataConfig, work: Path) -> Read:
-    """Write all readable volumes, masks and ``volumes.csv``, and take their sums and fingerprints."""
-    assert cfg.volume is not None
-    rows: list[int] = []
-    table: list[list[object]] = []
-    sums, squares, pixels = [], [], []
-    seen, invalid = Signatures(), list(listing.invalid)
-    shapes, spacings, codes = [], [], []
-    channels = 0
-    said = time.monotonic()
-    with ExitStack() as stack:
-        images = stack.enter_context(ArrayWriter(work / "images.npy", (), np.float16))
-        masks = stack.enter_context(ArrayWriter(work / "masks.npy", ()))
+class Volumes:
+    """Volumes of any shape, one after the other: ``images.npy`` float16, ``masks.npy`` uint8, ``volumes.csv``."""
+
+    def __init__(self, listing: Listing, cfg: VolumeConfig, work: Path, stack: ExitStack) -> None:
+        self.listing, self.cfg, self.work = listing, cfg, work
+        self.images = stack.enter_context(ArrayWriter(work / "images.npy", (), np.float16))
+        self.masks = stack.enter_context(ArrayWriter(work / "masks.npy", ()))
+        self.channels = 0
+        self.shapes: list[tuple[int, ...]] = []
+        self.spacings: list[tuple[float, ...]] = []
+        self.codes: list[str] = []
+
+    def parts(self, seen: Signatures) -> Iterator[Part]:
+        listing = self.listing
+        table: list[list[object]] = []
+        assert listing.read is not None
         for row, name in enumerate(listing.ids):
             try:
                 raw = listing.read(row)
-                case = brought(raw, cfg.volume)
-                channels = channels or len(case.image)
+                case = brought(raw, self.cfg)
+                channels = self.channels or len(case.image)
                 if len(case.image) != channels:
                     raise BadImage(f"has {len(case.image)} channels, the first case has {channels}")
             except BadImage as error:
-                invalid.append((name, str(error)))
+                none = np.empty(0, np.int64)
+                yield Part(none, none, none, none, [(name, str(error))])
                 continue
-            table.append(_line(len(rows), images.n, masks.n, case, raw))
-            images.append(case.image.reshape(-1))
-            masks.append(case.mask.reshape(-1))
-            rows.append(row)
-            shapes.append(case.grid.shape)
-            spacings.append(case.source.spacing)
-            codes.append("".join(nib.aff2axcodes(raw.affine)))
+            self.channels = channels
+            table.append(_line(len(table), self.images.n, self.masks.n, case, raw))
+            self.images.append(case.image.reshape(-1))
+            self.masks.append(case.mask.reshape(-1))
+            self.shapes.append(case.grid.shape)
+            self.spacings.append(case.source.spacing)
+            self.codes.append("".join(nib.aff2axcodes(raw.affine)))
             seen.add_volume(case.image)
             values = case.image.astype(np.float64).reshape(channels, -1)
-            sums.append(values.sum(1))
-            squares.append(np.square(values).sum(1))
-            labels = len(listing.foreground) + 1
-            pixels.append(np.bincount(case.mask.reshape(-1), minlength=labels))
-            if time.monotonic() - said > 5:
-                said = time.monotonic()
-                log.info("%d of %d volumes", row + 1, len(listing.ids))
-    if not rows:
-        raise UserError(
-            f"no usable volume in {listing.source}{named(invalid)} Change data.source (config/data/)."
-        )
-    write_csv(work / "volumes.csv", VOLUME_COLUMNS, table)
-    return Read(
-        np.array(rows),
-        seen,
-        np.stack(sums),
-        np.stack(squares),
-        np.stack(pixels),
-        invalid,
-        [*np.median(shapes, axis=0).astype(int).tolist(), channels],
-        _geometry(np.array(shapes), np.array(spacings), codes, cfg.volume),
-    )
+            labels = np.bincount(case.mask.reshape(-1), minlength=1 + len(listing.foreground))
+            sums, squares = values.sum(1), np.square(values).sum(1)
+            yield Part(np.array([row]), sums[None], squares[None], labels[None], [])
+        write_csv(self.work / "volumes.csv", VOLUME_COLUMNS, table)
+
+    def described(self) -> tuple[list[int], dict[str, Any]]:
+        shapes = np.array(self.shapes)
+        geometry = _geometry(shapes, np.array(self.spacings), self.codes, self.cfg)
+        return [*np.median(shapes, axis=0).astype(int).tolist(), self.channels], geometry
 
 
 def _geometry(

@@ -49,7 +49,7 @@ class Multiclass(TrainingTask):
 
     def metrics(self, observed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
         logits, labels = (np.concatenate(parts) for parts in zip(*observed, strict=True))
-        rare = [self.data.classes.index(name) for name in self.data.card["rare_classes"]]
+        rare = [self.data.classes.index(name) for name in self.data.card.rare_classes]
         return validation_metrics(logits, labels, self.shift, rare)
 
 

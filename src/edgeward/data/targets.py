@@ -1,0 +1,66 @@
+"""What `prepare` knows of the cases, and what a task takes from it.
+
+``tasks/<name>/data.py`` holds ``targets(cases) -> Targets`` and ``facts(cases, splits) -> dict``, further fields of the
+`Card`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeward.data.store import SPLITS
+
+
+@dataclass(frozen=True)
+class Cases:
+    """The readable cases, in the order of the arrays.
+
+    Attributes
+    ----------
+    ids, groups : names of the cases, and of their lesions or patients.
+    labels : int64 (n,): what splits keep equal, the class or the stratum of each case; `names` of the labels.
+    given : str (n,), the source's splits, or None.
+    pixels : int64 (n, 1 + classes of the masks), pixels or voxels of each label; without masks (n, 1), all of them.
+    foreground : classes of the masks.
+    """
+
+    ids: list[str]
+    groups: list[str]
+    labels: np.ndarray
+    names: list[str]
+    given: np.ndarray | None
+    pixels: np.ndarray
+    foreground: list[str]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What is to be predicted.
+
+    Attributes
+    ----------
+    classes : in label order, without a background.
+    held : bool (n, len(classes)): which case has which class.
+    shares : (n, n_labels): how much each case has of each label, a background included; they sum to the prior.
+    having : what a message calls cases with a class, before its name.
+    rare_of : what a rare class is seldom in, in words.
+    """
+
+    classes: list[str]
+    held: np.ndarray
+    shares: np.ndarray
+    having: str
+    rare_of: str
+
+
+def table(
+    values: np.ndarray, names: Sequence[str], splits: np.ndarray
+) -> dict[str, dict[str, int]]:
+    """Sum (n, c) over the cases of each split: {split: {name: sum}}."""
+    return {
+        split: dict(zip(names, values[splits == split].sum(0).tolist(), strict=True))
+        for split in SPLITS
+    }
