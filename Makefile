@@ -19,6 +19,7 @@ lint: .venv/ready
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/snakemake --lint
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m edgeward.pipeline.document --check
 
 .venv/ready: requirements.lock pyproject.toml

@@ -31,13 +31,18 @@ RUNTIME = [
 ]
 DEVELOPMENT = [
     "execnet",
+    "grimp",
     "hypothesis",
+    "import-linter",
+    "markdown-it-py",
+    "mdurl",
     "mypy",
     "netcal",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
     "relplot",
+    "rich",
     "ruff",
     "snakefmt",
     "statsmodels",

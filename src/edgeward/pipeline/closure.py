@@ -5,7 +5,7 @@ Imports are read from the source, nothing is imported. Counted are those inside 
 `edgeward.core.plugins`, with constant package and part) that module of each; and what a module names in ``READS``, paths or
 patterns relative to its own folder: modules that it finds by looking into a folder, and files that are no modules. Not
 followed are the rooms that surround a job without a say in what it computes. What each file refers to is kept in a cache
-keyed by its size and time of change.
+keyed by its size and time of change, and by those of this module.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ AROUND = ("pipeline", "tracking")
 LOADS = ("load", "load_optional")  # of edgeward.core.plugins
 # [kind, value]: "import" a dotted name; "plugin" package:part; "file" a pattern relative to the module.
 Facts = list[list[str]]
+READER = Path(__file__).stat().st_mtime_ns  # what another version has read is read again
 
 
 def _is_type_checking(test: ast.expr) -> bool:
@@ -43,12 +44,16 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
         yield from _walk(child)
 
 
-def _constants(call: ast.Call) -> list[str]:
-    return [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
-
-
 def _called(call: ast.Call) -> str:
     return str(getattr(call.func, "attr", getattr(call.func, "id", "")))
+
+
+def _plugin(call: ast.Call) -> list[str]:
+    """Return package and part in a call that loads a plugin; nothing of other calls."""
+    given = [a.value if isinstance(a, ast.Constant) else None for a in call.args]
+    named = [value for value in given[:3:2] if isinstance(value, str)]
+    ours = _called(call) in LOADS and len(named) == 2 and named[0].startswith(f"{PACKAGE}.")
+    return named if ours else []
 
 
 def facts(source: str, package: str) -> Facts:
@@ -71,10 +76,9 @@ def facts(source: str, package: str) -> Facts:
                 )
             found.append(["import", base])
             found += [["import", f"{base}.{a.name}"] for a in node.names]
-        elif isinstance(node, ast.Call) and _called(node) in LOADS:
-            given = _constants(node)
-            if len(given) >= 2 and given[0].startswith(f"{PACKAGE}."):
-                found.append(["plugin", f"{given[0]}:{given[1]}"])
+        elif isinstance(node, ast.Call):
+            if named := _plugin(node):
+                found.append(["plugin", ":".join(named)])
         elif isinstance(node, ast.Assign) and any(
             getattr(t, "id", "") == "READS" for t in node.targets
         ):
@@ -112,7 +116,7 @@ class Closure:
 
     def _facts(self, file: Path) -> Facts:
         name, stat = str(file), file.stat()
-        mark = [stat.st_size, stat.st_mtime_ns]
+        mark = [stat.st_size, stat.st_mtime_ns, READER]
         known = self._known.get(name)
         if known is None or known[0] != mark:
             above = [p.parent for p in self.libraries if file.is_relative_to(p)]

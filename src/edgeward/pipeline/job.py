@@ -16,6 +16,7 @@ import psutil
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest, read_json, sha256, write_json, write_yaml
 from edgeward.pipeline.paths import OUTBOX, WORK
+from edgeward.tracking.entry import UsedData
 from edgeward.tracking.outbox import LiveCurve, StageEntry, post
 
 HEAVY = {".npy", ".npz", ".pt", ".pt2"}
@@ -142,7 +143,7 @@ class Job:
         files = [p for o in outputs for p in (sorted(o.rglob("*")) if o.is_dir() else [o])]
         return [p for p in files if p.is_file() and p.suffix not in heavy]
 
-    def _datasets(self) -> list[dict[str, str]]:
+    def _datasets(self) -> list[UsedData]:
         if self.stage == "prepare":
             card = read_json(Path(self.output.card))
         elif "card" in self.input.keys():  # noqa: SIM118 - Snakemake's Namedlist is not a dict
@@ -155,13 +156,8 @@ class Job:
             "export": "validation",
             "assess": "test",
         }
-        return [
-            {
-                "name": card["name"],
-                "digest": card["hashes"]["images.npy"],
-                "context": context.get(self.stage, self.stage),
-            }
-        ]
+        purpose = context.get(self.stage, self.stage)
+        return [UsedData(card["name"], card["hashes"]["images.npy"], purpose)]
 
 
 class _Prefix(logging.Formatter):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import logging
 from pathlib import Path
-from typing import Any
 
 from mlflow.entities import Metric
 
-from edgeward.tracking.book import Book, delivered, sequence, stage_tags, title
 from edgeward.tracking.entry import StageEntry
-from edgeward.tracking.live import curves, read_points
+from edgeward.tracking.experiment import ExperimentStore, delivered, sequence, stage_tags
+from edgeward.tracking.live import Header, Point, curves, read_points
 from edgeward.tracking.store import metrics_of, write
 
 STEP_COLUMNS = ("epoch", "step")
@@ -21,15 +20,15 @@ logger = logging.getLogger(__name__)
 class Curves:
     """The curves of one outbox."""
 
-    def __init__(self, book: Book, outbox: Path) -> None:
-        self.book = book
+    def __init__(self, store: ExperimentStore, outbox: Path) -> None:
+        self.store = store
         self.outbox = outbox
         self._runs: dict[str, str] = {}  # curve id -> its run
         self._offsets: dict[str, int] = {}  # curve id -> bytes that have been delivered
 
-    def deliver(self, header: dict[str, Any]) -> None:
+    def deliver(self, header: Header) -> None:
         """Write the points that a curve has gained; remove it if its stage has finished since."""
-        path, curve = header["path"], header["curve"]
+        path, curve = header.path, header.curve
         if path.stat().st_size == self._offsets.get(curve):
             return
         points, offset = read_points(path, self._offsets.get(curve, 0))
@@ -38,28 +37,28 @@ class Curves:
             if run_id is None:
                 path.unlink(missing_ok=True)
                 return
-            write(self.book.client, run_id, _metrics(points))
+            write(self.store.client, run_id, _metrics(points))
         self._offsets[curve] = offset
 
-    def _run(self, header: dict[str, Any]) -> str | None:
+    def _run(self, header: Header) -> str | None:
         """Return the run of a curve, made if need be; None if a later entry has replaced it."""
-        curve, key, client = header["curve"], header["key"], self.book.client
+        curve, client = header.curve, self.store.client
         if curve in self._runs:
             return self._runs[curve]
-        runs = self.book.runs(key)
-        if any(delivered(run) and sequence(run) > header["sequence"] for run in runs):
+        runs = self.store.runs(header.key)
+        if any(delivered(run) and sequence(run) > header.sequence for run in runs):
             return None
         own = [run.info.run_id for run in runs if run.data.tags.get("edgeward.curve") == curve]
         if own:
             client.update_run(own[0], status="RUNNING")
         else:
-            parent = self.book.candidate(header["identity"], header["started_at"])
+            parent = self.store.candidate(header.identity, header.started_at)
             tags = {
-                **stage_tags(key, header["identity"], parent),
+                **stage_tags(header.identity, parent),
                 "edgeward.curve": curve,
-                "edgeward.sequence": header["sequence"],
+                "edgeward.sequence": header.sequence,
             }
-            own = [self.book.create(title(header["identity"]), header["started_at"], tags)]
+            own = [self.store.create(header.identity.title, header.started_at, tags)]
         self._runs[curve] = own[0]
         return own[0]
 
@@ -72,9 +71,9 @@ class Curves:
         known: set[int] = set()
         metrics: list[Metric] = []
         for header in curves(self.outbox):
-            if entry.curve and header["curve"] == entry.curve:
-                points = read_points(header["path"], 0)[0]
-                known |= {point["step"] for point in points}
+            if entry.curve and header.curve == entry.curve:
+                points = read_points(header.path, 0)[0]
+                known |= {point.step for point in points}
                 metrics += _metrics(points)
         history = entry.folder / "history.csv"
         if history in entry.artifacts and history.is_file():
@@ -82,24 +81,24 @@ class Curves:
                 if step not in known:
                     known.add(step)
                     metrics += metrics_of(values, entry.finished_at, step)
-        write(self.book.client, run_id, metrics)
+        write(self.store.client, run_id, metrics)
         return max(known, default=0)
 
     def forget(self, entry: StageEntry) -> None:
         """Remove the curves that ended with a delivered entry."""
         for header in curves(self.outbox):
-            if header["key"] == entry.key and header["sequence"] < entry.sequence:
-                header["path"].unlink(missing_ok=True)
+            if header.key == entry.key and header.sequence < entry.sequence:
+                header.path.unlink(missing_ok=True)
 
     def pause(self) -> None:
         """Mark the runs of unfinished curves as killed; they run again when their stage does."""
         for header in curves(self.outbox):
-            if header["curve"] in self._runs:
-                self.book.client.set_terminated(self._runs.pop(header["curve"]), "KILLED")
+            if header.curve in self._runs:
+                self.store.client.set_terminated(self._runs.pop(header.curve), "KILLED")
 
 
-def _metrics(points: list[dict[str, Any]]) -> list[Metric]:
-    return [m for p in points for m in metrics_of(p["metrics"], p["time"], p["step"])]
+def _metrics(points: list[Point]) -> list[Metric]:
+    return [m for p in points for m in metrics_of(p.metrics, p.time, p.step)]
 
 
 def read_history(path: Path) -> list[tuple[int, dict[str, float]]]:

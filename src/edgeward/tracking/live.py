@@ -10,11 +10,12 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from edgeward.core.io import digest
-from edgeward.tracking.entry import StageEntry
+from edgeward.tracking.entry import Identity, StageEntry
 
 logger = logging.getLogger(__name__)
 
@@ -38,15 +39,49 @@ def sequenced(outbox: Path) -> Iterator[int]:
         os.close(handle)
 
 
-def curves(outbox: Path) -> list[dict[str, Any]]:
-    """Return the header of every live curve, oldest first, each with its `path`."""
+@dataclass(frozen=True)
+class Header:
+    """First line of a curve's file.
+
+    Attributes
+    ----------
+    curve : id. config : digest of the slice. started_at : Unix time, seconds.
+    path : the file.
+    """
+
+    curve: str
+    config: str
+    first_step: int
+    started_at: float
+    sequence: int
+    identity: Identity
+    path: Path
+
+    @property
+    def key(self) -> str:
+        """Key of the stage that draws the curve."""
+        return self.identity.key
+
+
+class Point(NamedTuple):
+    """Metrics of one step; `time` in Unix seconds."""
+
+    step: int
+    time: float
+    metrics: dict[str, float]
+
+
+def curves(outbox: Path) -> list[Header]:
+    """Return the header of every live curve, oldest first."""
     found = []
     for path in sorted((Path(outbox) / "live").glob("*.jsonl")):
         try:
             with path.open() as handle:
-                found.append(json.loads(handle.readline()) | {"path": path})
+                content = json.loads(handle.readline())
         except (ValueError, FileNotFoundError):  # being created, or just delivered
             continue
+        content["identity"] = Identity(**content["identity"])
+        found.append(Header(**content, path=path))
     return found
 
 
@@ -83,27 +118,23 @@ class LiveCurve:
 
     def _continued(self, step: int) -> Path | None:
         config = digest(self.entry.config)
-        header = next(
-            (c for c in reversed(curves(self.outbox)) if c["key"] == self.entry.key), None
-        )
-        if header is None or header["config"] != config or step <= header["first_step"]:
+        header = next((c for c in reversed(curves(self.outbox)) if c.key == self.entry.key), None)
+        if header is None or header.config != config or step <= header.first_step:
             return None
-        path: Path = header["path"]
-        points, whole = read_points(path, 0)
-        with path.open("r+b") as handle:  # a line that a kill cut short
+        points, whole = read_points(header.path, 0)
+        with header.path.open("r+b") as handle:  # a line that a kill cut short
             handle.truncate(whole)
-        self._last = max((p["step"] for p in points), default=-1)
-        return path
+        self._last = max((p.step for p in points), default=-1)
+        return header.path
 
     def _begin(self, step: int) -> Path:
         entry, curve = self.entry, uuid.uuid4().hex
         header = {
             "curve": curve,
-            "key": entry.key,
             "config": digest(entry.config),
             "first_step": step,
             "started_at": entry.started_at,
-            "identity": entry.identity,
+            "identity": entry.of,
         }
         live = self.outbox / "live"
         live.mkdir(parents=True, exist_ok=True)
@@ -115,7 +146,7 @@ class LiveCurve:
         return path
 
 
-def read_points(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+def read_points(path: Path, offset: int) -> tuple[list[Point], int]:
     """Read the whole lines of a curve from `offset` (bytes) on; return points and next offset."""
     with Path(path).open("rb") as handle:
         handle.seek(offset)
@@ -129,5 +160,5 @@ def read_points(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
             logger.warning("%s: a line that is no JSON is left out", path.name)
             continue
         if "step" in point:  # not the header
-            points.append(point)
+            points.append(Point(**point))
     return points, offset + end

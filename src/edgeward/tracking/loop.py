@@ -95,12 +95,12 @@ class Deliverer:
             return self._live() and bool(entries) and self._entry(entries[0])
 
     def open(self) -> None:
-        from edgeward.tracking.book import Book
+        from edgeward.tracking.experiment import ExperimentStore
         from edgeward.tracking.runs import Delivery
         from edgeward.tracking.store import init_store
 
         client, experiment_id = init_store(self.uri, self.experiment)
-        self._delivery = Delivery(Book(client, experiment_id), self.uri, self.outbox)
+        self._delivery = Delivery(ExperimentStore(client, experiment_id), self.uri, self.outbox)
 
     def _try(self, action: Callable[[], None]) -> bool:
         try:
@@ -127,7 +127,7 @@ class Deliverer:
         assert self._delivery is not None
         try:
             self._delivery.client.set_experiment_tag(
-                self._delivery.book.experiment_id, "edgeward.delivered_at", str(int(time.time()))
+                self._delivery.store.experiment_id, "edgeward.delivered_at", str(int(time.time()))
             )
         except Exception:
             return False
@@ -145,7 +145,7 @@ class Deliverer:
                 continue
             except Exception as error:
                 if refused(error):
-                    self._set_aside(header["path"], error)
+                    self._set_aside(header.path, error)
                 else:
                     self._away(error)
                     return False

@@ -21,7 +21,7 @@ from edgeward.core.io import digest, write_json
 from edgeward.tracking.entry import FORMAT, StageEntry
 from edgeward.tracking.live import LiveCurve, curves, sequenced
 from edgeward.tracking.locks import quiet
-from edgeward.tracking.row_metrics import gather
+from edgeward.tracking.row_metrics import RowMetrics, gather
 
 __all__ = ["LiveCurve", "StageEntry", "pending", "post", "quiet"]
 
@@ -33,16 +33,17 @@ def post(outbox: Path, entry: StageEntry) -> Path:
     outputs now, since they may be gone or replaced by the time of delivery.
     """
     outbox = Path(outbox)
-    facts = gather(entry.stage, entry.folder, entry.device) if entry.status == "FINISHED" else {}
+    finished = entry.status == "FINISHED"
+    row = gather(entry.stage, entry.folder, entry.device) if finished else RowMetrics()
     config = digest(entry.config)
-    own = [c for c in curves(outbox) if c["key"] == entry.key and c["config"] == config]
+    own = [c for c in curves(outbox) if c.key == entry.key and c.config == config]
     content = asdict(entry) | {
         "format": FORMAT,
         "key": entry.key,
         "folder": os.path.relpath(entry.folder, outbox),
         "artifacts": [os.path.relpath(path, outbox) for path in entry.artifacts],
-        "curve": own[-1]["curve"] if own else None,
-        "facts": facts,
+        "curve": own[-1].curve if own else None,
+        "row": asdict(row),
     }
     with sequenced(outbox) as number:
         path = outbox / f"{number:024d}-{entry.entry_id}.json"

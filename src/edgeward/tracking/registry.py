@@ -18,6 +18,7 @@ from mlflow.types import Schema, TensorSpec
 
 from edgeward.core.io import sha256
 from edgeward.tracking.entry import StageEntry
+from edgeward.tracking.row_metrics import AssessedModel
 from edgeward.tracking.store import tags_of
 
 ALIAS = "candidate"
@@ -94,27 +95,25 @@ def apply_verdict(
     run_id : the run of this `assess` entry. `parent` : the run of the candidate, which keeps the
         registered file, since runs of stages are replaced. `row` : the metrics of that run.
     """
-    model = entry.facts.get("model")
+    model = entry.row.model
     if model is None or entry.candidate is None:
         return
     name = model_name(entry)
     versions = _versions(client, name, entry.candidate)
-    same = next(
-        (v for v in versions if v.tags.get("edgeward.onnx_sha256") == model["sha256"]), None
-    )
+    same = next((v for v in versions if v.tags.get("edgeward.onnx_sha256") == model.sha256), None)
     evidence = {
-        **{f"edgeward.{key}": text for key, text in model["evidence"].items()},
+        **{f"edgeward.{key}": text for key, text in model.evidence.items()},
         **{f"edgeward.{key}": f"{row[key]:.6g}" for key in EVIDENCE_ROW if key in row},
         "edgeward.assess_run": run_id,
     }
-    if model["verdict"] != "pass":
-        _withdraw(client, name, versions, model["verdict"])
+    if model.verdict != "pass":
+        _withdraw(client, name, versions, model.verdict)
     elif same is None:
-        same = _create(client, entry, parent, evidence)
+        same = _create(client, entry, model, parent, evidence)
     if same is None:
         return
     _tag(client, same, evidence)
-    if model["verdict"] == "pass":
+    if model.verdict == "pass":
         client.set_registered_model_alias(name, ALIAS, same.version)
         if "edgeward.withdrawn" in same.tags:
             client.delete_model_version_tag(name, same.version, "edgeward.withdrawn")
@@ -122,11 +121,15 @@ def apply_verdict(
 
 
 def _create(
-    client: MlflowClient, entry: StageEntry, parent: str, evidence: dict[str, Any]
+    client: MlflowClient,
+    entry: StageEntry,
+    model: AssessedModel,
+    parent: str,
+    evidence: dict[str, str],
 ) -> ModelVersion | None:
     """Create the version of the assessed file; None if that file is no longer there."""
-    name, digest = model_name(entry), entry.facts["model"]["sha256"]
-    file = (entry.folder / entry.facts["model"]["path"]).resolve()
+    name, digest = model_name(entry), model.sha256
+    file = (entry.folder / model.path).resolve()
     if not file.is_file() or sha256(file) != digest:
         logger.warning("%s passed but is not registered: model.onnx has changed since", entry.key)
         run_id = evidence["edgeward.assess_run"]

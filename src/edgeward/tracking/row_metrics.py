@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +21,67 @@ MODEL = "../export/model.onnx"  # as seen from the folder of `assess`
 logger = logging.getLogger(__name__)
 
 
-def gather(stage: str, folder: Path, device: str | None) -> dict[str, Any]:
-    """Return ``{"row": {name: number}, "tags": {name: text}, "model": {...}}``, as far as known.
+@dataclass(frozen=True)
+class AssessedModel:
+    """The file that was assessed, and what speaks for or against it.
 
-    `row` and `tags` go to the run of the candidate; `model` (assess only) is the file that was
-    assessed and the evidence for or against it. A stage whose outputs cannot be read adds nothing
-    but a `problem`, which its run shows: the computation is done and tracking must not undo it.
+    Attributes
+    ----------
+    path : from the folder of `assess`. evidence : name -> text.
     """
+
+    path: str
+    sha256: str
+    verdict: str
+    evidence: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RowMetrics:
+    """What goes to the run of the candidate: numbers and tags; of `assess` also the file that was assessed.
+
+    A stage whose outputs cannot be read adds nothing but a `problem`, which its run shows: the computation is
+    done and tracking must not undo it.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    model: AssessedModel | None = None
+    problem: str | None = None
+
+    @classmethod
+    def read(cls, content: dict[str, Any]) -> RowMetrics:
+        """Return what `dataclasses.asdict` has made of one."""
+        model = content["model"]
+        return cls(**content | {"model": AssessedModel(**model) if model else None})
+
+
+def gather(stage: str, folder: Path, device: str | None) -> RowMetrics:
+    """Read what a finished stage adds to its candidate's row, as far as it can be read."""
     readers = {"export": _export, "profile": _profile, "assess": _assess}
     if stage not in readers:
-        return {}
+        return RowMetrics()
     try:
         return readers[stage](Path(folder), device or HOST)
     except (UserError, OSError, ValueError, KeyError, TypeError, IndexError) as error:
         logger.warning("%s: the row of the candidate lacks %s: %r", folder, stage, error)
-        return {"problem": f"{stage}: {error!r}"[:500]}
+        return RowMetrics(problem=f"{stage}: {error!r}"[:500])
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, float]:
     return {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v)}
 
 
-def _export(folder: Path, _: str) -> dict[str, Any]:
-    return {"row": {"file_mb": (folder / "model.onnx").stat().st_size / 1e6}}
+def _export(folder: Path, _: str) -> RowMetrics:
+    return RowMetrics({"file_mb": (folder / "model.onnx").stat().st_size / 1e6})
 
 
-def _profile(folder: Path, device: str) -> dict[str, Any]:
+def _profile(folder: Path, device: str) -> RowMetrics:
     profile = read_json(folder / f"{device}.json")
     first = device == os.environ.get(HEADLINE, HOST)
     prefix = "" if first else f"{device}/"
     if profile.get("refused"):
-        return {"row": {}, "tags": {f"{prefix}profile_verdict": "REFUSED"}}
+        return RowMetrics(tags={f"{prefix}profile_verdict": "REFUSED"})
     headline = profile["settings"][0]
     latency = headline["latency_ms"]
     row = {
@@ -59,10 +90,10 @@ def _profile(folder: Path, device: str) -> dict[str, Any]:
         f"{prefix}peak_memory_mb": headline["peak_memory_mb"],
     }
     tags = {f"{prefix}profile_verdict": str(headline["verdict"])}
-    return {"row": _numbers(row), "tags": tags | ({"headline_device": device} if first else {})}
+    return RowMetrics(_numbers(row), tags | ({"headline_device": device} if first else {}))
 
 
-def _assess(folder: Path, _: str) -> dict[str, Any]:
+def _assess(folder: Path, _: str) -> RowMetrics:
     safety, verdict = (
         Safety.read(folder / "safety.json"),
         Verdict.read(folder / "verdict.json"),
@@ -79,13 +110,9 @@ def _assess(folder: Path, _: str) -> dict[str, Any]:
         evidence[f"{name}_difference"] = "{:+.4f} [{:+.4f}, {:+.4f}]".format(*change)
         if name == primary:
             row[f"{name}_difference"] = change.estimate
-    return {
-        "row": _numbers(row),
-        "tags": {"verdict": outcome, "verdict_reasons": "; ".join(verdict.reasons)[:4000]},
-        "model": {
-            "path": MODEL,
-            "sha256": sha256(folder / MODEL),
-            "verdict": outcome,
-            "evidence": evidence,
-        },
-    }
+    reasons = "; ".join(verdict.reasons)[:4000]
+    return RowMetrics(
+        _numbers(row),
+        {"verdict": outcome, "verdict_reasons": reasons},
+        AssessedModel(MODEL, sha256(folder / MODEL), outcome, evidence),
+    )

@@ -11,35 +11,35 @@ from mlflow.entities import Run
 from edgeward.core.io import write_json
 from edgeward.tracking import registry
 from edgeward.tracking.address import without_credentials
-from edgeward.tracking.book import Book, delivered, sequence, stage_tags, title
 from edgeward.tracking.curves import Curves
 from edgeward.tracking.entry import StageEntry
+from edgeward.tracking.experiment import ExperimentStore, delivered, sequence, stage_tags
 from edgeward.tracking.store import datasets_of, flatten, metrics_of, write
 
 logger = logging.getLogger(__name__)
 
 
-def _facts_tags(entry: StageEntry) -> dict[str, str]:
-    return {f"edgeward.{name}": text for name, text in entry.facts.get("tags", {}).items()}
+def _row_tags(entry: StageEntry) -> dict[str, str]:
+    return {f"edgeward.{name}": text for name, text in entry.row.tags.items()}
 
 
 class Delivery:
     """Writes entries to one experiment; every step may be repeated without harm."""
 
-    def __init__(self, book: Book, uri: str, outbox: Path) -> None:
-        self.book = book
-        self.client = book.client
+    def __init__(self, store: ExperimentStore, uri: str, outbox: Path) -> None:
+        self.store = store
+        self.client = store.client
         self.uri = uri
-        self.curves = Curves(book, outbox)
+        self.curves = Curves(store, outbox)
         self._shared: dict[str, str] = {}  # key of a prepare or train stage -> its run
 
     def stage(self, entry: StageEntry) -> None:
         """Deliver one entry. Its run replaces those of earlier runs of the same stage."""
-        runs = self.book.runs(entry.key)
+        runs = self.store.runs(entry.key)
         if any(delivered(run) and sequence(run) > entry.sequence for run in runs):
             logger.warning("%s: the store has a newer run; this one is dropped", entry.key)
             return
-        parent = self.book.candidate(entry.identity, entry.started_at)
+        parent = self.store.candidate(entry, entry.started_at)
         run_id = self._stage_run(entry, runs, parent)
         self._contents(entry, run_id, parent)
         if parent is not None:
@@ -53,7 +53,7 @@ class Delivery:
         if entry.folder.is_dir():
             receipt = {
                 "tracking_uri": without_credentials(self.uri),
-                "experiment_id": self.book.experiment_id,
+                "experiment_id": self.store.experiment_id,
                 "run_id": run_id,
                 "parent_run_id": parent,
             }
@@ -69,11 +69,11 @@ class Delivery:
             if entry.curve and curve == entry.curve and not delivered(run):
                 return str(run.info.run_id)
         tags = {
-            **stage_tags(entry.key, entry.identity, parent),
+            **stage_tags(entry, parent),
             "edgeward.entry_id": entry.entry_id,
             "edgeward.sequence": entry.sequence,
         }
-        return self.book.create(title(entry.identity), entry.started_at, tags)
+        return self.store.create(entry.title, entry.started_at, tags)
 
     def _contents(self, entry: StageEntry, run_id: str, parent: str | None) -> None:
         """Write tags, parameters, metrics, data sets and artifacts."""
@@ -81,13 +81,13 @@ class Delivery:
         empty = sorted(name for name, value in entry.metrics.items() if value is None)
         tags = {
             **entry.tags,
-            **stage_tags(entry.key, entry.identity, parent),
+            **stage_tags(entry, parent),
             "edgeward.entry_id": entry.entry_id,
             "edgeward.sequence": entry.sequence,
             "edgeward.missing_artifacts": ", ".join(path.name for path in missing) or None,
             "edgeward.not_finite": ", ".join(empty) or None,
-            **_facts_tags(entry),
-            "edgeward.facts_problem": entry.facts.get("problem"),
+            **_row_tags(entry),
+            "edgeward.row_problem": entry.row.problem,
         }
         last = self.curves.finish(entry, run_id)
         metrics = metrics_of(entry.metrics, entry.finished_at, last)
@@ -115,9 +115,9 @@ class Delivery:
         tags = {
             "edgeward.prepare_run": self._shared_run(f"{entry.data}/prepare"),
             "edgeward.train_run": self._shared_run(train),
-            **_facts_tags(entry),
+            **_row_tags(entry),
         }
-        row = metrics_of(entry.facts.get("row", {}), entry.finished_at)
+        row = metrics_of(entry.row.metrics, entry.finished_at)
         write(self.client, parent, row, tags=tags)
         if entry.datasets and entry.stage == "assess":
             self.client.log_inputs(parent, datasets_of(entry.datasets))
@@ -130,7 +130,7 @@ class Delivery:
 
     def _shared_run(self, key: str) -> str | None:
         if key not in self._shared:
-            runs = [run for run in self.book.runs(key) if delivered(run)]
+            runs = [run for run in self.store.runs(key) if delivered(run)]
             if not runs:
                 return None
             self._shared[key] = str(max(runs, key=sequence).info.run_id)

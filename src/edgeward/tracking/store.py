@@ -34,6 +34,7 @@ from mlflow.utils.validation import (
 
 from edgeward.core.errors import UserError
 from edgeward.tracking.address import without_credentials
+from edgeward.tracking.entry import UsedData
 from edgeward.tracking.locks import file_lock
 from edgeward.tracking.view import experiment_tags
 
@@ -152,16 +153,16 @@ def write(
         points, texts, labels = points[METRICS_PER_BATCH:], texts[size:], labels[size:]
 
 
-def datasets_of(datasets: Iterable[Mapping[str, str]]) -> list[DatasetInput]:
+def datasets_of(datasets: Iterable[UsedData]) -> list[DatasetInput]:
     """Build data set inputs from name, digest and context, without touching the data.
 
     MLflow takes 36 characters of a digest: the first ones; the whole digest is in the source.
     """
     merged: dict[tuple[str, str], list[str]] = {}
     for item in datasets:
-        contexts = merged.setdefault((item["name"], item["digest"]), [])
-        if item["context"] not in contexts:
-            contexts.append(item["context"])
+        contexts = merged.setdefault((item.name, item.digest), [])
+        if item.context not in contexts:
+            contexts.append(item.context)
     return [
         DatasetInput(
             Dataset(

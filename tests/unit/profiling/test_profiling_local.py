@@ -13,8 +13,9 @@ import pytest
 from profiling_devices import quick
 
 from edgeward.core.errors import UserError
+from edgeward.pipeline import check_device
 from edgeward.pipeline.compose import compose
-from edgeward.profiling import check, stage
+from edgeward.profiling import stage
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device
 
@@ -105,7 +106,7 @@ def test_check_prints_what_the_device_has(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert check.main(["host_quick"]) == 0
+    assert check_device.main(["host_quick"]) == 0
     out = capsys.readouterr().out
     assert f"machine        {os.uname().machine}, " in out
     assert "CPUExecutionProvider" in out
@@ -116,8 +117,8 @@ def test_check_says_what_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    assert check.main(["hosst"]) == 1
+    assert check_device.main(["hosst"]) == 1
     assert "Did you mean 'host'?" in capsys.readouterr().err
     override = "profile.engine.providers=[QNNExecutionProvider]"
-    assert check.main(["host_quick", override]) == 1
+    assert check_device.main(["host_quick", override]) == 1
     assert "QNNExecutionProvider" in capsys.readouterr().err

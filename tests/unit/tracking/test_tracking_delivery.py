@@ -20,7 +20,7 @@ from tracking_world import World, write_onnx
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, sha256
 from edgeward.tracking import loop, registry
-from edgeward.tracking.book import Book
+from edgeward.tracking.experiment import ExperimentStore
 from edgeward.tracking.live import LiveCurve, curves
 from edgeward.tracking.locks import quiet
 from edgeward.tracking.loop import Deliverer
@@ -254,11 +254,11 @@ class Flaky:
 
 
 def flaky(world: World, uri: str, *args: Any) -> Deliverer:
-    deliverer = Deliverer(world.outbox, uri, "tests", None, patience_s=5)
+    deliverer = Deliverer(world.outbox, uri, "tests", None, patience_s=60)
     deliverer.open()
     assert deliverer._delivery is not None
-    book = deliverer._delivery.book
-    broken = Book(Flaky(book.client, *args), book.experiment_id)  # type: ignore[arg-type]
+    store = deliverer._delivery.store
+    broken = ExperimentStore(Flaky(store.client, *args), store.experiment_id)  # type: ignore[arg-type]
     deliverer._delivery = Delivery(broken, uri, world.outbox)
     return deliverer
 
@@ -469,10 +469,10 @@ class TestLive:
         """Killed between removing the entry and removing the curve."""
         self.live(world, range(3))
         [header] = curves(world.outbox)
-        text = header["path"].read_text()
+        text = header.path.read_text()
         world.train()
         deliver(world)
-        header["path"].write_text(text)
+        header.path.write_text(text)
         deliver(world)
         assert curves(world.outbox) == []
         assert len(self.history(client, next(iter(runs_of(client, world).values())))) == 3

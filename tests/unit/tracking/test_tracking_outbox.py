@@ -23,6 +23,7 @@ from edgeward.tracking.entry import StageEntry, read_entry
 from edgeward.tracking.live import LiveCurve, curves, read_points
 from edgeward.tracking.locks import busy, only_deliverer
 from edgeward.tracking.outbox import pending, post, quiet
+from edgeward.tracking.row_metrics import RowMetrics
 
 
 def entry(stage: str = "train", **kwargs: object) -> StageEntry:
@@ -69,11 +70,12 @@ def test_an_entry_survives_the_file(world: World) -> None:
     assert back.config == {"assess": {"lr": 1e-3, "milestones": [3, 5], "name": "x"}}
     assert back.metrics == {"rare_recall": 0.6, "auc_macro": 0.8}
     assert world.at("ptq_int8", "assess") / "verdict.json" in back.artifacts
-    assert back.facts["row"]["rare_recall"] == 0.6
-    assert back.facts["row"]["verdict_code"] == 1.0
+    assert back.row.metrics["rare_recall"] == 0.6
+    assert back.row.metrics["verdict_code"] == 1.0
     model = world.at("ptq_int8", "export") / "model.onnx"
-    assert back.facts["model"]["sha256"] == sha256(model)
-    assert (back.folder / back.facts["model"]["path"]).resolve() == model
+    assert back.row.model is not None
+    assert back.row.model.sha256 == sha256(model)
+    assert (back.folder / back.row.model.path).resolve() == model
 
 
 def test_entries_point_to_results_from_wherever_the_folder_is_moved(world: World) -> None:
@@ -85,7 +87,7 @@ def test_entries_point_to_results_from_wherever_the_folder_is_moved(world: World
     assert all(p.is_file() for p in read_entry(path).artifacts)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 1, "key": "a"}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 2, "key": "a"}'])
 def test_what_is_no_entry_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.json"
     path.write_text(text)
@@ -130,19 +132,19 @@ def test_outbox_imports_no_mlflow() -> None:
     assert not loaded & {"mlflow", "numpy", "pandas", "torch", "onnx"}
 
 
-class TestFacts:
+class TestRow:
     def test_first_device_of_the_sweep_gives_the_headline(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv(row_metrics.HEADLINE, "board")
         world.profile("fp32", p50=3.0)
         world.profile("fp32", p50=40.0, device="board")
-        host, board = (read_entry(path).facts for path in pending(world.outbox))
-        assert board["row"]["latency_p50_ms"] == 40.0
-        assert board["tags"]["headline_device"] == "board"
-        assert host["row"]["host/latency_p50_ms"] == 3.0
-        assert "latency_p50_ms" not in host["row"]
-        assert "headline_device" not in host["tags"]
+        host, board = (read_entry(path).row for path in pending(world.outbox))
+        assert board.metrics["latency_p50_ms"] == 40.0
+        assert board.tags["headline_device"] == "board"
+        assert host.metrics["host/latency_p50_ms"] == 3.0
+        assert "latency_p50_ms" not in host.metrics
+        assert "headline_device" not in host.tags
 
     def test_row_of_another_device_does_not_replace_the_host(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -150,10 +152,10 @@ class TestFacts:
         monkeypatch.delenv(row_metrics.HEADLINE, raising=False)
         world.profile("fp32", p50=3.0)
         world.profile("fp32", p50=40.0, device="board")
-        host, board = (read_entry(path).facts for path in pending(world.outbox))
-        assert host["row"]["latency_p50_ms"] == 3.0
-        assert board["row"]["board/latency_p50_ms"] == 40.0
-        assert "latency_p50_ms" not in board["row"]
+        host, board = (read_entry(path).row for path in pending(world.outbox))
+        assert host.metrics["latency_p50_ms"] == 3.0
+        assert board.metrics["board/latency_p50_ms"] == 40.0
+        assert "latency_p50_ms" not in board.metrics
 
     def test_a_model_that_the_engine_refuses_is_tagged_so(
         self, world: World, monkeypatch: pytest.MonkeyPatch
@@ -161,14 +163,14 @@ class TestFacts:
         monkeypatch.delenv(row_metrics.HEADLINE, raising=False)
         world.profile("fp32", device="board", refused="no kernel for Scan")
         [path] = pending(world.outbox)
-        assert read_entry(path).facts == {"row": {}, "tags": {"board/profile_verdict": "REFUSED"}}
+        assert read_entry(path).row == RowMetrics(tags={"board/profile_verdict": "REFUSED"})
 
     def test_outputs_that_cannot_be_read_are_a_problem_not_a_failure(self, world: World) -> None:
         world.assess("fp32")  # there is no export/model.onnx
         [path] = pending(world.outbox)
-        found = read_entry(path).facts
-        assert "row" not in found
-        assert "FileNotFoundError" in found["problem"]
+        found = read_entry(path).row
+        assert found.metrics == {}
+        assert "FileNotFoundError" in str(found.problem)
 
     def test_differences_without_an_interval_are_left_out(self, world: World) -> None:
         world.export("fp32")
@@ -178,22 +180,21 @@ class TestFacts:
         differences = {"rare_recall": nothing, "ece": interval(0.1)}
         decided("inconclusive", differences).write(at / "verdict.json")
         found = row_metrics.gather("assess", at, None)
-        assert found["row"]["verdict_code"] == 0.0
-        assert "rare_recall_difference" not in found["row"]
-        assert set(found["model"]["evidence"]) == {"verdict", "ece_difference"}
+        assert found.metrics["verdict_code"] == 0.0
+        assert "rare_recall_difference" not in found.metrics
+        assert found.model is not None
+        assert set(found.model.evidence) == {"verdict", "ece_difference"}
 
     def test_reference_has_no_code(self, world: World) -> None:
         world.export("fp32")
         world.assess("fp32", verdict="reference")
-        assert (
-            "verdict_code"
-            not in row_metrics.gather("assess", world.at("fp32", "assess"), None)["row"]
-        )
+        found = row_metrics.gather("assess", world.at("fp32", "assess"), None)
+        assert "verdict_code" not in found.metrics
 
 
 class TestLiveCurve:
     def steps(self, outbox: Path) -> list[list[int]]:
-        return [[p["step"] for p in read_points(c["path"], 0)[0]] for c in curves(outbox)]
+        return [[p.step for p in read_points(c.path, 0)[0]] for c in curves(outbox)]
 
     def test_resumed_training_continues_its_curve(self, tmp_path: Path) -> None:
         first = LiveCurve(tmp_path, entry())
@@ -207,7 +208,7 @@ class TestLiveCurve:
     def test_a_line_cut_short_by_a_kill_is_written_again(self, tmp_path: Path) -> None:
         LiveCurve(tmp_path, entry()).log(0, {"loss": 1.0})
         [header] = curves(tmp_path)
-        with header["path"].open("a") as handle:
+        with header.path.open("a") as handle:
             handle.write('{"step": 1, "time": 17')
         assert self.steps(tmp_path) == [[0]]
         LiveCurve(tmp_path, entry()).log(1, {"loss": 0.5})
@@ -224,7 +225,7 @@ class TestLiveCurve:
     def test_the_entry_names_its_own_curve(self, tmp_path: Path) -> None:
         LiveCurve(tmp_path, entry(config={"lr": 1})).log(0, {"loss": 1.0})
         LiveCurve(tmp_path, entry(seed=1)).log(0, {"loss": 1.0})
-        of = {c["key"]: c["curve"] for c in curves(tmp_path)}
+        of = {c.key: c.curve for c in curves(tmp_path)}
         same = post(tmp_path, entry(config={"lr": 1}, folder=tmp_path))
         other = post(tmp_path, entry(config={"lr": 2}, folder=tmp_path))
         assert read_entry(same).curve == of["phantom/m/s0/train"]
@@ -249,7 +250,7 @@ class TestLiveCurve:
         for end in [*sorted(cuts), len(whole)]:
             path.write_bytes(whole[:end])
             points, offset = read_points(path, offset)
-            seen += [p["step"] for p in points]
+            seen += [p.step for p in points]
         assert seen == list(range(8))
 
     @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_batch_log_data, _validate_dataset_inputs
 
 from edgeward.core.errors import UserError
+from edgeward.tracking.entry import UsedData
 from edgeward.tracking.store import (
     METRICS_PER_BATCH,
     TEXTS_PER_BATCH,
@@ -105,9 +106,9 @@ def test_tags_leave_out_what_is_unknown() -> None:
 
 def test_data_sets_keep_their_whole_digest_and_all_contexts() -> None:
     uses = [
-        {"name": "d", "digest": "0123456789abcdef" * 4, "context": "train"},
-        {"name": "d", "digest": "0123456789abcdef" * 4, "context": "validation"},
-        {"name": "d", "digest": "f" * 64, "context": "calibration"},
+        UsedData("d", "0123456789abcdef" * 4, "train"),
+        UsedData("d", "0123456789abcdef" * 4, "validation"),
+        UsedData("d", "f" * 64, "calibration"),
     ]
     first, second = datasets_of(uses)
     _validate_dataset_inputs([first, second])

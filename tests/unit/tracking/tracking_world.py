@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeward.core.io import write_json, write_yaml
 from edgeward.records.safety import Safety, Verdict
+from edgeward.tracking.entry import UsedData
 from edgeward.tracking.outbox import StageEntry, post
 
 
@@ -95,7 +96,7 @@ class World:
         kwargs.setdefault("finished_at", time.time())
         kwargs.setdefault("started_at", kwargs["finished_at"] - 10)
         kwargs.setdefault("artifacts", sorted(p for p in folder.rglob("*.*") if p.is_file()))
-        kwargs.setdefault("datasets", [{"name": self.data, "digest": "ab" * 32, "context": stage}])
+        kwargs.setdefault("datasets", [UsedData(self.data, "ab" * 32, stage)])
         return StageEntry(stage=stage, folder=folder, config=config, **kwargs)
 
     def post(self, entry: StageEntry) -> Path:

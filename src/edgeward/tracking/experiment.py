@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from edgeward.tracking.entry import candidate_key
+from edgeward.tracking.entry import Identity
 from edgeward.tracking.store import runs_with
 
-
-def title(identity: dict[str, Any]) -> str:
-    """Return the name of a stage's run from what the stage is of (`StageEntry.identity`)."""
-    stage = identity["stage"]
-    if stage == "prepare":
-        return f"prepare {identity['data']}"
-    if stage == "train":
-        return f"train {identity['model']} s{identity['seed']}"
-    if stage == "report":
-        return f"report {identity['sweep']}"
-    if stage == "scaling":
-        named = ("stage", "model", "size", "device")
-        return " ".join(str(identity[name]) for name in named if identity[name] is not None)
-    return f"profile {identity['device']}" if stage == "profile" else str(stage)
+Tags = Mapping[str, str | int | None]
 
 
 def sequence(run: Run) -> int:
@@ -37,18 +24,18 @@ def delivered(run: Run) -> bool:
     return "edgeward.entry_id" in run.data.tags
 
 
-def stage_tags(key: str, identity: dict[str, Any], parent: str | None) -> dict[str, Any]:
+def stage_tags(identity: Identity, parent: str | None) -> Tags:
     """Return the tags by which a stage's run is found."""
     return {
         "edgeward.kind": "stage",
-        "edgeward.key": key,
-        **{f"edgeward.{name}": value for name, value in identity.items()},
+        "edgeward.key": identity.key,
+        **{f"edgeward.{name}": value for name, value in identity.of.items()},
         "mlflow.parentRunId": parent,
     }
 
 
 @dataclass(frozen=True)
-class Book:
+class ExperimentStore:
     """An experiment, and the client that writes to it."""
 
     client: MlflowClient
@@ -58,9 +45,9 @@ class Book:
         """Find the active runs of a stage or candidate, oldest first."""
         return runs_with(self.client, self.experiment_id, "edgeward.key", key)
 
-    def candidate(self, identity: dict[str, Any], started_at: float) -> str | None:
+    def candidate(self, identity: Identity, started_at: float) -> str | None:
         """Return the run that is a candidate's row, made if it is new; None for shared stages."""
-        key = candidate_key(identity)
+        key = identity.candidate
         if key is None:
             return None
         runs = self.runs(key)
@@ -72,12 +59,12 @@ class Book:
         tags = {
             "edgeward.kind": "candidate",
             "edgeward.key": key,
-            **{f"edgeward.{name}": identity[name] for name in names},
+            **{f"edgeward.{name}": getattr(identity, name) for name in names},
         }
-        name = f"{identity['model']} {identity['recipe']} s{identity['seed']}"
+        name = f"{identity.model} {identity.recipe} s{identity.seed}"
         return self.create(name, started_at, tags)
 
-    def create(self, name: str, started_at: float, tags: dict[str, Any]) -> str:
+    def create(self, name: str, started_at: float, tags: Tags) -> str:
         """Make a run that began at `started_at` (Unix seconds); return its id."""
         run = self.client.create_run(
             self.experiment_id,

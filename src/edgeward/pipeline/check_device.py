@@ -1,4 +1,4 @@
-"""Try a device: ``python -m edgeward.profiling.check <device> [override ...]``, in the project's folder.
+"""Try a device: ``python -m edgeward.pipeline.check_device <device> [override ...]``, in the project's folder.
 
 It opens the device as the stage ``profile`` does, has the agent say what is there, and leaves it as it
 was. The exit status is 0 if the device can be profiled.
@@ -76,7 +76,7 @@ def describe(cfg: ProfileConfig, found: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Compose the device from ``config/``, try it, and print the result."""
     parser = argparse.ArgumentParser(
-        prog="python -m edgeward.profiling.check", description="Try a device without a sweep."
+        prog="python -m edgeward.pipeline.check_device", description="Try a device without a sweep."
     )
     parser.add_argument("device", help="name of a YAML in config/profile/")
     parser.add_argument("override", nargs="*", help="e.g. profile.transport.port=8022")

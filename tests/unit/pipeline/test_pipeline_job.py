@@ -1,0 +1,100 @@
+"""What surrounds a stage, in a process of its own as Snakemake starts it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from edgeward.core.io import read_json
+from edgeward.tracking.entry import read_entry
+from edgeward.tracking.outbox import pending
+
+SCRIPT = """
+import sys, threading, types
+from pathlib import Path
+from edgeward.core.errors import UserError
+from edgeward.pipeline.job import Job
+
+class Named(list):
+    def __init__(self, **files):
+        super().__init__(files.values())
+        self.__dict__.update(files)
+    def keys(self):
+        return self.__dict__.keys()
+
+def main(job):
+    job.loaded()
+    print("a library talks")
+    sys.stderr.write("and warns")
+    {body}
+
+Job.of("train", types.SimpleNamespace(
+    wildcards={{"data": "d", "model": "m", "seed": "0"}},
+    params=types.SimpleNamespace(cfg={{"train": {{"lr": 0.1}}}}),
+    input=Named(), threads=1, log=["logs/train.log"],
+    output=Named(model="out/model.pt", table="out/history.csv", folder="out/figures",
+                 config="out/config.yaml", metrics="out/metrics.json"),
+)).execute(main)
+"""
+
+
+def execute(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
+    for name in ("out/figures/a.svg", "out/figures/b.npy", "out/model.pt", "out/history.csv"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("epoch\n1\n")
+    (folder / "script.py").write_text(SCRIPT.format(body=body))
+    return subprocess.run(
+        [sys.executable, "script.py"], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_a_stage_leaves_its_slice_its_metrics_and_an_entry(tmp_path: Path) -> None:
+    done = execute(tmp_path, "return {'auc': 0.5}")
+    assert done.returncode == 0
+    metrics = read_json(tmp_path / "out/metrics.json")
+    assert metrics["auc"] == 0.5
+    assert 0 < metrics["startup_s"] < 300
+    assert 0 <= metrics["wall_s"] < 300
+    assert yaml.safe_load((tmp_path / "out/config.yaml").read_text()) == {"train": {"lr": 0.1}}
+    (path,) = pending(tmp_path / ".edgeward/outbox")
+    entry = read_entry(path)
+    assert entry.key == "d/m/s0/train"
+    assert {p.name for p in entry.artifacts} == {
+        "history.csv", "a.svg", "config.yaml", "metrics.json",
+    }  # fmt: skip
+
+
+def test_what_libraries_print_is_in_the_log_alone(tmp_path: Path) -> None:
+    done = execute(tmp_path, "return {}")
+    log = (tmp_path / "logs/train.log").read_text()
+    assert "a library talks" in log
+    assert "and warns" in log
+    assert "talks" not in done.stdout + done.stderr
+    assert "warns" not in done.stdout + done.stderr
+    assert "[train d/m/0] train d/m/0 done" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "traceback"),
+    [("raise UserError('put the file there')", False), ("raise ValueError('odd')", True)],
+)
+def test_an_error_ends_the_job_with_status_1(tmp_path: Path, body: str, traceback: bool) -> None:
+    done = execute(tmp_path, body)
+    assert done.returncode == 1
+    for text in (done.stderr, (tmp_path / "logs/train.log").read_text()):
+        assert ("put the file there" in text) != traceback
+        assert ("Traceback" in text) == traceback
+    assert not (tmp_path / "out/metrics.json").exists()
+    assert pending(tmp_path / ".edgeward/outbox") == []
+
+
+def test_a_thread_left_behind_does_not_keep_a_failed_job(tmp_path: Path) -> None:
+    started = time.monotonic()
+    body = "threading.Thread(target=threading.Event().wait, args=(3,), daemon=True).start(); raise UserError('x')"
+    assert execute(tmp_path, body).returncode == 1
+    assert time.monotonic() - started < 250
