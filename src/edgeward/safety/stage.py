@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgeward.core import plugins
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest
 from edgeward.data.store import Prepared, open_prepared
@@ -18,19 +17,17 @@ from edgeward.runtimes.session import open_session
 from edgeward.safety import inference
 from edgeward.safety.comparison import assess
 from edgeward.safety.config import StudyConfig
-from edgeward.tasks.assessment import Arm, Cases
-from edgeward.tasks.base import OLDER_NAMES
+from edgeward.tasks.assessment import Arm, Cases, arm_of
 
 log = logging.getLogger(__name__)
 CASES = "cases"  # folder, beside safety.json, of what is kept of every case
 VERDICT_CODE = {"pass": 1.0, "inconclusive": 0.0, "fail": -1.0}
 
 
-def arm_of(data: Prepared, cfg: StudyConfig) -> tuple[type[Arm], Any]:
+def of_task(data: Prepared, cfg: StudyConfig) -> tuple[type[Arm], Any]:
     """Return what the task of the data makes of a model, and its section of the configuration."""
-    name = OLDER_NAMES.get(data.task, data.task)
-    found: type[Arm] = plugins.load("edgeward.tasks", name, "assess", f"{data.root}/card.json").Arm
-    return found, getattr(cfg, name)
+    kind = arm_of(data.task, f"{data.root}/card.json")
+    return kind, getattr(cfg, kind.task.name)
 
 
 def fingerprint(data: Prepared) -> str:
@@ -54,7 +51,7 @@ def load(folder: Path, data: Prepared, cfg: StudyConfig) -> Arm:
     UserError
         If a file is missing, or is not of this test set or these settings.
     """
-    kind, section = arm_of(data, cfg)
+    kind, section = of_task(data, cfg)
     safety = Safety.read(Path(folder) / "safety.json")
     ours = {"test_sha256": fingerprint(data), "measured": kind.measured(section)}
     for key, value in ours.items():
@@ -124,7 +121,7 @@ def run(
     session = open_session(model, threads)
     shift = inference.check_fit(inference.read_metadata(session, model), data, model)
     against = None if reference is None else load(reference, data, cfg)
-    kind, section = arm_of(data, cfg)
+    kind, section = of_task(data, cfg)
     predicted = partial(inference.predict, session, data, task=kind.task, cfg=cfg)
     arm = kind.measure(Cases.of(data), section, data, predicted, shift)
     log.info("bootstrap: %d resamples of %d groups", cfg.resamples, arm.cases.n_groups())

@@ -1,8 +1,15 @@
-"""Temperature scaling of logits."""
+"""Probabilities from logits, and the temperature that fits them."""
 
 from __future__ import annotations
 
 import numpy as np
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return log softmax over the last axis, in float64."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return result
 
 
 def fit_temperature(

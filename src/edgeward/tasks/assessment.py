@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 import numpy as np
 from pydantic import JsonValue
 
+from edgeward.core import plugins
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared, Split
 from edgeward.records.base import Interval
@@ -24,7 +25,7 @@ from edgeward.statistics.intervals import percentile, wilson
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.paired import PairedShare, paired_share
 from edgeward.statistics.proportions import ABSENT, mean_of, proportion
-from edgeward.tasks.base import Task
+from edgeward.tasks.base import OLDER_NAMES, Task
 
 Predicted = Callable[[Split], Iterator[tuple[int, np.ndarray]]]
 """Split -> (index, logits) of each of its cases in order: float32 (n_labels,) or (n_labels, *spatial)."""
@@ -47,7 +48,7 @@ Intervals = Mapping[Key, Interval]
 
 @dataclass(frozen=True)
 class Cases:
-    """The labelled test cases.
+    """The labelled cases that a model is judged by: as a rule the test cases.
 
     Attributes
     ----------
@@ -70,10 +71,12 @@ class Cases:
             raise UserError(f"rare_classes names {strange}, which are not among {self.classes}.")
 
     @classmethod
-    def of(cls, data: Prepared) -> Self:
-        """Return the test cases of a prepared data set."""
-        rows = data.indices("test")
-        return cls(rows, data.labels[rows], data.groups[rows], data.classes, data.card.rare_classes)
+    def of(cls, data: Prepared, split: Split = "test") -> Self:
+        """Return the cases of a split of a prepared data set."""
+        rows = data.indices(split)
+        return cls(
+            rows, data.labels[rows], data.groups[rows], data.classes, data.card.rare_classes
+        )
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -272,6 +275,14 @@ class Arm(ABC):
             *(Key(metric.name) for metric in self.task.metrics),
             *(Key(m.name, name) for name in self.cases.classes for m in self.task.class_metrics),
         ]
+
+
+def arm_of(task: str, where: str) -> type[Arm]:
+    """Return what a task makes of a model; `where` names the file that it stands in, for the error."""
+    found: type[Arm] = plugins.load(
+        "edgeward.tasks", OLDER_NAMES.get(task, task), "assess", where
+    ).Arm
+    return found
 
 
 def keyed(

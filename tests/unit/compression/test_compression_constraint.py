@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safety_cases import cases_of
 from torch import nn
 from torch.nn import functional
 
@@ -31,6 +32,7 @@ from edgeward.compression.constraint.training import (
 from edgeward.core.errors import UserError
 from edgeward.statistics.temperature import fit_temperature
 from edgeward.tasks.config import AugmentConfig
+from edgeward.tasks.multiclass.assess import Arm
 from edgeward.training.config import AcceptanceConfig, ConstraintConfig, SafetyLimits
 
 ACCEPTANCE: dict[str, Any] = {
@@ -259,17 +261,10 @@ def population(n: int = 3000) -> dict[str, Any]:
 
 
 def judged(compressed: np.ndarray, **facts: Any) -> dict[str, Any]:
-    return accept(
-        compressed,
-        facts["logits"],
-        facts["labels"],
-        np.arange(len(facts["labels"])),
-        classes=["a", "b", "c"],
-        rare=["c"],
-        shift=np.zeros(3),
-        cfg=AcceptanceConfig(**ACCEPTANCE),
-        seed=0,
-    )
+    labels, cfg = facts["labels"], AcceptanceConfig(**ACCEPTANCE)
+    cases = cases_of(labels, np.arange(len(labels)), ["a", "b", "c"], ["c"])
+    arms = [Arm(cases, cfg, x, np.zeros(3), 1.0) for x in (facts["logits"], compressed)]
+    return accept(*arms, cfg, seed=0)
 
 
 def test_what_is_as_good_is_accepted_and_what_is_worse_is_not():

@@ -14,8 +14,8 @@ from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 from edgeward.core.errors import UserError
 from edgeward.statistics import calibration
 from edgeward.statistics.ranking import RankTable, auc
-from edgeward.statistics.temperature import fit_temperature
-from edgeward.tasks.multiclass.scores import log_softmax, natural_logits, score
+from edgeward.statistics.temperature import fit_temperature, log_softmax
+from edgeward.tasks.multiclass.scores import natural_logits, score
 
 ZERO = np.zeros(3)
 

@@ -8,9 +8,10 @@ from safety_cases import classifier, lesions
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from edgeward.statistics.bootstrap import resample, resample_weights, strata
+from edgeward.statistics.temperature import log_softmax
 from edgeward.tasks.assessment import Key
 from edgeward.tasks.multiclass.assess import Arm
-from edgeward.tasks.multiclass.scores import log_softmax, score
+from edgeward.tasks.multiclass.scores import score
 
 NAMES = ["common", "middling", "rare"]
 

@@ -16,8 +16,7 @@ import torch
 from edgeward.data.store import Prepared, to_input
 from edgeward.statistics.bootstrap import resample
 from edgeward.statistics.noninferiority import judge
-from edgeward.tasks.assessment import Cases, Key, difference
-from edgeward.tasks.multiclass.assess import Arm
+from edgeward.tasks.assessment import Arm, Cases, Key, arm_of, difference
 from edgeward.training.config import AcceptanceConfig
 
 logger = logging.getLogger(__name__)
@@ -35,26 +34,12 @@ def logits_of(
     )
 
 
-def accept(
-    compressed: np.ndarray,
-    reference: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
-    *,
-    classes: list[str],
-    rare: list[str],
-    shift: np.ndarray,
-    cfg: AcceptanceConfig,
-    seed: int,
-) -> dict[str, Any]:
+def accept(before: Arm, after: Arm, cfg: AcceptanceConfig, seed: int) -> dict[str, Any]:
     """Test recall of each rare class and ECE for non-inferiority; accepted if all of them pass.
 
     Parameters
     ----------
-    compressed, reference : logits of the same images, float, shape (n, n_classes).
-    labels, groups : int, shape (n,).
-    rare : names of the rare classes, among `classes`.
-    shift : ``logit_shift``, shape (n_classes,), of both.
+    before, after : the uncompressed and the compressed network on the same cases.
     seed : of the resamples.
 
     Returns
@@ -62,14 +47,13 @@ def accept(
     ``accepted`` (bool), ``n``, ``confidence_level`` and ``endpoints``, each with its ``margin``, both
     estimates, the ``difference`` (interval record) and the ``outcome``.
     """
-    cases = Cases(np.arange(len(labels)), labels, groups, classes, rare)
-    before, after = (Arm(cases, cfg, logits, shift, 1.0) for logits in (reference, compressed))
-    arms = {"reference": before, "compressed": after}
-    drawn = resample(arms, labels, groups, cfg.resamples, seed)
+    cases, arms = before.cases, {"reference": before, "compressed": after}
+    drawn = resample(arms, cases.labels, cases.groups, cfg.resamples, seed)
     replicates = drawn["reference"], drawn["compressed"]
+    of_class = before.task.class_difference
     endpoints: list[dict[str, Any]] = []
     for key, margin, better in (
-        *((Key("recall", name), cfg.margins.recall, "higher") for name in rare),
+        *((Key(of_class, name), cfg.margins.recall, "higher") for name in cases.rare_classes),
         (Key("ece"), cfg.margins.ece, "lower"),
     ):
         change = difference(before, after, key, replicates, cfg.confidence_level)
@@ -88,7 +72,7 @@ def accept(
     return {
         "accepted": all(row["outcome"] == "pass" for row in endpoints),
         "split": "val",
-        "n": len(labels),
+        "n": len(cases),
         "confidence_level": cfg.confidence_level,
         "endpoints": endpoints,
     }
@@ -103,18 +87,14 @@ def accept_on_validation(
     seed: int,
 ) -> dict[str, Any]:
     """Run both networks on the validation split and return `accept`'s record."""
-    indices = data.indices("val")
-    found = accept(
-        logits_of(compressed, data, indices),
-        logits_of(uncompressed, data, indices),
-        data.labels[indices],
-        data.groups[indices],
-        classes=data.classes,
-        rare=list(data.card.rare_classes),
-        shift=np.asarray(shift),
-        cfg=cfg,
-        seed=seed,
-    )
+    indices, cases = data.indices("val"), Cases.of(data, "val")
+    kind = arm_of(data.task, f"{data.root}/card.json")
+
+    def measured(model: Callable[[torch.Tensor], torch.Tensor]) -> Arm:
+        logits = list(zip(indices.tolist(), logits_of(model, data, indices), strict=True))
+        return kind.measure(cases, cfg, data, lambda _: iter(logits), np.asarray(shift))
+
+    found = accept(measured(uncompressed), measured(compressed), cfg, seed)
     outcomes = ", ".join(f"{row['metric']} {row['outcome']}" for row in found["endpoints"])
     logger.info(
         "%s on %d validation images: %s",

@@ -12,8 +12,7 @@ from torch import nn
 from edgeward.compression.constraint.acceptance import logits_of
 from edgeward.core.errors import UserError
 from edgeward.models.program import export_program
-from edgeward.statistics.temperature import fit_temperature
-from edgeward.tasks.multiclass.scores import log_softmax
+from edgeward.statistics.temperature import fit_temperature, log_softmax
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeward.core.errors import UserError
+from edgeward.statistics.temperature import log_softmax
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,6 @@ class Scores:
     log_odds: np.ndarray
     nll: np.ndarray
     brier: np.ndarray
-
-
-def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Return log softmax over the last axis, in float64."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    result: np.ndarray = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return result
 
 
 def natural_logits(logits: np.ndarray, logit_shift: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from edgeward.data.store import Prepared
+from edgeward.statistics.ranking import one_vs_rest
+from edgeward.statistics.temperature import log_softmax
 from edgeward.tasks.augment import augment
 from edgeward.tasks.batches import Sampling, read
 from edgeward.tasks.config import AugmentConfig, PatchConfig
@@ -73,8 +75,6 @@ def training_task(
 def macro_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     """Return the mean one-vs-rest area under the ROC curve over the classes that occur.
 
-    The Mann-Whitney form with mid-ranks for ties (Hanley and McNeil, Radiology 143, 1982).
-
     Parameters
     ----------
     scores : float, shape (n, n_classes). labels : int, shape (n,).
@@ -83,17 +83,9 @@ def macro_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     -------
     In [0, 1]; NaN where fewer than two classes occur.
     """
-    areas = []
-    for index, column in enumerate(scores.T):
-        positive = labels == index
-        n_positive = int(positive.sum())
-        n_negative = len(labels) - n_positive
-        if n_positive and n_negative:
-            _, place, ties = np.unique(column, return_inverse=True, return_counts=True)
-            mid_rank = np.cumsum(ties) - (ties - 1) / 2
-            rank_sum = mid_rank[place[positive]].sum()
-            areas.append((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
-    return float(np.mean(areas)) if areas else float("nan")
+    areas = one_vs_rest(scores, labels)
+    there = areas[np.isfinite(areas)]
+    return float(there.mean()) if len(there) else float("nan")
 
 
 def recalls(decisions: np.ndarray, labels: np.ndarray, n_classes: int) -> np.ndarray:
@@ -117,9 +109,7 @@ def validation_metrics(
     logits : float, shape (n, n_classes). labels : int64, shape (n,).
     shift : float, shape (n_classes,). rare : the rare classes; their mean recall is `val_rare_recall`.
     """
-    z = logits.astype(np.float64) + shift
-    z -= z.max(axis=1, keepdims=True)
-    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    log_p = log_softmax(logits.astype(np.float64) + shift)
     recall = recalls(logits.argmax(axis=1), labels, logits.shape[1])
     present = recall[list(rare)][~np.isnan(recall[list(rare)])]
     return {
