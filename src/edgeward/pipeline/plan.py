@@ -17,7 +17,7 @@ from edgeward.pipeline.schema import SweepConfig
 from edgeward.pipeline.sections import explain
 from edgeward.pipeline.tasks import check_fit
 from edgeward.profiling.config import DeviceConfig, ProfileConfig
-from edgeward.tasks.base import OLDER_NAMES, task_names
+from edgeward.tasks.base import task_names
 
 SETTINGS = ("sweep", "overrides", "data_root")
 
@@ -217,8 +217,7 @@ class Plan:
         if stage == "compress":
             return {"compress": config["compress"], "seed": candidate.seed}
         if stage == "assess":
-            named = config["data"]["task"]
-            other = {*task_names()} - {OLDER_NAMES.get(named, named)}
+            other = {*task_names()} - {config["data"]["task"]}
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
         return {stage: config[stage]}
 

@@ -21,7 +21,7 @@ from pydantic import (
 from edgeward.core.errors import UserError
 from edgeward.core.io import plain, write_json
 
-OLDER_TASKS = {"classification": "multiclass"}
+OLDER_TASKS = {"classification": "multiclass", "": "multiclass"}  # "": where a file named none
 TaskName = Annotated[str, BeforeValidator(lambda name: OLDER_TASKS.get(name, name))]
 """Name of a task; older files have other ones."""
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from edgeward.records.base import File, Interval, Record
+from edgeward.records.base import File, Interval, Record, TaskName
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 VerdictWord = Literal["reference", "pass", "fail", "inconclusive"]
@@ -41,7 +41,7 @@ class Safety(File):
     FORMAT: ClassVar[str] = "edgeward-safety/2"
     STAGE: ClassVar[str] = "assess"
 
-    task: str
+    task: TaskName
     n: dict[str, int] = Field(description="Cases of the splits, groups, and what the task counts.")
     classes: list[str]
     rare_classes: list[str]

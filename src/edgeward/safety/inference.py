@@ -15,9 +15,10 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import digest
 from edgeward.core.windows import sliding
 from edgeward.data.store import Prepared, Split, to_input
+from edgeward.records.base import OLDER_TASKS
 from edgeward.runtimes.base import Session
 from edgeward.safety.config import StudyConfig
-from edgeward.tasks.base import OLDER_NAMES, Task
+from edgeward.tasks.base import Task
 
 log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_LINES = 10.0
@@ -55,7 +56,7 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
     """
     again = "train and export again, or assess with the data that the model was made from"
     facts = [
-        ("task", OLDER_NAMES.get(meta["task"], meta["task"]), data.task),
+        ("task", OLDER_TASKS.get(meta["task"], meta["task"]), data.task),
         ("classes", meta["classes"], data.classes),
         ("data", meta["data"], data.card.name),
         ("data_sha256", meta["data_sha256"], digest(data.card.hashes)),

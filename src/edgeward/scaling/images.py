@@ -12,9 +12,10 @@ from edgeward.core.io import sha256
 from edgeward.data.store import VOLUME_COLUMNS, Prepared, open_prepared
 from edgeward.records.card import CalibrationSet, Card, Leakage
 from edgeward.scaling.config import ScalingConfig
+from edgeward.tasks.base import Task
 
 
-def random_images(root: Path, cfg: ScalingConfig, size: int, task: str) -> Prepared:
+def random_images(root: Path, cfg: ScalingConfig, size: int, task: Task) -> Prepared:
     """Write and open `cfg.images` images, which are at once the validation split and for calibration.
 
     An image is one random colour and uniform noise around it, so that images differ by more than
@@ -23,7 +24,7 @@ def random_images(root: Path, cfg: ScalingConfig, size: int, task: str) -> Prepa
     Parameters
     ----------
     size : side of the square images or cubes, pixels.
-    task : of the network; the masks of segmentation are empty.
+    task : that the network is for; masks are empty.
     """
     root.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([cfg.seed, size])
@@ -39,7 +40,7 @@ def random_images(root: Path, cfg: ScalingConfig, size: int, task: str) -> Prepa
     else:
         np.save(root / "images.npy", np.moveaxis(images, -1, 1).ravel().astype(np.float16))
         _write_volumes(root / "volumes.csv", n, (cfg.channels, *sides))
-    if task == "segmentation":
+    if task.dense:
         masks = np.zeros((n, *sides), np.uint8)
         np.save(root / "masks.npy", masks if cfg.spatial_dims == 2 else masks.ravel())
     np.save(root / "labels.npy", labels)
@@ -54,13 +55,13 @@ def random_images(root: Path, cfg: ScalingConfig, size: int, task: str) -> Prepa
     files = ("images.npy", "labels.npy", "split.csv", "calibration.csv")
     Card(
         name="random",
-        task=task,
+        task=task.name,
         spatial_dims=cfg.spatial_dims,
         source="random numbers",
         licence="none",
         citation="none",
         classes=classes,
-        n_labels=cfg.classes + (root / "masks.npy").is_file(),
+        n_labels=cfg.classes + task.dense,
         rare_classes=[],
         rare_rule="none",
         n_images=n,

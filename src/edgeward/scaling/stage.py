@@ -27,6 +27,7 @@ from edgeward.records.recipe import ModelMeta, Recipe
 from edgeward.runtimes.base import ExportConfig
 from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.images import random_images
+from edgeward.tasks.base import tasks
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +117,8 @@ def export_size(
     parity = export_cfg.parity.model_copy(update=changes)
     with tempfile.TemporaryDirectory(prefix="edgeward-scaling-") as folder:
         root = Path(folder)
-        task = "segmentation" if model.dense else "multiclass"
-        data = random_images(root / "prepare", cfg, size, task)
+        any_task = next(t for t in tasks() if t.dense == model.dense)
+        data = random_images(root / "prepare", cfg, size, any_task)
         try:
             save_checkpoint(root / "model.pt", *untrained(model, cfg, data))
         except SizeError as error:

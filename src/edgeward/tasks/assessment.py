@@ -25,7 +25,7 @@ from edgeward.statistics.intervals import percentile, wilson
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.paired import PairedShare, paired_share
 from edgeward.statistics.proportions import ABSENT, mean_of, proportion
-from edgeward.tasks.base import OLDER_NAMES, Task
+from edgeward.tasks.base import Task
 
 Predicted = Callable[[Split], Iterator[tuple[int, np.ndarray]]]
 """Split -> (index, logits) of each of its cases in order: float32 (n_labels,) or (n_labels, *spatial)."""
@@ -74,9 +74,7 @@ class Cases:
     def of(cls, data: Prepared, split: Split = "test") -> Self:
         """Return the cases of a split of a prepared data set."""
         rows = data.indices(split)
-        return cls(
-            rows, data.labels[rows], data.groups[rows], data.classes, data.card.rare_classes
-        )
+        return cls(rows, data.labels[rows], data.groups[rows], data.classes, data.card.rare_classes)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -232,9 +230,10 @@ class Arm(ABC):
     def changed(self, other: Self) -> np.ndarray:
         """Return how much of each case's decision another model decides differently: bool (n,), or float, a share."""
 
-    @abstractmethod
     def reliability(self, replicates: Replicates, level: float) -> dict[str, Reliability]:
         """Return a reliability diagram of each region of the cases (or of "all")."""
+        del replicates, level
+        return {}
 
     @property
     def facts(self) -> dict[str, JsonValue]:
@@ -279,9 +278,7 @@ class Arm(ABC):
 
 def arm_of(task: str, where: str) -> type[Arm]:
     """Return what a task makes of a model; `where` names the file that it stands in, for the error."""
-    found: type[Arm] = plugins.load(
-        "edgeward.tasks", OLDER_NAMES.get(task, task), "assess", where
-    ).Arm
+    found: type[Arm] = plugins.load("edgeward.tasks", task, "assess", where).Arm
     return found
 
 

@@ -25,9 +25,6 @@ from typing import Literal
 
 from edgeward.core import plugins
 
-OLDER_NAMES = {"classification": "multiclass", "": "multiclass"}
-"""Names of tasks in older files; there, "" is one that says none."""
-
 
 @dataclass(frozen=True)
 class Metric:
@@ -120,10 +117,15 @@ class Task:
 
 def task(name: str, where: str) -> Task:
     """Return a task by its name; `where` names the file or key that it stands in, for the error."""
-    found: Task = plugins.load("edgeward.tasks", OLDER_NAMES.get(name, name), "task", where).TASK
+    found: Task = plugins.load("edgeward.tasks", name, "task", where).TASK
     return found
 
 
 def task_names() -> list[str]:
     """List the tasks that there are."""
     return plugins.names("edgeward.tasks")
+
+
+def tasks() -> list[Task]:
+    """Return the tasks that there are."""
+    return [task(name, "edgeward.tasks") for name in task_names()]

@@ -11,50 +11,17 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 from safety_cases import config
+from small_models import write_model
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import digest, read_json
+from edgeward.core.io import read_json
 from edgeward.data.store import Prepared, open_prepared, to_input
 from edgeward.safety import stage
 from edgeward.tasks.multiclass.task import TASK
 
 CFG = config(resamples=200, batch_size=7)
-SHIFT = [0.2, -0.1, 0.4]
-
-
-def write_model(
-    path: Path, prepared: Prepared, matrix: np.ndarray, bias: np.ndarray, **metadata: object
-) -> Path:
-    """Write an ONNX model: mean colour (0-255) times a matrix (3, c), plus a bias."""
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["image"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "matrix", "bias"], ["logits"]),
-    ]
-    size = prepared.images.shape[1]
-    graph = helper.make_graph(
-        nodes, "colour",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, size, size])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", matrix.shape[1]])],
-        [
-            numpy_helper.from_array(matrix.astype(np.float32), "matrix"),
-            numpy_helper.from_array(bias.astype(np.float32), "bias"),
-        ],
-    )  # fmt: skip
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    facts = {
-        "task": "multiclass", "classes": prepared.classes, "data": "small",
-        "data_sha256": digest(prepared.card.hashes),
-        "image_size": [size, size], "logit_shift": SHIFT,
-    } | metadata  # fmt: skip
-    helper.set_model_props(model, {k: json.dumps(v) for k, v in facts.items()})
-    onnx.save(model, path)
-    return path
-
-
 MATRIX, BIAS = 0.05 * np.eye(3), np.array([0.5, 0.0, -0.5])
 
 

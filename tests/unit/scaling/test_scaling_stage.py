@@ -19,6 +19,7 @@ from edgeward.scaling import measure
 from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.images import random_images
 from edgeward.scaling.stage import run
+from edgeward.tasks.base import task
 
 SCALING = ScalingConfig(seed=0, classes=5, channels=1, spatial_dims=2, images=16, batch=8)
 
@@ -93,7 +94,7 @@ def test_a_wrong_option_stops_the_sweep(tmp_path: Path) -> None:
 
 
 def test_random_images_differ_by_more_than_noise(tmp_path: Path) -> None:
-    data = random_images(tmp_path, SCALING, 32, "multiclass")
+    data = random_images(tmp_path, SCALING, 32, task("multiclass", ""))
     assert data.images.shape == (16, 32, 32, 1)
     assert len(data.indices("val")) == len(data.calibration) == 16
     means = data.images.mean((1, 2, 3))
