@@ -64,9 +64,10 @@ def build(out: Path, device: str) -> None:
                 file = folder / "model.onnx"
                 macs = read_graph(file, 1).macs
                 write_json(
-                    folder / "build.json", facts | {"macs": macs, "bytes": file.stat().st_size}
+                    folder / "build.json",
+                    facts.content() | {"macs": macs, "bytes": file.stat().st_size},
                 )
-                print(f"{model} {size} {recipe}: {facts['parameters']} parameters, {macs} MACs")
+                print(f"{model} {size} {recipe}: {facts.parameters} parameters, {macs} MACs")
 
 
 def measure(out: Path, device: str, overrides: list[str]) -> None:
@@ -104,7 +105,7 @@ def measure(out: Path, device: str, overrides: list[str]) -> None:
             else:
                 faster = "{:.2f} [{:.2f}, {:.2f}]".format(*(1 / end for end in ends))
             rows.append(
-                f"| {c['model']} | {c['data']} | {c['recipe']} | {facts['parameters'] / 1e6:.2f} M "
+                f"| {c['model']} | {c['data']} | {c['recipe']} | {facts.parameters / 1e6:.2f} M "
                 f"| {facts['macs'] / 1e6:.1f} M | {c['latency_ms']['estimate']:.3f} | {faster} "
                 f"| {c['verdict']} |"
             )

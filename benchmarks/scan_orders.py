@@ -74,14 +74,14 @@ def export(name: str, dims: int, side: int, order: str, folder: Path) -> dict[st
         out=folder,
         threads=1,
     )
-    if facts["status"] == "refused":
-        raise SystemExit(f"{name}: {facts['reason']}")
+    if facts.status == "refused":
+        raise SystemExit(f"{name}: {facts.reason}")
     file = folder / "model.onnx"
     command = [sys.executable, __file__, "--memory", str(file)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     return {
         "model": name, "input": "x".join([str(side)] * dims), "order": order, "file": str(file),
-        "parameters": facts["parameters"], "scans": scans(onnx.load(file).graph),
+        "parameters": facts.parameters, "scans": scans(onnx.load(file).graph),
         "memory_mb": json.loads(done.stdout), "file_mb": file.stat().st_size / 1e6,
     }  # fmt: skip
 

@@ -1,33 +1,25 @@
-"""Does ``model.onnx`` compute what the PyTorch program computes?
+"""Does the file that ships compute what the PyTorch program computes?
 
-fp32 is simple: the two differ by rounding, so the largest error has a limit.
-
-INT8 is not. Both engines round activations to 256 levels, and where one of them meets a value at
-the middle of a level by a rounding error of 1e-7, they part by a whole level; a net can amplify
-that. How much is a property of the net, not of its export, so it is measured: the same quantised
-program, in PyTorch alone, on the same images changed by less than the rounding of their own pixels
-(`sensitivity`). The mean error of the export has to stay below that (or below a share of the logit
-spread that does not matter); and images that are clearly decided must be decided alike. A net
-whose sensitivity is high is reported as such: that is an alarm about the model.
+How two runs are compared, and how far they may differ: `edgeward.runtimes.tolerance`. The sensitivity of an INT8
+network is that of the program, in PyTorch alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
+from edgeward.records.parity import Decided, Parity
 from edgeward.records.recipe import Recipe
+from edgeward.runtimes.parity import Forward, Judgement, compare, judge, run_all
 from edgeward.runtimes.session import open_session
 from edgeward.runtimes.tolerance import FileParityConfig, margin
 from edgeward.tasks.inputs import Read, reader
-
-Logits = np.ndarray
 
 
 def pick(prepared: Prepared, count: int) -> np.ndarray:
@@ -39,125 +31,62 @@ def pick(prepared: Prepared, count: int) -> np.ndarray:
     return indices[places]
 
 
-def logits_of(
-    forward: Callable[[np.ndarray], Logits],
-    read: Read,
-    indices: np.ndarray,
-    batch: int,
-    noise: float = 0.0,
-) -> Logits:
-    """Return the logits of images, float64 (n, n_classes) or (n, n_labels, *spatial).
-
-    Parameters
-    ----------
-    forward : float32 (b, c, *spatial), 0-255 -> float32 logits.
-    read : from indices to such images (`edgeward.tasks.inputs.reader`).
-    noise : each pixel is changed by a uniform value in +-noise grey levels, seeded.
-    """
-    rng = np.random.default_rng(0)
-    parts = []
+def batches(read: Read, indices: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Yield the images of some indices, float32 (b, c, *spatial), a batch at a time."""
     for start in range(0, len(indices), batch):
-        image = read(indices[start : start + batch])
-        if noise:
-            image = image + rng.uniform(-noise, noise, image.shape).astype(np.float32)
-        parts.append(np.asarray(forward(image), dtype=np.float64))
-    return np.concatenate(parts)
+        yield read(indices[start : start + batch])
 
 
-def torch_forward(program: torch.export.ExportedProgram) -> Callable[[np.ndarray], Logits]:
+def torch_forward(program: torch.export.ExportedProgram) -> Forward:
     """Return the program as a function of arrays."""
     module = program.module()
 
-    def forward(image: np.ndarray) -> Logits:
+    def forward(image: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return module(torch.from_numpy(image)).numpy()
 
     return forward
 
 
-def compare(reference: Logits, other: Logits) -> dict[str, float]:
-    """Return how two sets of logits (n, n_classes, ..) of the same images differ.
-
-    Of segmentation networks every pixel or voxel counts as an image.
-
-    ``max_abs, mean_abs, p99_abs`` are in logits; ``agreement`` is the share of equal argmax;
-    ``flipped_margin`` is the largest top-2 margin of the reference among images that are decided
-    differently (0 if there are none).
-    """
-    error = np.abs(other - reference)
-    flipped = reference.argmax(1) != other.argmax(1)
-    return {
-        "max_abs": float(error.max()),
-        "mean_abs": float(error.mean()),
-        "p99_abs": float(np.quantile(error, 0.99)),
-        "agreement": float(1 - flipped.mean()),
-        "flipped": int(flipped.sum()),
-        "flipped_margin": float(margin(reference)[flipped].max(initial=0.0)),
-    }
-
-
-def _check_fp32(result: dict[str, Any], cfg: FileParityConfig) -> list[str]:
-    limit = cfg.fp32.limit(result["spread"])
-    result["limit"] = {"max_abs": limit}
-    found = result["onnx_vs_torch"]["max_abs"]
-    if found <= limit:
-        return []
-    return [
-        f"the largest logit error is {found:.3g}, {limit:.3g} allowed (logit spread "
-        f"{result['spread']:.3g}); see export.parity.fp32"
-    ]
-
-
-def _check_int8(
-    result: dict[str, Any], reference: Logits, fused: Logits, cfg: FileParityConfig
-) -> list[str]:
-    tolerance, spread = cfg.int8, result["spread"]
-    limit = tolerance.limit(spread, result["sensitivity"]["mean_abs"])
-    n, agreement = tolerance.decided(reference, fused, limit)
-    result["limit"] = {"mean_abs": limit, "decided_margin": tolerance.decided_margin * limit}
-    result["decided"] = {"n": n, "agreement": agreement}
+def failures_of(judged: Judgement, parity: Parity, cfg: FileParityConfig) -> list[str]:
+    """Return in what the file is out of tolerance: sentences with the figures."""
+    spread, limit = f"(logit spread {parity.spread:.3g}", f"{judged.limit:.3g} allowed"
     failures = []
-    found = result["onnx_vs_torch"]["mean_abs"]
-    if found > limit:
-        unfused = result["unfused_vs_torch"]["mean_abs"]
+    if not judged.within and parity.precision != "int8":
+        failures.append(
+            f"the largest logit error is {judged.found:.3g}, {limit} {spread}); see export.parity.fp32"
+        )
+    elif not judged.within:
+        assert parity.sensitivity is not None
+        assert parity.unfused_vs_torch is not None
+        unfused = parity.unfused_vs_torch.mean_abs
         culprit = (
-            "an integer kernel of onnxruntime disagrees with the graph (unfused error "
-            if unfused <= limit
+            "an integer kernel of the engine disagrees with the graph (unfused error "
+            if unfused <= judged.limit
             else "already the graph without fusion is off (error "
         )
         failures.append(
-            f"the mean logit error is {found:.3g}, {limit:.3g} allowed (logit spread {spread:.3g}, "
-            f"sensitivity {result['sensitivity']['mean_abs']:.3g}): {culprit}{unfused:.3g}); "
-            "see export.parity.int8"
+            f"the mean logit error is {judged.found:.3g}, {limit} {spread}, sensitivity "
+            f"{parity.sensitivity.mean_abs:.3g}): {culprit}{unfused:.3g}); see export.parity.int8"
         )
-    if agreement is not None and agreement < tolerance.decided_agreement:
+    if not judged.decided:
         failures.append(
-            f"{agreement:.1%} of {n} clearly decided images are decided alike, "
-            f"{tolerance.decided_agreement:.1%} asked; see export.parity.int8.decided_agreement"
+            f"{judged.alike:.1%} of {judged.clear} clearly decided images are decided alike, "
+            f"{cfg.int8.decided_agreement:.1%} asked; see export.parity.int8.decided_agreement"
         )
     return failures
 
 
-def _check_batches(
-    result: dict[str, Any],
-    forward: Callable[[np.ndarray], Logits],
-    read: Read,
-    indices: np.ndarray,
-    fused: Logits,
-    cfg: FileParityConfig,
-) -> list[str]:
-    """Run the first images at each batch size and compare with what they gave before."""
-    failures = []
-    limit = max(result["limit"].values())
-    for size in cfg.batch_sizes:
+def batch_errors(
+    forward: Forward, read: Read, indices: np.ndarray, logits: np.ndarray, sizes: list[int]
+) -> dict[str, float]:
+    """Run the first images at each batch size; return the largest difference to what they gave before."""
+    errors = {}
+    for size in sizes:
         count = min(size, len(indices))
-        chosen = np.resize(indices[:count], size)
-        logits = logits_of(forward, read, chosen, size)
-        error = float(np.abs(logits - np.resize(fused[:count], logits.shape)).max())
-        result["batches"][str(size)] = error
-        if not error <= limit:
-            failures.append(f"at batch {size} the logits are off by {error:.3g}")
-    return failures
+        found = run_all(forward, [read(np.resize(indices[:count], size))])
+        errors[str(size)] = float(np.abs(found - np.resize(logits[:count], found.shape)).max())
+    return errors
 
 
 def check(
@@ -168,55 +97,75 @@ def check(
     cfg: FileParityConfig,
     runtime: str,
     threads: int,
-) -> dict[str, Any]:
+) -> Parity:
     """Compare a file with its program on real validation images.
 
     Parameters
     ----------
     path : the file. runtime : name of the one that it is written for.
-    recipe : its precision says which tolerances apply, its meta what the model takes.
+    recipe : its precision says which tolerance applies, its meta what the model takes.
     threads : of the engine.
-
-    Returns
-    -------
-    All figures, with ``passed`` and ``failures`` (sentences with the figures); comparisons are as
-    in `compare`. ``batches`` is the largest difference of the logits at each batch size.
     """
-    precision, meta = recipe.precision, recipe.meta
+    meta = recipe.meta
     dense = bool(meta.model["dense"])
     batch = cfg.dense_batch if dense else cfg.batch
     indices = pick(prepared, cfg.dense_images if dense else cfg.images)
     read = reader(prepared, meta, seed=0)
-    torch_run = torch_forward(program)
+    in_torch = torch_forward(program)
     session = open_session(path, threads, runtime=runtime)
-    onnx_run = session.run
-    reference = logits_of(torch_run, read, indices, batch)
-    fused = logits_of(onnx_run, read, indices, batch)
-    result: dict[str, Any] = {
-        "precision": precision,
-        "n": len(indices),
-        session.engine[0]: session.engine[1],
-        "spread": float(reference.std()),
-        "median_margin": float(np.median(margin(reference))),
-        "onnx_vs_torch": {},
-        "batches": {},
-        "tolerance": cfg.model_dump(),
-    }
-    failures = []
+    reference = run_all(in_torch, batches(read, indices, batch))
+    fused = run_all(session.run, batches(read, indices, batch))
+    parity = Parity(
+        passed=False,
+        failures=["there are logits that are not finite: the model itself is broken"],
+        precision=recipe.precision,
+        n=len(indices),
+        engine=dict([session.engine]),
+        spread=float(reference.std()),
+        median_margin=float(np.median(margin(reference))),
+        onnx_vs_torch=None,
+        batches={},
+        tolerance=cfg.model_dump(mode="json"),
+    )
     if not (np.isfinite(reference).all() and np.isfinite(fused).all()):
-        failures.append("there are logits that are not finite: the model itself is broken")
+        return parity
+    agreement = compare(reference, fused)
+    if recipe.precision == "int8":
+        shaken = run_all(in_torch, batches(read, indices, batch), cfg.int8.perturbation)
+        sensitivity = compare(reference, shaken)
+        as_written = open_session(path, threads, fused=False, runtime=runtime)
+        unfused = run_all(as_written.run, batches(read, indices, batch))
+        judged = judge(reference, fused, agreement, cfg.int8, sensitivity.mean_abs)
+        parity = parity.model_copy(
+            update={
+                "sensitivity": sensitivity,
+                "unfused_vs_torch": compare(reference, unfused),
+                "fused_vs_unfused": compare(unfused, fused),
+                "limit": {
+                    "mean_abs": judged.limit,
+                    "decided_margin": cfg.int8.decided_margin * judged.limit,
+                },
+                "decided": Decided(n=judged.clear, agreement=judged.alike),
+            }
+        )
     else:
-        result["onnx_vs_torch"] = compare(reference, fused)
-        if precision == "int8":
-            noise = cfg.int8.perturbation
-            shaken = logits_of(torch_run, read, indices, batch, noise)
-            result["sensitivity"] = compare(reference, shaken)
-            plain = open_session(path, threads, fused=False, runtime=runtime)
-            unfused = logits_of(plain.run, read, indices, batch)
-            result["unfused_vs_torch"] = compare(reference, unfused)
-            result["fused_vs_unfused"] = compare(unfused, fused)
-            failures += _check_int8(result, reference, fused, cfg)
-        else:
-            failures += _check_fp32(result, cfg)
-        failures += _check_batches(result, onnx_run, read, indices, fused, cfg)
-    return {"passed": not failures, "failures": failures, **result}
+        judged = judge(reference, fused, agreement, cfg.fp32)
+        parity = parity.model_copy(update={"limit": {"max_abs": judged.limit}})
+    errors = batch_errors(session.run, read, indices, fused, cfg.batch_sizes)
+    most = max(parity.limit.values())
+    failures = [
+        *failures_of(judged, parity, cfg),
+        *(
+            f"at batch {size} the logits are off by {error:.3g}"
+            for size, error in errors.items()
+            if not error <= most
+        ),
+    ]
+    return parity.model_copy(
+        update={
+            "passed": not failures,
+            "failures": failures,
+            "onnx_vs_torch": agreement,
+            "batches": errors,
+        }
+    )

@@ -6,14 +6,14 @@ import logging
 from pathlib import Path
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import atomic, write_json
+from edgeward.core.io import atomic
 from edgeward.core.plugins import load
 from edgeward.data.store import open_prepared
 from edgeward.export import parity
 from edgeward.export.metadata import metadata
 from edgeward.models.program import load_program
 from edgeward.records.recipe import Recipe
-from edgeward.runtimes.base import ExportConfig
+from edgeward.runtimes.base import ExportConfig, runtime
 
 log = logging.getLogger(__name__)
 
@@ -41,40 +41,41 @@ def run(
         then holds the figures, and there is no ``model.onnx``.
     """
     data = open_prepared(prepared)
-    facts = Recipe.read(recipe)
-    properties = metadata(facts, data.card)
-    exported_program = load_program(program)
-    exporter = load("edgeward.runtimes", cfg.runtime, "export", "config/export/ (key 'runtime')")
-    target = out / "model.onnx"
+    made = Recipe.read(recipe)
+    properties = metadata(made, data.card)
+    loaded = load_program(program)
+    where = "config/export/ (key 'runtime')"
+    suffix = runtime(cfg.runtime, where).suffix
+    target = out / f"model{suffix}"
     target.unlink(missing_ok=True)  # never an old model beside new figures
     with atomic(target) as temporary:
-        exporter.write(exported_program, cfg, properties, temporary)
-        result = parity.check(
-            temporary, exported_program, data, facts, cfg.parity, cfg.runtime, threads
+        load("edgeward.runtimes", cfg.runtime, "export", where).write(
+            loaded, cfg, properties, temporary
         )
-        write_json(out / "parity.json", result)
-        if not result["passed"]:
+        result = parity.check(temporary, loaded, data, made, cfg.parity, cfg.runtime, threads)
+        result.write(out / "parity.json")
+        if not result.passed or result.onnx_vs_torch is None:
             raise UserError(
-                f"{target} does not compute what {program} computes, on {result['n']} validation "
-                f"images: {'; '.join(result['failures'])}. Tolerances: config/export/onnx.yaml."
+                f"{target} does not compute what {program} computes, on {result.n} validation "
+                f"images: {'; '.join(result.failures)}. Tolerances: config/export/."
             )
-    found = result["onnx_vs_torch"]
+    found = result.onnx_vs_torch
     log.info(
         "parity on %d images: max |logit error| %.3g, mean %.3g (spread %.3g), agreement %.2f %%",
-        result["n"],
-        found["max_abs"],
-        found["mean_abs"],
-        result["spread"],
-        100 * found["agreement"],
+        result.n,
+        found.max_abs,
+        found.mean_abs,
+        result.spread,
+        100 * found.agreement,
     )
     metrics = {
-        "logit_error_max": found["max_abs"],
-        "logit_error_mean": found["mean_abs"],
-        "logit_spread": result["spread"],
-        "agreement": found["agreement"],
+        "logit_error_max": found.max_abs,
+        "logit_error_mean": found.mean_abs,
+        "logit_spread": result.spread,
+        "agreement": found.agreement,
         "file_mb": target.stat().st_size / 1e6,
     }
-    if "sensitivity" in result:
-        metrics["sensitivity_mean"] = result["sensitivity"]["mean_abs"]
-        metrics["fused_unfused_agreement"] = result["fused_vs_unfused"]["agreement"]
+    if result.sensitivity and result.fused_vs_unfused:
+        metrics["sensitivity_mean"] = result.sensitivity.mean_abs
+        metrics["fused_unfused_agreement"] = result.fused_vs_unfused.agreement
     return metrics

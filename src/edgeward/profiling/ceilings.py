@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import read_json, sha256, write_json
+from edgeward.core.io import sha256
 from edgeward.core.plugins import load
 from edgeward.profiling.config import DeviceCeilingsConfig, ProfileConfig
 from edgeward.profiling.transport import open_device
+from edgeward.records.ceilings import Ceilings, Rate
+from edgeward.records.explanation import CopyPoint
 from edgeward.runtimes.base import Probe, runtime
 
 log = logging.getLogger(__name__)
-
-SCHEMA = "edgeward-ceilings/1"
 
 
 def identity(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
@@ -35,14 +35,8 @@ def identity(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
     }
 
 
-def measure(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
+def measure(cfg: DeviceCeilingsConfig) -> Ceilings:
     """Return the ceilings of a device for its first thread setting.
-
-    Returns
-    -------
-    ``copy`` [{bytes, gb_per_s}] (working set, read + written), ``fp32_gmac_per_s`` and
-    ``int8_gmac_per_s`` (10^9 multiply-accumulates per second, the best of ``rates``), ``threads``,
-    ``engine``, ``host``, ``identity``.
 
     Raises
     ------
@@ -68,53 +62,52 @@ def measure(cfg: DeviceCeilingsConfig) -> dict[str, Any]:
             }
         )
     rates = [
-        {
-            "graph": probe.graph,
-            "precision": probe.precision,
-            "gmac_per_s": probe.macs / seconds / 1e9,
-        }
+        Rate(
+            graph=probe.graph,
+            precision=probe.precision,
+            gmac_per_s=probe.macs / seconds / 1e9,
+        )
         for probe, seconds in zip(probes, answer["seconds"], strict=True)
     ]
     best = {
-        precision: max(r["gmac_per_s"] for r in rates if r["precision"] == precision)
+        precision: max(r.gmac_per_s for r in rates if r.precision == precision)
         for precision in ("fp32", "int8")
     }
-    return {
-        "schema": SCHEMA,
-        "identity": identity(cfg),
-        "threads": answer["threads"],
-        "engine": answer["engine"],
-        "host": answer["host"],
-        "copy": [
-            {"bytes": point["bytes"], "gb_per_s": point["bytes_per_s"] / 1e9}
+    return Ceilings(
+        identity=identity(cfg),
+        threads=answer["threads"],
+        engine=answer["engine"],
+        host=answer["host"],
+        copy_points=[
+            CopyPoint(bytes=point["bytes"], gb_per_s=point["bytes_per_s"] / 1e9)
             for point in answer["copy"]
         ],
-        "fp32_gmac_per_s": best["fp32"],
-        "int8_gmac_per_s": best["int8"],
-        "rates": rates,
-    }
+        fp32_gmac_per_s=best["fp32"],
+        int8_gmac_per_s=best["int8"],
+        rates=rates,
+    )
 
 
 def run(cfg: DeviceCeilingsConfig, *, out: Path) -> dict[str, float]:
     """Measure a device's ceilings and write them to `out`; see `measure`."""
     record = measure(cfg)
-    write_json(out, record)
+    record.write(out)
     log.info(
         "%s, %d thread(s): fp32 %.0f GMAC/s, INT8 %.0f GMAC/s, copies %s GB/s",
         cfg.name,
-        record["threads"],
-        record["fp32_gmac_per_s"],
-        record["int8_gmac_per_s"],
-        ", ".join(f"{p['gb_per_s']:.1f} at {p['bytes'] / 1e6:g} MB" for p in record["copy"]),
+        record.threads,
+        record.fp32_gmac_per_s,
+        record.int8_gmac_per_s,
+        ", ".join(f"{p.gb_per_s:.1f} at {p.bytes / 1e6:g} MB" for p in record.copy_points),
     )
     return {
-        "fp32_gmac_per_s": record["fp32_gmac_per_s"],
-        "int8_gmac_per_s": record["int8_gmac_per_s"],
-        **{f"copy_gb_per_s_{p['bytes'] // 1000}kb": p["gb_per_s"] for p in record["copy"]},
+        "fp32_gmac_per_s": record.fp32_gmac_per_s,
+        "int8_gmac_per_s": record.int8_gmac_per_s,
+        **{f"copy_gb_per_s_{p.bytes // 1000}kb": p.gb_per_s for p in record.copy_points},
     }
 
 
-def read(path: Path, cfg: ProfileConfig) -> dict[str, Any]:
+def read(path: Path, cfg: ProfileConfig) -> Ceilings:
     """Read ceilings that fit a device's configuration.
 
     Raises
@@ -122,13 +115,12 @@ def read(path: Path, cfg: ProfileConfig) -> dict[str, Any]:
     UserError
         If they were measured with another engine or other threads.
     """
-    record: dict[str, Any] = read_json(path)
-    found, wanted = record.get("identity"), identity(cfg.of_ceilings)
-    if record.get("schema") != SCHEMA or found != wanted:
-        differ = [key for key in wanted if (found or {}).get(key) != wanted[key]]
+    record, wanted = Ceilings.read(path), identity(cfg.of_ceilings)
+    if record.identity != wanted:
+        differ = [key for key in wanted if record.identity.get(key) != wanted[key]]
         raise UserError(
             f"{path} holds the ceilings of another set-up than config/profile/{cfg.name}.yaml "
-            f"(with the overrides of this run): {', '.join(differ) or 'schema'} differ. Delete the "
+            f"(with the overrides of this run): {', '.join(differ)} differ. Delete the "
             "file, so that it is measured again, or let all runs of the device share these keys."
         )
     return record

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import sha256, write_json
+from edgeward.core.io import sha256
 from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.measuring import EMULATED
@@ -18,11 +18,12 @@ from edgeward.profiling.stage import request_for
 from edgeward.profiling.statistics import drift, paired_ratio, percentile
 from edgeward.profiling.transport import Device, open_device
 from edgeward.profiling.transport.device import one_line
+from edgeward.records.interleave import Interleave, InTurns, RefusedMember, TimedMember
+from edgeward.records.profile import Agent
 from edgeward.runtimes.graph import read_graph
 
 log = logging.getLogger(__name__)
 
-SCHEMA = "edgeward-interleave/1"
 IDENTITY = ("data", "model", "seed", "recipe")
 Member = Mapping[str, Any]
 
@@ -53,16 +54,11 @@ def _ask(cfg: ProfileConfig, device: Device, group: Sequence[Member]) -> dict[st
 
 def compare(
     group: Sequence[Member], answer: Mapping[str, Any], cfg: ProfileConfig, emulated: bool
-) -> dict[str, Any]:
+) -> InTurns:
     """Return the record of a group from the agent's answer.
 
-    Returns
-    -------
-    ``threads, batch, rounds, duration_s, candidates, conditions``; the candidates are in the order
-    of `group`, each with ``data, model, seed, recipe, latency_ms`` (interval record of the median
-    over rounds), ``ratio`` (interval record of its latency / that of the first; of the first itself
-    exactly 1), ``verdict, reasons``; and ``refused``, the members that the engine cannot load, each
-    with ``data, model, seed, recipe, reason``. Without the first, ``candidates`` is empty.
+    Latencies are medians over rounds; the ratio of the first candidate to itself is exactly 1. Without the first there
+    are no candidates.
     """
     refused = dict(answer["refused"])
     left = [member for position, member in enumerate(group) if position not in refused]
@@ -81,10 +77,10 @@ def compare(
         mine = latency[:, position]
         ratio = paired_ratio(mine, latency[:, 0], cfg.confidence)
         reasons = list(common)
-        if position and (ratio["low"] is None or ratio["high"] is None):
+        if position and (ratio.low is None or ratio.high is None):
             reasons.append(f"too few rounds for an interval; raise interleave.rounds in {where}")
-        elif position:
-            width = (ratio["high"] - ratio["low"]) / ratio["estimate"]
+        elif position and ratio.low is not None and ratio.high is not None:
+            width = (ratio.high - ratio.low) / ratio.estimate
             if width > cfg.validity.max_interval_width:
                 reasons.append(
                     f"the interval of the ratio is {width:.1%} wide, "
@@ -98,27 +94,29 @@ def compare(
                     f"rounds, {cfg.validity.max_drift:.1%} allowed; let the machine settle"
                 )
         candidates.append(
-            {
+            TimedMember(
                 **{name: member[name] for name in IDENTITY},
-                "latency_ms": percentile(np.sort(mine), 50, cfg.confidence),
-                "ratio": ratio,
-                "verdict": "INVALID" if reasons else "VALID",
-                "reasons": reasons,
-            }
+                latency_ms=percentile(np.sort(mine), 50, cfg.confidence),
+                ratio=ratio,
+                verdict="INVALID" if reasons else "VALID",
+                reasons=reasons,
+            )
         )
-    return {
-        "threads": answer["threads"],
-        "batch": cfg.batch,
-        "rounds": rounds,
-        "block": cfg.interleave.block,
-        "duration_s": answer["duration_ns"] / 1e9,
-        "candidates": candidates,
-        "refused": [
-            {**{name: group[position][name] for name in IDENTITY}, "reason": one_line(reason)}
+    return InTurns(
+        threads=answer["threads"],
+        batch=cfg.batch,
+        rounds=rounds,
+        block=cfg.interleave.block,
+        duration_s=answer["duration_ns"] / 1e9,
+        candidates=candidates,
+        refused=[
+            RefusedMember(
+                **{name: group[position][name] for name in IDENTITY}, reason=one_line(reason)
+            )
             for position, reason in refused.items()
         ],
-        "conditions": answer["conditions"],
-    }
+        conditions=answer["conditions"],
+    )
 
 
 def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) -> dict[str, float]:
@@ -129,8 +127,7 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
     cfg : the device; its first thread setting is used.
     groups : members are ``data, model, seed, recipe, file`` (an ONNX file); the first of each group
         is what the others are compared with.
-    out : the JSON to write: ``schema, device, emulated, host, engine, agent, groups`` (see
-        `compare`).
+    out : the JSON to write.
 
     Returns
     -------
@@ -148,48 +145,39 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
             answer = _ask(cfg, device, group)
             record = compare(group, answer, cfg, device.emulated)
             records.append(record)
-            for r in record["refused"]:
+            for r in record.refused:
                 log.warning(
-                    "%s: the engine refuses %s %s: %s",
-                    cfg.name,
-                    r["model"],
-                    r["recipe"],
-                    r["reason"],
+                    "%s: the engine refuses %s %s: %s", cfg.name, r.model, r.recipe, r.reason
                 )
-            for c in record["candidates"][1:]:
-                r = c["ratio"]
+            for c in record.candidates[1:]:
                 log.info(
                     "%s: %s %s takes %.3f times as long as %s %s (%s), %s%s",
                     cfg.name,
-                    c["model"],
-                    c["recipe"],
-                    r["estimate"],
+                    c.model,
+                    c.recipe,
+                    c.ratio.estimate,
                     group[0]["model"],
                     group[0]["recipe"],
                     " to ".join(
-                        "?" if end is None else f"{end:.3f}" for end in (r["low"], r["high"])
+                        "?" if end is None else f"{end:.3f}" for end in (c.ratio.low, c.ratio.high)
                     ),
-                    c["verdict"],
-                    "".join(f"; {reason}" for reason in c["reasons"]),
+                    c.verdict,
+                    "".join(f"; {reason}" for reason in c.reasons),
                 )
         emulated = device.emulated
-    write_json(
-        out,
-        {
-            "schema": SCHEMA,
-            "device": cfg.name,
-            "emulated": emulated,
-            "host": answer["host"],
-            "engine": {**answer["engine"], "providers": answer["providers"]},
-            "agent": {"sha256": agent_file(cfg.engine.name)[1]},
-            "confidence": cfg.confidence,
-            "groups": records,
-        },
-    )
-    judged = [c for record in records for c in record["candidates"][1:]]
+    Interleave(
+        device=cfg.name,
+        emulated=emulated,
+        host=answer["host"],
+        engine={**answer["engine"], "providers": answer["providers"]},
+        agent=Agent(sha256=agent_file(cfg.engine.name)[1]),
+        confidence=cfg.confidence,
+        groups=records,
+    ).write(out)
+    judged = [c for record in records for c in record.candidates[1:]]
     return {
         "groups": float(len(records)),
         "ratios": float(len(judged)),
-        "invalid_ratios": float(sum(c["verdict"] == "INVALID" for c in judged)),
-        "refused": float(sum(len(record["refused"]) for record in records)),
+        "invalid_ratios": float(sum(c.verdict == "INVALID" for c in judged)),
+        "refused": float(sum(len(record.refused) for record in records)),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,9 +20,19 @@ from edgeward.profiling.statistics import (
     spread,
 )
 from edgeward.profiling.transport import Device
+from edgeward.records.profile import (
+    ColdStart,
+    Energy,
+    NotMeasured,
+    Parity,
+    Setting,
+    Throughput,
+    TimedConditions,
+)
 
 log = logging.getLogger(__name__)
 
+Timed = TypeVar("Timed", Setting, Throughput)
 EMULATED = "emulated: timings say nothing about a device"
 
 
@@ -66,7 +76,7 @@ class Bench:
             },
         )
 
-    def _parity(self, answer: dict[str, Any]) -> dict[str, Any]:
+    def _parity(self, answer: dict[str, Any]) -> Parity:
         found = parity.decode(answer["logits"])
         return parity.compare(
             self.reference, found, self.precision, self.cfg.parity, self.sensitivity
@@ -77,7 +87,7 @@ class Bench:
             reasons = [EMULATED, *reasons]
         return {"verdict": "INVALID" if reasons else "VALID", "reasons": reasons}
 
-    def _once(self, threads: int | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _once(self, threads: int | str) -> tuple[Setting, dict[str, Any]]:
         """Time one setting once; return its record and the agent's answer."""
         cfg = self.cfg
         stop = {
@@ -91,35 +101,36 @@ class Bench:
         summary = latency(samples, cfg.percentiles, cfg.confidence)
         conditions = answer["conditions"]
         same = self._parity(answer)
-        reasons = same["reasons"] + judge(samples, summary, conditions, duration_s, cfg)
-        setting = {
-            "threads": answer["threads"],
-            "batch": cfg.batch,
-            "resolution": answer["resolution"],
-            "load_ms": answer["load_ns"] / 1e6,
-            "first_ms": answer["first_ns"] / 1e6,
-            "warmup": answer["warmups"],
-            "n": len(samples),
-            "duration_s": duration_s,
-            "stopped_at": "half_width" if answer["precise"] else "max_duration_s",
-            "latency_ms": summary,
-            "throughput_per_s": len(samples) * cfg.batch / duration_s,
-            "peak_memory_mb": _peak_mb(answer),
-            "baseline_memory_mb": answer["baseline_bytes"] / 1e6,
-            "peak_memory_exact": answer["peak_reset"],
-            "parity": same,
+        reasons = same.reasons + judge(samples, summary, conditions, duration_s, cfg)
+        setting = Setting(
+            threads=answer["threads"],
+            batch=cfg.batch,
+            resolution=answer["resolution"],
+            load_ms=answer["load_ns"] / 1e6,
+            first_ms=answer["first_ns"] / 1e6,
+            warmup=answer["warmups"],
+            n=len(samples),
+            duration_s=duration_s,
+            stopped_at="half_width" if answer["precise"] else "max_duration_s",
+            latency_ms=summary,
+            throughput_per_s=len(samples) * cfg.batch / duration_s,
+            peak_memory_mb=_peak_mb(answer),
+            baseline_memory_mb=answer["baseline_bytes"] / 1e6,
+            peak_memory_exact=answer["peak_reset"],
+            parity=same,
             **self._verdict(reasons),
-            "conditions": {
+            conditions=TimedConditions(
                 **conditions,
-                "timer_ns": answer["timer_ns"],
-                "autocorrelation": autocorrelation(samples),
-            },
-        }
+                timer_ns=answer["timer_ns"],
+                autocorrelation=autocorrelation(samples),
+            ),
+            earlier_attempts=[],
+        )
         return setting, answer
 
     def _until_valid(
-        self, once: Callable[[], tuple[dict[str, Any], dict[str, Any]]], what: str
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        self, once: Callable[[], tuple[Timed, dict[str, Any]]], what: str
+    ) -> tuple[Timed, dict[str, Any]]:
         """Repeat a measurement until it is valid or the attempts are used up; the last one counts."""
         earlier: list[list[str]] = []
         while True:
@@ -128,28 +139,28 @@ class Bench:
                 "%s, %s: n %d, %s%s",
                 self.cfg.name,
                 what,
-                record["n"],
-                record["verdict"],
-                "".join(f"; {reason}" for reason in record["reasons"]),
+                record.n,
+                record.verdict,
+                "".join(f"; {reason}" for reason in record.reasons),
             )
             # Another attempt cannot change what an engine computes.
-            hopeless = self.device.emulated or not record["parity"]["passed"]
-            if not record["reasons"] or hopeless or len(earlier) + 1 == self.cfg.attempts:
-                return {**record, "earlier_attempts": earlier}, answer
-            earlier.append(record["reasons"])
+            hopeless = self.device.emulated or not record.parity.passed
+            if not record.reasons or hopeless or len(earlier) + 1 == self.cfg.attempts:
+                return record.model_copy(update={"earlier_attempts": earlier}), answer
+            earlier.append(record.reasons)
 
-    def setting(self, threads: int | str) -> tuple[dict[str, Any], dict[str, Any]]:
+    def setting(self, threads: int | str) -> tuple[Setting, dict[str, Any]]:
         """Return the record of a thread setting (single stream) and the last answer behind it."""
         record, answer = self._until_valid(lambda: self._once(threads), f"{threads} thread(s)")
-        p50, p90 = (record["latency_ms"][p]["estimate"] for p in ("p50", "p90"))
+        p50, p90 = record.latency_ms.p50.estimate, record.latency_ms.p90.estimate
         log.info("%s, %s thread(s): p50 %.3f ms, p90 %.3f ms", self.cfg.name, threads, p50, p90)
         return record, answer
 
-    def throughput(self, batch: int) -> dict[str, Any]:
+    def throughput(self, batch: int) -> Throughput:
         """Return the record of images per second in batches of this size, without a pause."""
         cfg, offline = self.cfg, self.cfg.throughput
 
-        def once() -> tuple[dict[str, Any], dict[str, Any]]:
+        def once() -> tuple[Throughput, dict[str, Any]]:
             answer = self._time(
                 offline.threads,
                 batch=batch,
@@ -161,46 +172,40 @@ class Bench:
             samples = np.array(answer["samples_ns"], dtype=np.float64) / 1e9
             duration_s = answer["duration_ns"] / 1e9
             same = self._parity(answer)
-            reasons = same["reasons"] + judge_machine(answer["conditions"], duration_s, cfg)
-            record = {
-                "threads": answer["threads"],
-                "batch": batch,
-                "n": len(samples),
-                "duration_s": duration_s,
-                "images_per_s": rate(samples, batch, cfg.confidence),
-                "peak_memory_mb": _peak_mb(answer),
-                "parity": same,
+            reasons = same.reasons + judge_machine(answer["conditions"], duration_s, cfg)
+            record = Throughput(
+                threads=answer["threads"],
+                batch=batch,
+                n=len(samples),
+                duration_s=duration_s,
+                images_per_s=rate(samples, batch, cfg.confidence),
+                peak_memory_mb=_peak_mb(answer),
+                parity=same,
                 **self._verdict(reasons),
-                "conditions": answer["conditions"],
-            }
+                conditions=answer["conditions"],
+                earlier_attempts=[],
+            )
             return record, answer
 
         return self._until_valid(once, f"batch {batch}")[0]
 
-    def cold_start(self) -> dict[str, Any] | None:
-        """Return what a fresh process waits for, over several of them; None if not asked for.
-
-        ``import_ms`` (of the engine), ``load_ms`` (of the session), ``first_ms`` (inference) and
-        ``total_ms`` are {median, min, max}.
-        """
+    def cold_start(self) -> ColdStart | None:
+        """Return what a fresh process waits for, over several of them; None if not asked for."""
         n = self.cfg.cold_starts
         if not n:
             return None
         answers = [self.ask("cold", threads=self.cfg.first_threads) for _ in range(n)]
         times = {k: [a[f"{k}_ns"] / 1e6 for a in answers] for k in ("import", "load", "first")}
         times["total"] = [sum(parts) for parts in zip(*times.values(), strict=True)]
-        return {"n": n, **{f"{k}_ms": spread(values) for k, values in times.items()}}
+        return ColdStart(n=n, **{f"{k}_ms": spread(values) for k, values in times.items()})
 
-    def energy(self) -> dict[str, Any]:
+    def energy(self) -> Energy | NotMeasured:
         """Return the energy per inference with the first thread setting, or why there is none."""
         power = self.cfg.power
         if power.counter == "none":
-            return {
-                "status": "not measured",
-                "reason": f"power.counter is none in config/profile/{self.cfg.name}.yaml",
-            }
+            return not_measured(f"power.counter is none in config/profile/{self.cfg.name}.yaml")
         if self.device.emulated:
-            return {"status": "not measured", "reason": "an emulated device has no power counter"}
+            return not_measured("an emulated device has no power counter")
         answer = self.ask(
             "energy",
             threads=self.cfg.first_threads,
@@ -208,7 +213,7 @@ class Bench:
             warmup=self.cfg.warmup.model_dump(),
         )
         if "reason" in answer:
-            return {"status": "not measured", "reason": answer["reason"]}
+            return not_measured(answer["reason"])
         return energy_record(answer, self.request["batch"])
 
 
@@ -217,16 +222,16 @@ def _peak_mb(answer: dict[str, Any]) -> float:
     return max(0, answer["peak_bytes"] - answer["baseline_bytes"]) / 1e6
 
 
-def energy_record(answer: dict[str, Any], batch: int) -> dict[str, Any]:
+def not_measured(reason: str) -> NotMeasured:
+    """Say why there is no energy figure."""
+    return NotMeasured(status="not measured", reason=reason)
+
+
+def energy_record(answer: dict[str, Any], batch: int) -> Energy:
     """Return the energy record of an agent's answer.
 
     Per window, E_gross = E / N and E_net = (E - P_idle * t) / N, where P_idle is the mean power of
     the idle part before it; N counts inferences. Joules are per inference of `batch` images.
-
-    Returns
-    -------
-    ``status "measured", counter {kind, domains}, windows, inferences, duration_s, gross_mj, net_mj,
-    idle_w, load_w`` ({median, min, max} over the windows), ``reasons`` why not to trust them.
     """
     windows = answer["windows"]
     idle_w = [w["idle_j"] / w["idle_s"] for w in windows]
@@ -241,17 +246,17 @@ def energy_record(answer: dict[str, Any], batch: int) -> dict[str, Any]:
             "idle took more power than the inferences: the machine was not idle; end other work, "
             "or make power.idle_s longer"
         )
-    return {
-        "status": "measured",
-        "counter": answer["counter"],
-        "batch": batch,
-        "windows": len(windows),
-        "inferences": sum(w["n"] for w in windows),
-        "duration_s": sum(w["load_s"] for w in windows),
-        "gross_mj": spread([1e3 * w["load_j"] / w["n"] for w in windows]),
-        "net_mj": spread([1e3 * value for value in net]),
-        "idle_w": spread(idle_w),
-        "load_w": spread([w["load_j"] / w["load_s"] for w in windows]),
-        "verdict": "INVALID" if reasons else "VALID",
-        "reasons": reasons,
-    }
+    return Energy(
+        status="measured",
+        counter=answer["counter"],
+        batch=batch,
+        windows=len(windows),
+        inferences=sum(w["n"] for w in windows),
+        duration_s=sum(w["load_s"] for w in windows),
+        gross_mj=spread([1e3 * w["load_j"] / w["n"] for w in windows]),
+        net_mj=spread([1e3 * value for value in net]),
+        idle_w=spread(idle_w),
+        load_w=spread([w["load_j"] / w["load_s"] for w in windows]),
+        verdict="INVALID" if reasons else "VALID",
+        reasons=reasons,
+    )

@@ -1,13 +1,8 @@
 """Does the engine on the device compute what the reference engine computes here?
 
-A time is worth nothing if the answer is wrong: a driver may drop precision, an integer kernel may
-saturate. So before it is timed, a session answers a few seeded images, and its logits are compared
-with those of onnxruntime on the CPU of this machine, one thread, no graph optimisation.
-
-fp32 differs by rounding: the largest error has a limit. INT8 differs by whole levels where two
-engines round apart, and a network may amplify that; how much is measured (`sensitivity`). So the mean
-error has a limit, and images that are clearly decided must be decided alike (as in
-`edgeward.export.parity`, which judges the file itself, on real images).
+A time is worth nothing if the answer is wrong: a driver may drop precision, an integer kernel may saturate. So before it
+is timed, a session answers a few seeded images, and its logits are compared with those of the reference engine on this
+machine, one thread, no graph optimisation. How far they may differ: `edgeward.runtimes.tolerance`.
 """
 
 from __future__ import annotations
@@ -19,6 +14,9 @@ from typing import Any
 import numpy as np
 
 from edgeward.core.errors import UserError
+from edgeward.records.profile import Decided, Parity
+from edgeward.runtimes.parity import compare as agreement
+from edgeward.runtimes.parity import judge, run_all
 from edgeward.runtimes.session import open_session
 from edgeward.runtimes.tolerance import DeviceParityConfig
 
@@ -60,12 +58,13 @@ def decode(encoded: dict[str, Any]) -> np.ndarray:
     return raw.reshape(encoded["shape"]).astype(np.float64)
 
 
-def reference_logits(model: Path, array: np.ndarray) -> np.ndarray:
+def reference_logits(model: Path, array: np.ndarray, noise: float = 0.0) -> np.ndarray:
     """Return the logits of the reference engine, float64 (n, classes, ..), one image at a time.
 
     Parameters
     ----------
     array : images (n, c, *spatial) of any type, in the values that the model takes.
+    noise : see `edgeward.runtimes.parity.run_all`.
 
     Raises
     ------
@@ -74,10 +73,9 @@ def reference_logits(model: Path, array: np.ndarray) -> np.ndarray:
     """
     session = open_session(model, 1, fused=False)
     try:
-        parts = [session.run(x[None].astype(np.float32)) for x in array]
+        return run_all(session.run, (image[None].astype(np.float32) for image in array), noise)
     except Exception as error:  # engines have a dozen exception types of their own
         raise UserError(f"{model}: the reference engine cannot run the model: {error}") from error
-    return np.concatenate(parts).astype(np.float64)
 
 
 def sensitivity(
@@ -94,8 +92,7 @@ def sensitivity(
     -------
     Mean |difference| of the logits.
     """
-    noise = np.random.default_rng(0).uniform(-perturbation, perturbation, array.shape)
-    return float(np.abs(reference_logits(model, array + noise) - reference).mean())
+    return agreement(reference, reference_logits(model, array, perturbation)).mean_abs
 
 
 def compare(
@@ -104,66 +101,51 @@ def compare(
     precision: str,
     cfg: DeviceParityConfig,
     moved: float | None = None,
-) -> dict[str, Any]:
+) -> Parity:
     """Return how the logits of the device lie to the reference, both (n, classes, ..).
-
-    Of segmentation networks every pixel or voxel counts as an image.
 
     Parameters
     ----------
     moved : the `sensitivity` of an INT8 model.
-
-    Returns
-    -------
-    ``n, spread`` (standard deviation of the reference), ``sensitivity`` (`moved`), ``max_abs, mean_abs,
-    agreement`` (share of equal argmax), ``limit`` (of max_abs, for INT8 of mean_abs), ``decided {n,
-    agreement}`` (INT8; else None), ``passed, reasons``.
     """
-    result: dict[str, Any] = {
+    common: dict[str, Any] = {
         "n": len(reference),
         "spread": float(reference.std()),
         "sensitivity": moved,
-        "max_abs": None,
-        "mean_abs": None,
-        "agreement": None,
-        "limit": None,
-        "decided": None,
     }
-    reasons: list[str] = []
     if found.shape != reference.shape or not np.isfinite(found).all():
-        reasons.append(
-            "the engine's logits have another shape than the reference's or are not finite"
+        unlike = "the engine's logits have another shape than the reference's or are not finite"
+        unknown: dict[str, Any] = dict.fromkeys(
+            ("max_abs", "mean_abs", "agreement", "limit", "decided")
         )
-        return {**result, "passed": False, "reasons": reasons}
-    error = np.abs(found - reference)
-    same = found.argmax(1) == reference.argmax(1)
-    result |= {
-        "max_abs": float(error.max()),
-        "mean_abs": float(error.mean()),
-        "agreement": float(same.mean()),
-    }
-    if precision == "int8":
-        limit = cfg.int8.limit(result["spread"], moved or 0.0)
-        n, share = cfg.int8.decided(reference, found, limit)
-        result["decided"] = {"n": n, "agreement": share}
-        if result["mean_abs"] > limit:
-            reasons.append(
-                f"the engine's mean logit error is {result['mean_abs']:.3g}, {limit:.3g} allowed "
-                f"(logit spread {result['spread']:.3g}); do not use this engine for this model, "
-                "or see parity.int8"
-            )
-        if share is not None and share < cfg.int8.decided_agreement:
-            reasons.append(
-                f"the engine decides {share:.2%} of {n} clear images as the reference "
-                f"does, {cfg.int8.decided_agreement:.2%} asked; see parity.int8.decided_agreement"
-            )
-    else:
-        limit = cfg.fp32.limit(result["spread"])
-        if result["max_abs"] > limit:
-            reasons.append(
-                f"the engine's largest logit error is {result['max_abs']:.3g}, {limit:.3g} allowed "
-                f"(logit spread {result['spread']:.3g}); does it compute in lower precision? see "
-                "parity.fp32"
-            )
-    result["limit"] = limit
-    return {**result, "passed": not reasons, "reasons": reasons}
+        return Parity(**common, **unknown, passed=False, reasons=[unlike])
+    same = agreement(reference, found)
+    tolerance = cfg.int8 if precision == "int8" else cfg.fp32
+    judged = judge(reference, found, same, tolerance, moved or 0.0)
+    of_spread = f"{judged.limit:.3g} allowed (logit spread {common['spread']:.3g})"
+    reasons = []
+    if not judged.within and precision == "int8":
+        reasons.append(
+            f"the engine's mean logit error is {judged.found:.3g}, {of_spread}; do not use this engine for "
+            "this model, or see parity.int8"
+        )
+    elif not judged.within:
+        reasons.append(
+            f"the engine's largest logit error is {judged.found:.3g}, {of_spread}; does it compute in lower "
+            "precision? see parity.fp32"
+        )
+    if not judged.decided:
+        reasons.append(
+            f"the engine decides {judged.alike:.2%} of {judged.clear} clear images as the reference "
+            f"does, {cfg.int8.decided_agreement:.2%} asked; see parity.int8.decided_agreement"
+        )
+    return Parity(
+        **common,
+        max_abs=same.max_abs,
+        mean_abs=same.mean_abs,
+        agreement=same.agreement,
+        limit=judged.limit,
+        decided=None if judged.clear is None else Decided(n=judged.clear, agreement=judged.alike),
+        passed=not reasons,
+        reasons=reasons,
+    )

@@ -9,17 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import plain, sha256, write_json
+from edgeward.core.io import sha256
 from edgeward.core.plugins import load
 from edgeward.profiling import ceilings as ceilings_file
 from edgeward.profiling import parity
 from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.explain.explanation import explain
-from edgeward.profiling.measuring import Bench
+from edgeward.profiling.measuring import Bench, not_measured
 from edgeward.profiling.transport import Device, Refused, open_device
-from edgeward.profiling.validate import problems
-from edgeward.records.profile import Profile
+from edgeward.records.ceilings import Ceilings
+from edgeward.records.profile import (
+    Agent,
+    Interval,
+    ModelFacts,
+    Operators,
+    Profile,
+    Setting,
+)
 from edgeward.runtimes.base import GraphFacts
 from edgeward.runtimes.graph import read_graph
 
@@ -62,16 +69,18 @@ def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -
     )
 
 
-def _measured(bench: Bench, facts: GraphFacts, best: dict[str, Any] | None) -> dict[str, Any]:
-    """Put all questions; return what a profile holds about the answers."""
+def _measured(
+    bench: Bench, facts: GraphFacts, best: Ceilings | None
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """Put all questions; return the executed operators, and what a profile holds about the answers."""
     cfg = bench.cfg
     # First, since some networks run more kernels than the engine can record; better to know that at once.
     kernels = bench.ask("operators", threads=cfg.first_threads, runs=cfg.operator_runs)
-    settings: list[dict[str, Any]] = []
+    settings: list[Setting] = []
     answers: list[dict[str, Any]] = []
     for threads in cfg.threads:
         setting, answer = bench.setting(threads)
-        if any(setting["threads"] == other["threads"] for other in settings):
+        if any(setting.threads == other.threads for other in settings):
             continue
         settings.append(setting)
         answers.append(answer)
@@ -79,16 +88,15 @@ def _measured(bench: Bench, facts: GraphFacts, best: dict[str, Any] | None) -> d
     cold_start = bench.cold_start()
     energy = bench.energy()
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
-    median_ms = settings[0]["latency_ms"]["p50"]["estimate"]
     where = "config/profile/ (key 'engine.name')"
     names = load("edgeward.runtimes", cfg.engine.name, "kernels", where).NAMES
+    median_ms = settings[0].latency_ms.p50.estimate
     explanation = explain(kernels, facts, names, median_ms, best, cfg.explain)
-    return {
+    return dict(sorted(executed.items())), {
         "host": answers[0]["host"],
         "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},
         "settings": settings,
-        "executed": dict(sorted(executed.items())),
-        "int8_mac_share": explanation["int8_mac_share"],
+        "int8_mac_share": explanation.int8_mac_share,
         "throughput": throughput,
         "cold_start": cold_start,
         "energy": energy,
@@ -104,50 +112,49 @@ def _refused(bench: Bench, reason: str) -> dict[str, Any]:
         "engine": {**answer["engine"], "providers": bench.cfg.engine.asked_for},
         "refused": reason,
         "settings": [],
-        "executed": {},
         "int8_mac_share": None,
         "throughput": [],
         "cold_start": None,
-        "energy": {"status": "not measured", "reason": "the engine refuses the model"},
+        "energy": not_measured("the engine refuses the model"),
         "explanation": None,
     }
 
 
-def _metrics(profile: dict[str, Any]) -> dict[str, float]:
+def _metrics(profile: Profile) -> dict[str, float]:
     """Flatten what one compares: the first setting, and the others with their thread count."""
-    model = profile["model"]
+    model, explanation = profile.model, profile.explanation
     metrics: dict[str, float] = {
-        "file_mb": model["file_bytes"] / 1e6,
-        "parameters": model["parameters"],
-        "macs": model["macs"],
+        "file_mb": model.file_bytes / 1e6,
+        "parameters": model.parameters,
+        "macs": model.macs,
     }
-    if profile.get("refused"):
+    if explanation is None:
         return {**metrics, "refused": 1.0}
-    metrics["bytes_moved"] = profile["explanation"]["bytes_moved"]
-    if profile["explanation"]["roofline_ms"] is not None:
-        metrics["roofline_ms"] = profile["explanation"]["roofline_ms"]
-    if profile["int8_mac_share"] is not None:
-        metrics["int8_mac_share"] = profile["int8_mac_share"]
-    for position, setting in enumerate(profile["settings"]):
-        suffix = "" if position == 0 else f"_{setting['threads']}threads"
+    metrics["bytes_moved"] = explanation.bytes_moved
+    if explanation.roofline_ms is not None:
+        metrics["roofline_ms"] = explanation.roofline_ms
+    if profile.int8_mac_share is not None:
+        metrics["int8_mac_share"] = profile.int8_mac_share
+    for position, setting in enumerate(profile.settings):
+        suffix = "" if position == 0 else f"_{setting.threads}threads"
         for name in ("load_ms", "peak_memory_mb", "throughput_per_s"):
-            metrics[name + suffix] = setting[name]
-        metrics["valid" + suffix] = float(setting["verdict"] == "VALID")
+            metrics[name + suffix] = getattr(setting, name)
+        metrics["valid" + suffix] = float(setting.verdict == "VALID")
         for percent in ("p50", "p90"):
-            record = setting["latency_ms"][percent]
-            metrics[f"latency_{percent}_ms{suffix}"] = record["estimate"]
+            record: Interval = getattr(setting.latency_ms, percent)
+            metrics[f"latency_{percent}_ms{suffix}"] = record.estimate
             for end in ("low", "high"):
-                if record[end] is not None:
-                    metrics[f"latency_{percent}_ms_{end}{suffix}"] = record[end]
-    for offline in profile["throughput"]:
-        name = f"images_per_s_{offline['threads']}threads_batch{offline['batch']}"
-        metrics[name] = offline["images_per_s"]["estimate"]
-    if profile["cold_start"]:
-        metrics["cold_start_ms"] = profile["cold_start"]["total_ms"]["median"]
-    if profile["energy"]["status"] == "measured":
-        metrics["energy_valid"] = float(profile["energy"]["verdict"] == "VALID")
-        for name in ("gross_mj", "net_mj"):
-            metrics[f"energy_{name}"] = profile["energy"][name]["median"]
+                if (value := getattr(record, end)) is not None:
+                    metrics[f"latency_{percent}_ms_{end}{suffix}"] = value
+    for offline in profile.throughput:
+        name = f"images_per_s_{offline.threads}threads_batch{offline.batch}"
+        metrics[name] = offline.images_per_s.estimate
+    if profile.cold_start:
+        metrics["cold_start_ms"] = profile.cold_start.total_ms.median
+    if profile.energy.status == "measured":
+        metrics["energy_valid"] = float(profile.energy.verdict == "VALID")
+        metrics["energy_gross_mj"] = profile.energy.gross_mj.median
+        metrics["energy_net_mj"] = profile.energy.net_mj.median
     return metrics
 
 
@@ -184,32 +191,28 @@ def run(
     with open_device(cfg) as device:
         bench = _bench(cfg, device, model, facts)
         try:
-            found = _measured(bench, facts, best)
+            executed, found = _measured(bench, facts, best)
         except Refused as error:
             log.warning("%s refuses %s: %s", cfg.name, model, error.reason)
-            found = _refused(bench, error.reason)
+            executed, found = {}, _refused(bench, error.reason)
         emulated = device.emulated
-    executed = found.pop("executed")
-    profile = {
-        "schema": Profile.FORMAT,
-        "device": cfg.name,
-        "emulated": emulated,
-        "agent": {"sha256": agent_file(cfg.engine.name)[1]},
-        "config": {**cfg.model_dump(), "transport": {"kind": cfg.transport.kind}},
-        "model": {
-            "file_bytes": model.stat().st_size,
-            "sha256": bench.request["sha256"],
-            "parameters": facts.parameters,
-            "macs": facts.macs,
-            "macs_not_counted": facts.uncounted,
-            "input_shape": facts.input_shape,
-            "precision": facts.precision,
-        },
+    profile = Profile(
+        format="edgeward-profile/2",
+        device=cfg.name,
+        emulated=emulated,
+        agent=Agent(sha256=agent_file(cfg.engine.name)[1]),
+        config={**cfg.model_dump(mode="json"), "transport": {"kind": cfg.transport.kind}},
+        model=ModelFacts(
+            file_bytes=model.stat().st_size,
+            sha256=bench.request["sha256"],
+            parameters=facts.parameters,
+            macs=facts.macs,
+            macs_not_counted=facts.uncounted,
+            input_shape=facts.input_shape,
+            precision=facts.precision,
+        ),
+        operators=Operators(exported=facts.operators, executed=executed),
         **found,
-        "operators": {"exported": facts.operators, "executed": executed},
-    }
-    broken = problems(plain(profile))
-    if broken:
-        raise RuntimeError(f"the profile breaks its own format: {'; '.join(broken)}")
-    write_json(out, profile)
+    )
+    profile.write(out)
     return _metrics(profile)

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import bdtr, stdtrit
 
 from edgeward.profiling.config import ProfileConfig, ValidityConfig
+from edgeward.records.profile import Interval, Latency, Spread
 
 
 def interval_ranks(n: int, share: float, confidence: float) -> tuple[int | None, int | None]:
@@ -43,8 +44,8 @@ def samples_needed(share: float, confidence: float) -> int:
     return int(np.ceil(np.log(tail) / np.log(extreme)))
 
 
-def percentile(ordered: np.ndarray, percent: float, confidence: float) -> dict[str, Any]:
-    """Return an interval record of a percentile.
+def percentile(ordered: np.ndarray, percent: float, confidence: float) -> Interval:
+    """Return a percentile with its interval.
 
     Parameters
     ----------
@@ -54,47 +55,43 @@ def percentile(ordered: np.ndarray, percent: float, confidence: float) -> dict[s
 
     Returns
     -------
-    ``estimate`` (the smallest sample with at least `percent` % of the samples at or below it),
-    ``low``, ``high`` (None where there are too few samples), ``n``, ``method``.
+    The estimate is the smallest sample with at least `percent` % of the samples at or below it; an end is None where
+    there are too few samples.
     """
     n = len(ordered)
     share = percent / 100
     low, high = interval_ranks(n, share, confidence)
     rank = max(1, int(np.ceil(n * share - 1e-9)))
-    return {
-        "estimate": float(ordered[rank - 1]),
-        "low": None if low is None else float(ordered[low - 1]),
-        "high": None if high is None else float(ordered[high - 1]),
-        "n": n,
-        "method": f"order statistics, {confidence:g}",
-    }
+    return Interval(
+        estimate=float(ordered[rank - 1]),
+        low=None if low is None else float(ordered[low - 1]),
+        high=None if high is None else float(ordered[high - 1]),
+        n=n,
+        method=f"order statistics, {confidence:g}",
+    )
 
 
-def latency(samples_ms: np.ndarray, percents: Sequence[float], confidence: float) -> dict[str, Any]:
-    """Return mean, min, max and the interval records ``p50``, ``p90`` ... of samples in ms."""
+def latency(samples_ms: np.ndarray, percents: Sequence[float], confidence: float) -> Latency:
+    """Return mean, min, max and the percentiles of samples in ms; 50 and 90 must be among `percents`."""
     ordered = np.sort(samples_ms)
-    result: dict[str, Any] = {
-        "mean": float(ordered.mean()),
-        "min": float(ordered[0]),
-        "max": float(ordered[-1]),
-    }
-    for percent in percents:
-        result[f"p{percent:g}"] = percentile(ordered, percent, confidence)
-    return result
+    found: dict[str, Any] = {f"p{p:g}": percentile(ordered, p, confidence) for p in percents}
+    return Latency(
+        mean=float(ordered.mean()), min=float(ordered[0]), max=float(ordered[-1]), **found
+    )
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> Spread:
     """Return the median and the range of a few values, too few for an interval."""
-    return {
-        "median": float(np.median(values)),
-        "min": float(min(values)),
-        "max": float(max(values)),
-        "n": len(values),
-    }
+    return Spread(
+        median=float(np.median(values)),
+        min=float(min(values)),
+        max=float(max(values)),
+        n=len(values),
+    )
 
 
-def rate(seconds: np.ndarray, batch: int, confidence: float) -> dict[str, Any]:
-    """Return an interval record of images per second.
+def rate(seconds: np.ndarray, batch: int, confidence: float) -> Interval:
+    """Return images per second with their interval.
 
     Neighbouring inferences are not independent, so the interval is that of batch means (Law,
     Simulation Modeling and Analysis, 5th ed., section 9.5.3): the means of up to 20 consecutive
@@ -108,17 +105,23 @@ def rate(seconds: np.ndarray, batch: int, confidence: float) -> dict[str, Any]:
     stretches = min(20, len(seconds))
     means = np.array([part.mean() for part in np.array_split(seconds, stretches)])
     middle = float(seconds.mean())
-    record: dict[str, Any] = {"estimate": batch / middle, "low": None, "high": None}
+    low = high = None
     if stretches > 1:
         quantile = stdtrit(stretches - 1, (1 + confidence) / 2)
         half = float(quantile * means.std(ddof=1) / np.sqrt(stretches))
-        record["low"] = batch / (middle + half)
-        record["high"] = batch / (middle - half) if half < middle else None
-    return {**record, "n": len(seconds), "method": f"batch means, {confidence:g}"}
+        low = batch / (middle + half)
+        high = batch / (middle - half) if half < middle else None
+    return Interval(
+        estimate=batch / middle,
+        low=low,
+        high=high,
+        n=len(seconds),
+        method=f"batch means, {confidence:g}",
+    )
 
 
-def paired_ratio(mine: np.ndarray, reference: np.ndarray, confidence: float) -> dict[str, Any]:
-    """Return an interval record of the median ratio of latencies taken in turns.
+def paired_ratio(mine: np.ndarray, reference: np.ndarray, confidence: float) -> Interval:
+    """Return the interval of the median ratio of latencies taken in turns.
 
     A round is the unit: both were timed within it, so what slows the machine for longer than a round
     slows both and leaves their ratio; rounds in random order see every neighbour alike. The ratios of
@@ -146,19 +149,19 @@ def autocorrelation(samples_ms: np.ndarray) -> float | None:
     return float(np.corrcoef(ranks[:-1], ranks[1:])[0, 1])
 
 
-def _interval_reasons(summary: dict[str, Any], cfg: ProfileConfig, where: str) -> list[str]:
+def _interval_reasons(summary: Latency, cfg: ProfileConfig, where: str) -> list[str]:
     reasons = []
     limit = cfg.validity.max_interval_width
     for percent in cfg.validity.judged_percentiles:
-        record = summary[f"p{percent:g}"]
-        if record["low"] is None or record["high"] is None:
+        record: Interval = getattr(summary, f"p{percent:g}")
+        if record.low is None or record.high is None:
             needed = samples_needed(percent / 100, cfg.confidence)
             reasons.append(
-                f"too few samples for p{percent:g}: {record['n']}, at least {needed} needed for its "
+                f"too few samples for p{percent:g}: {record.n}, at least {needed} needed for its "
                 f"interval; raise min_count or max_duration_s in {where}"
             )
             continue
-        width = (record["high"] - record["low"]) / record["estimate"]
+        width = (record.high - record.low) / record.estimate
         if width > limit:
             reasons.append(
                 f"the interval of p{percent:g} is {width:.1%} wide, {limit:.1%} allowed; "
@@ -208,7 +211,7 @@ def judge_machine(conditions: dict[str, Any], duration_s: float, cfg: ProfileCon
 
 def judge(
     samples_ms: np.ndarray,
-    summary: dict[str, Any],
+    summary: Latency,
     conditions: dict[str, Any],
     duration_s: float,
     cfg: ProfileConfig,

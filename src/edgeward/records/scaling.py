@@ -32,3 +32,13 @@ class Build(File):
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
         """Older files call the family stream."""
         return {("family" if key == "stream" else key): value for key, value in content.items()}
+
+
+class Unmeasured(File):
+    """Instead of a profile, where the network cannot take the size."""
+
+    FORMAT: ClassVar[str] = "edgeward-unmeasured/1"
+    STAGE: ClassVar[str] = "scaling_profile"
+
+    status: Literal["refused"]
+    reason: str | None

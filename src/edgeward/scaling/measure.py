@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import read_json, sha256, write_json
+from edgeward.core.io import sha256
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.stage import run as profile
+from edgeward.records.scaling import Build, Unmeasured
 
 
 def run(
@@ -18,8 +19,8 @@ def run(
     Parameters
     ----------
     build : ``build.json`` of one size. model : its ``model.onnx``.
-    out : the JSON to write, ``{device}.json``: a profile (docs/architecture.md), or
-        ``{"status": "refused", "reason"}`` where the network cannot take the size.
+    out : the JSON to write, ``{device}.json``: a profile, or why there is none where the
+        network cannot take the size.
     ceilings : the device's, for the roofline; None leaves it out.
 
     Raises
@@ -27,11 +28,11 @@ def run(
     UserError
         If the file is not the one that was exported, or as `edgeward.profiling.stage.run`.
     """
-    facts = read_json(build)
-    if facts["status"] == "refused":
-        write_json(out, {"status": "refused", "reason": facts["reason"]})
+    facts = Build.read(build)
+    if facts.status == "refused":
+        Unmeasured(status="refused", reason=facts.reason).write(out)
         return {"refused": 1.0}
-    if not model.is_file() or sha256(model) != facts["sha256"]:
+    if not model.is_file() or sha256(model) != facts.sha256:
         raise UserError(
             f"{model} is missing, or is not the file that {build} describes; delete {build} and "
             "run again."

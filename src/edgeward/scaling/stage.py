@@ -16,7 +16,7 @@ import torch
 
 from edgeward.compression import stage as compress
 from edgeward.compression.config import RecipeConfig
-from edgeward.core.io import sha256, write_json
+from edgeward.core.io import sha256
 from edgeward.data.store import Prepared
 from edgeward.export import stage as export
 from edgeward.models.checkpoint import save_checkpoint
@@ -24,14 +24,13 @@ from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import SizeError, build
 from edgeward.records.recipe import ModelMeta, Recipe
+from edgeward.records.scaling import Build
 from edgeward.runtimes.base import ExportConfig
 from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.images import random_images
 from edgeward.tasks.base import tasks
 
 log = logging.getLogger(__name__)
-
-SCHEMA = "edgeward-scaling/1"
 
 
 def untrained(
@@ -83,33 +82,26 @@ def export_size(
     size: int,
     out: Path,
     threads: int,
-) -> dict[str, Any]:
-    """Write ``model.onnx`` and ``parity.json`` for one size into `out`; return the facts of it.
+) -> Build:
+    """Write ``model.onnx`` and ``parity.json`` for one size into `out`; return the facts of it, the same for the same input.
 
     Parameters
     ----------
     size : side of the square images or cubes, pixels.
-
-    Returns
-    -------
-    ``schema, model, stream, size, status`` ("exported" or "refused"), ``reason`` (why the network
-    cannot take this size, else None), ``parameters`` (as deployed), ``sha256`` of the file, and
-    ``logit_error, logit_spread`` of the parity check. The same input gives the same facts.
 
     Raises
     ------
     UserError
         If the network cannot be built at any size, or its export is out of tolerance.
     """
-    facts: dict[str, Any] = {
-        "schema": SCHEMA,
-        "model": model.name,
-        "stream": model.family,
-        "size": size,
-        "spatial_dims": cfg.spatial_dims,
-        "status": "exported",
-        "reason": None,
-    }
+    facts = Build(
+        model=model.name,
+        family=model.family,
+        size=size,
+        spatial_dims=cfg.spatial_dims,
+        status="exported",
+        reason=None,
+    )
     (out / "model.onnx").unlink(missing_ok=True)
     # The scale of an untrained network's logits means nothing, so no absolute error is allowed.
     fp32 = export_cfg.parity.fp32.model_copy(update={"absolute": 0.0})
@@ -123,7 +115,7 @@ def export_size(
             save_checkpoint(root / "model.pt", *untrained(model, cfg, data))
         except SizeError as error:
             log.info("%s", error)
-            return {**facts, "status": "refused", "reason": str(error)}
+            return facts.model_copy(update={"status": "refused", "reason": str(error)})
         compress.run(
             recipe,
             seed=cfg.seed,
@@ -141,13 +133,14 @@ def export_size(
             out=out,
             threads=threads,
         )
-        return {
-            **facts,
-            "parameters": Recipe.read(root / "recipe.json").parameters,
-            "sha256": sha256(out / "model.onnx"),
-            "logit_error": found["logit_error_max"],
-            "logit_spread": found["logit_spread"],
-        }
+        return facts.model_copy(
+            update={
+                "parameters": Recipe.read(root / "recipe.json").parameters,
+                "sha256": sha256(out / "model.onnx"),
+                "logit_error": found["logit_error_max"],
+                "logit_spread": found["logit_spread"],
+            }
+        )
 
 
 def run(
@@ -173,10 +166,8 @@ def run(
     ``refused`` (0 or 1), and where it is 0 ``parameters, logit_error, logit_spread``.
     """
     facts = export_size(model, recipe, export_cfg, cfg, size=size, out=out, threads=threads)
-    write_json(build, facts)
-    if facts["status"] == "refused":
+    facts.write(build)
+    if facts.status == "refused":
         return {"refused": 1.0}
-    return {
-        "refused": 0.0,
-        **{k: float(facts[k]) for k in ("parameters", "logit_error", "logit_spread")},
-    }
+    names = ("parameters", "logit_error", "logit_spread")
+    return {"refused": 0.0, **{name: float(getattr(facts, name)) for name in names}}

@@ -14,7 +14,7 @@ from shipped import all_of, shipped
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError
-from edgeward.core.io import read_json, write_json
+from edgeward.core.io import read_json
 from edgeward.export.config import export_config
 from edgeward.models.config import ModelConfig
 from edgeward.models.factory import SizeError, build
@@ -121,21 +121,21 @@ def test_model_is_exported_checked_and_profiled(
         out=tmp_path,
         threads=1,
     )
-    assert facts["status"] == "exported"
-    assert facts["stream"] == model(name).family
+    assert facts.status == "exported"
+    assert facts.family == model(name).family
     fused = PUBLISHED.get(name, (0, None))[1]
     if fused:
-        assert facts["parameters"] == fused
-    assert 0 < facts["logit_error"] < 1e-3 * facts["logit_spread"]
+        assert facts.parameters == fused
+    assert 0 < facts.logit_error < 1e-3 * facts.logit_spread
     assert read_json(tmp_path / "parity.json")["passed"]
 
-    write_json(tmp_path / "build.json", facts)
+    facts.write(tmp_path / "build.json")
     metrics = measure.run(quick, build=tmp_path / "build.json", out=tmp_path / "host_quick.json")
     profile = read_json(tmp_path / "host_quick.json")
     assert profile["model"]["sha256"] == facts["sha256"]
     assert profile["model"]["input_shape"] == [1, 3, 64, 64]
     # The exporter drops biases that are zero and unfolds tables of attention biases.
-    assert abs(profile["model"]["parameters"] / facts["parameters"] - 1) < 0.02
+    assert abs(profile["model"]["parameters"] / facts.parameters - 1) < 0.02
     assert metrics["latency_p50_ms"] > 0
     assert metrics["peak_memory_mb"] > 0
     assert metrics["bytes_moved"] > 4 * profile["model"]["parameters"]

@@ -9,11 +9,11 @@ from typing import Any
 from edgeward.profiling.explain import signatures
 from edgeward.profiling.explain.config import ExplainConfig
 from edgeward.profiling.explain.kernels import Kernel, int8_macs, read_kernels
-from edgeward.profiling.explain.roofline import Bound, Ceilings, bound
+from edgeward.profiling.explain.roofline import Bound, Roof, bound
+from edgeward.records.ceilings import Ceilings
+from edgeward.records.explanation import CeilingsUsed, Explanation, KernelRow, OperatorSum
 from edgeward.runtimes.base import GraphFacts
 from edgeward.runtimes.kernels import KernelNames
-
-USED = ("threads", "copy", "fp32_gmac_per_s", "int8_gmac_per_s")  # of the device's ceilings
 
 
 def fused_share(exported: Mapping[str, int], executed: Mapping[str, int]) -> float | None:
@@ -27,7 +27,7 @@ def fused_share(exported: Mapping[str, int], executed: Mapping[str, int]) -> flo
     return gone / sum(counted.values()) if counted else None
 
 
-def _group(kernels: Sequence[Kernel], bounds: Sequence[Bound] | None) -> list[dict[str, Any]]:
+def _group(kernels: Sequence[Kernel], bounds: Sequence[Bound] | None) -> list[OperatorSum]:
     """Sum kernels by operator and the type of their products, longest first."""
     total = sum(kernel.us for kernel in kernels if kernel.inside is None)
     groups: dict[tuple[str, bool, bool], list[int]] = {}
@@ -40,35 +40,35 @@ def _group(kernels: Sequence[Kernel], bounds: Sequence[Bound] | None) -> list[di
         us = sum(k.us for k in mine)
         macs, moved = sum(k.macs or 0 for k in mine), sum(k.bytes_moved for k in mine)
         records.append(
-            {
-                "operator": operator,
-                "inner": inner,
-                "kernels": len(mine),
-                "calls": sum(k.calls for k in mine),
-                "ms": us / 1e3,
-                "share": us / total,
-                "macs": macs,
-                "bytes_moved": moved,
-                "intensity": macs / moved if moved else None,
-                "roofline_ms": None if bounds is None else sum(bounds[i].us for i in members) / 1e3,
-            }
+            OperatorSum(
+                operator=operator,
+                inner=inner,
+                kernels=len(mine),
+                calls=sum(k.calls for k in mine),
+                ms=us / 1e3,
+                share=us / total,
+                macs=macs,
+                bytes_moved=moved,
+                intensity=macs / moved if moved else None,
+                roofline_ms=None if bounds is None else sum(bounds[i].us for i in members) / 1e3,
+            )
         )
-    return sorted(records, key=lambda record: (record["inner"], -record["ms"]))
+    return sorted(records, key=lambda record: (record.inner, -record.ms))
 
 
-def _listed(kernels: Sequence[Kernel], bounds: Sequence[Bound] | None) -> list[dict[str, Any]]:
+def _listed(kernels: Sequence[Kernel], bounds: Sequence[Bound] | None) -> list[KernelRow]:
     return [
-        {
-            "name": k.name,
-            "operator": k.operator,
-            "inside": k.inside,
-            "calls": k.calls,
-            "us": k.us,
-            "macs": k.macs,
-            "bytes_moved": k.bytes_moved,
-            "roofline_us": None if bounds is None else bounds[i].us,
-            "bound_by": None if bounds is None else bounds[i].by,
-        }
+        KernelRow(
+            name=k.name,
+            operator=k.operator,
+            inside=k.inside,
+            calls=k.calls,
+            us=k.us,
+            macs=k.macs,
+            bytes_moved=k.bytes_moved,
+            roofline_us=None if bounds is None else bounds[i].us,
+            bound_by=None if bounds is None else bounds[i].by,
+        )
         for i, k in enumerate(kernels)
     ]
 
@@ -78,10 +78,10 @@ def explain(
     facts: GraphFacts,
     names: KernelNames,
     median_ms: float,
-    ceilings: Mapping[str, Any] | None,
+    ceilings: Ceilings | None,
     cfg: ExplainConfig,
-) -> dict[str, Any]:
-    """Return the record ``explanation`` of a profile.
+) -> Explanation:
+    """Return the section ``explanation`` of a profile.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def explain(
     profiler, which costs some microseconds a kernel, so their sum exceeds `median_ms`.
     """
     kernels = read_kernels(answer["kernels"], facts.node_macs, names)
-    best = None if ceilings is None else Ceilings.of(dict(ceilings))
+    best = None if ceilings is None else Roof.of(ceilings)
     bounds = None if best is None else [bound(kernel, best) for kernel in kernels]
     top = [kernel for kernel in kernels if kernel.inside is None]
     executed = Counter(kernel.operator for kernel in kernels)
@@ -108,24 +108,32 @@ def explain(
     model_macs = facts.macs * facts.input_shape[0]
     weights = [kernel.weight_bytes for kernel in kernels]
     roofline = None if bounds is None else sum(b.us for b in bounds) / 1e3
-    return {
-        "threads": answer["threads"],
-        "kernels_ms": sum(kernel.us for kernel in top) / 1e3,
-        "measured_ms": median_ms,
-        "macs": macs,
-        "macs_unknown": sorted(
-            {k.operator for k in kernels if k.macs is None and k.kind != "loop"}
-        ),
-        "bytes_moved": moved,
-        "weight_bytes": None if None in weights else sum(w for w in weights if w is not None),
-        "intensity": macs / moved if moved else None,
-        "int8_mac_share": int8_macs(kernels) / model_macs if model_macs else None,
-        "roofline_ms": roofline,
-        "roofline_share": None if roofline is None else roofline / median_ms,
-        "layout_changes": sum(kernel.calls for kernel in kernels if kernel.kind == "layout"),
-        "fused_share": fused_share(facts.operators, executed),
-        "ceilings": None if ceilings is None else {name: ceilings[name] for name in USED},
-        "operators": _group(kernels, bounds),
-        "kernels": _listed(kernels, bounds),
-        "signatures": signatures.of_model(kernels, bounds, facts.precision, names, cfg.signatures),
-    }
+    used = (
+        None
+        if ceilings is None
+        else CeilingsUsed(
+            threads=ceilings.threads,
+            copy_points=ceilings.copy_points,
+            fp32_gmac_per_s=ceilings.fp32_gmac_per_s,
+            int8_gmac_per_s=ceilings.int8_gmac_per_s,
+        )
+    )
+    return Explanation(
+        threads=answer["threads"],
+        kernels_ms=sum(kernel.us for kernel in top) / 1e3,
+        measured_ms=median_ms,
+        macs=macs,
+        macs_unknown=sorted({k.operator for k in kernels if k.macs is None and k.kind != "loop"}),
+        bytes_moved=moved,
+        weight_bytes=None if None in weights else sum(w for w in weights if w is not None),
+        intensity=macs / moved if moved else None,
+        int8_mac_share=int8_macs(kernels) / model_macs if model_macs else None,
+        roofline_ms=roofline,
+        roofline_share=None if roofline is None else roofline / median_ms,
+        layout_changes=sum(kernel.calls for kernel in kernels if kernel.kind == "layout"),
+        fused_share=fused_share(facts.operators, executed),
+        ceilings=used,
+        operators=_group(kernels, bounds),
+        kernels=_listed(kernels, bounds),
+        signatures=signatures.of_model(kernels, bounds, facts.precision, names, cfg.signatures),
+    )

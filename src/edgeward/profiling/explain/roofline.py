@@ -10,15 +10,15 @@ bound a lower one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from edgeward.profiling.explain.kernels import Kernel
+from edgeward.records.ceilings import Ceilings
 
 
 @dataclass(frozen=True)
-class Ceilings:
+class Roof:
     """The best rates that were reached on a device.
 
     Attributes
@@ -32,12 +32,12 @@ class Ceilings:
     integer_rate: float
 
     @classmethod
-    def of(cls, record: dict[str, Any]) -> Ceilings:
-        """Read the ceilings from their record (see `edgeward.profiling.ceilings`)."""
+    def of(cls, record: Ceilings) -> Roof:
+        """Take the rates of a record."""
         return cls(
-            tuple(sorted((c["bytes"], c["gb_per_s"] * 1e9) for c in record["copy"])),
-            record["fp32_gmac_per_s"] * 1e9,
-            record["int8_gmac_per_s"] * 1e9,
+            tuple(sorted((c.bytes, c.gb_per_s * 1e9) for c in record.copy_points)),
+            record.fp32_gmac_per_s * 1e9,
+            record.int8_gmac_per_s * 1e9,
         )
 
     def bandwidth(self, moved: float) -> float:
@@ -62,26 +62,16 @@ class Bound:
     """The least time of a kernel in microseconds, and what sets it."""
 
     us: float
-    by: str  # compute or memory
+    by: Literal["compute", "memory"]
 
 
-def bound(kernel: Kernel, ceilings: Ceilings) -> Bound:
+def bound(kernel: Kernel, roof: Roof) -> Bound:
     """Return the roofline time of a kernel per inference.
 
     A kernel that runs several times is bounded call by call, since every call finds its tensors in
     a working set of its own size. MACs that are not known count as none.
     """
     per_call = kernel.bytes_moved / kernel.calls
-    memory = kernel.bytes_moved / ceilings.bandwidth(per_call) if per_call else 0.0
-    compute = (kernel.macs or 0) / ceilings.rate(kernel)
+    memory = kernel.bytes_moved / roof.bandwidth(per_call) if per_call else 0.0
+    compute = (kernel.macs or 0) / roof.rate(kernel)
     return Bound(1e6 * max(memory, compute), "compute" if compute > memory else "memory")
-
-
-def balance(ceilings: Ceilings, kernels: Sequence[Kernel]) -> float:
-    """Return the MACs per byte at which the float rate and the bandwidth bound alike.
-
-    The bandwidth is that of the mean working set of the kernels that move anything.
-    """
-    moved = [kernel.bytes_moved / kernel.calls for kernel in kernels if kernel.bytes_moved]
-    mean = sum(moved) / len(moved) if moved else 0.0
-    return ceilings.float_rate / ceilings.bandwidth(mean)

@@ -12,16 +12,16 @@ from typing import Any
 from edgeward.profiling.explain.config import SignaturesConfig
 from edgeward.profiling.explain.kernels import Kernel
 from edgeward.profiling.explain.roofline import Bound
+from edgeward.records.explanation import SignatureRow
 from edgeward.runtimes.kernels import KernelNames
 
-Signature = dict[str, Any]
 CONVERSIONS = {"to_float", "conversion"}
 UNPRODUCTIVE = {*CONVERSIONS, "layout", "loop"}
 
 
 def signature(
     name: str, present: bool | None, evidence: Mapping[str, Any], text: str, advice: str
-) -> Signature:
+) -> SignatureRow:
     """Return a signature as a record.
 
     Parameters
@@ -29,13 +29,13 @@ def signature(
     present : None if it could not be looked for; `text` says why.
     evidence : name -> number or list of names.
     """
-    return {
-        "name": name,
-        "present": present,
-        "evidence": dict(evidence),
-        "text": text,
-        "advice": advice if present else "",
-    }
+    return SignatureRow(
+        name=name,
+        present=present,
+        evidence=dict(evidence),
+        text=text,
+        advice=advice if present else "",
+    )
 
 
 def _percent(share: float) -> str:
@@ -56,7 +56,7 @@ def _time(kernels: Sequence[Kernel]) -> float:
 
 def memory_bound(
     kernels: Sequence[Kernel], bounds: Sequence[Bound] | None, limits: SignaturesConfig
-) -> Signature:
+) -> SignatureRow:
     """Kernels whose data take longer to move than their products to compute."""
     if bounds is None:
         return signature("memory_bound", None, {}, "The device's ceilings were not measured.", "")
@@ -75,7 +75,7 @@ def memory_bound(
     )  # fmt: skip
 
 
-def fusion_broken(kernels: Sequence[Kernel], limits: SignaturesConfig) -> Signature:
+def fusion_broken(kernels: Sequence[Kernel], limits: SignaturesConfig) -> SignatureRow:
     """Layout changes, which cost time themselves and keep their neighbours from being fused."""
     layout = [kernel for kernel in kernels if kernel.kind == "layout"]
     products = sum(kernel.calls for kernel in kernels if kernel.macs)
@@ -98,7 +98,9 @@ def fusion_broken(kernels: Sequence[Kernel], limits: SignaturesConfig) -> Signat
     )  # fmt: skip
 
 
-def float_islands(kernels: Sequence[Kernel], precision: str, limits: SignaturesConfig) -> Signature:
+def float_islands(
+    kernels: Sequence[Kernel], precision: str, limits: SignaturesConfig
+) -> SignatureRow:
     """Float kernels inside an INT8 graph, and the conversions around them."""
     if precision != "int8":
         return signature("float_islands", None, {}, "The model is not INT8.", "")
@@ -123,7 +125,7 @@ def float_islands(kernels: Sequence[Kernel], precision: str, limits: SignaturesC
 
 def recurrence(
     kernels: Sequence[Kernel], steps: int, advice: str, limits: SignaturesConfig
-) -> Signature:
+) -> SignatureRow:
     """A recurrence that runs a few small kernels for each of `steps` tokens; `advice` is the engine's."""
     loops = [kernel for kernel in kernels if kernel.kind == "loop"]
     share = _time(loops) / _time(kernels)
@@ -141,7 +143,7 @@ def recurrence(
 
 def scalar_kernels(
     kernels: Sequence[Kernel], bounds: Sequence[Bound] | None, limits: SignaturesConfig
-) -> Signature:
+) -> SignatureRow:
     """Kernels without products that are slow for what they move: one value at a time, mostly."""
     if bounds is None:
         return signature("scalar_kernels", None, {}, "The device's ceilings were not measured.", "")
@@ -173,7 +175,7 @@ def of_model(
     precision: str,
     names: KernelNames,
     limits: SignaturesConfig,
-) -> list[Signature]:
+) -> list[SignatureRow]:
     """Return all signatures that one model's profile can show.
 
     Parameters
