@@ -27,7 +27,7 @@ def replace_strided_pointwise(net: nn.Module) -> None:
     3 channels at 224 x 224, as in the stem of MobileOne): wrong memory, then a crash. Weights, names
     and the deployed graph stay.
     """
-    for module in net.modules():
+    for name, module in list(net.named_modules()):
         if (
             type(module) is nn.Conv2d
             and module.kernel_size == (1, 1)
@@ -36,4 +36,15 @@ def replace_strided_pointwise(net: nn.Module) -> None:
             and module.groups == 1
             and module.in_channels % VECTOR
         ):
-            module.__class__ = StridedPointwise
+            biased = module.bias is not None
+            # Without a device nothing is drawn for weights that are replaced at once.
+            picking = StridedPointwise(
+                module.in_channels,
+                module.out_channels,
+                1,
+                module.stride,
+                bias=biased,
+                device="meta",
+            )
+            picking.weight, picking.bias = module.weight, module.bias
+            net.set_submodule(name, picking.train(module.training))

@@ -54,10 +54,10 @@ def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -
     low, high = common["input_range"]
     shape = tuple(facts.input_shape[1:])
     inputs = parity.images(cfg.parity.images, shape, (low, high), cfg.seed)
-    reference, moved = parity.reference_logits(model, inputs), None
+    reference, moved = parity.reference_logits(model, inputs, cfg.engine.name), None
     if facts.precision == "int8":
         perturbation = cfg.parity.int8.perturbation
-        moved = parity.sensitivity(model, inputs, reference, perturbation)
+        moved = parity.sensitivity(model, inputs, reference, perturbation, cfg.engine.name)
     return Bench(
         cfg=cfg,
         device=device,
@@ -91,7 +91,9 @@ def _measured(
     where = "config/profile/ (key 'engine.name')"
     names = load("edgeward.runtimes", cfg.engine.name, "kernels", where).NAMES
     median_ms = settings[0].latency_ms.p50.estimate
-    explanation = explain(kernels, facts, names, median_ms, best, cfg.explain)
+    explanation = explain(
+        kernels, facts, names, median_ms, best.used if best else None, cfg.explain
+    )
     return dict(sorted(executed.items())), {
         "host": answers[0]["host"],
         "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},

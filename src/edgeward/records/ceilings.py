@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, JsonValue
 
 from edgeward.records.base import File, Record
-from edgeward.records.explanation import CopyPoint
+from edgeward.records.explanation import CeilingsUsed, CopyPoint
 from edgeward.records.profile import Host
 
 
@@ -46,3 +46,13 @@ class Ceilings(File):
     fp32_gmac_per_s: float = Field(gt=0, description="The best of `rates`.")
     int8_gmac_per_s: float = Field(gt=0, description="The best of `rates`.")
     rates: list[Rate]
+
+    @property
+    def used(self) -> CeilingsUsed:
+        """What an explanation rests on."""
+        return CeilingsUsed(
+            threads=self.threads,
+            copy_points=self.copy_points,
+            fp32_gmac_per_s=self.fp32_gmac_per_s,
+            int8_gmac_per_s=self.int8_gmac_per_s,
+        )

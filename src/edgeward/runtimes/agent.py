@@ -5,6 +5,8 @@ runtime to the device. The latter has a class `Engine`, made from the settings i
 
 ``name``, ``version``
     of the engine;
+``on_gpu``
+    whether an NVIDIA GPU computes, whose power only a counter of its own sees;
 ``available()``
     the execution providers or processors that are there;
 ``open(model, threads, batch, shared=False)``

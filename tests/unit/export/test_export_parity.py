@@ -12,6 +12,8 @@ from shipped import shipped
 from edgeward.data.store import Prepared
 from edgeward.export import parity
 from edgeward.export.config import export_config
+from edgeward.records.parity import Parity
+from edgeward.runtimes.parity import compare, judge, run_all
 from edgeward.tasks.inputs import reader
 
 LOGITS = arrays(np.float64, (6, 3), elements=st.floats(-20, 20))
@@ -21,21 +23,21 @@ def test_comparison_in_closed_form() -> None:
     reference = np.array([[2.0, 1.0, 0.0], [0.0, 0.3, 0.0], [0.0, 0.0, 5.0], [1.0, 0.0, 0.0]])
     other = reference.copy()
     other[1] = [0.4, 0.3, 0.0]  # flips an image whose margin is 0.3
-    found = parity.compare(reference, other)
-    assert found["max_abs"] == pytest.approx(0.4)
-    assert found["mean_abs"] == pytest.approx(0.4 / 12)
-    assert found["agreement"] == 0.75
-    assert found["flipped"] == 1
-    assert found["flipped_margin"] == pytest.approx(0.3)
+    found = compare(reference, other)
+    assert found.max_abs == pytest.approx(0.4)
+    assert found.mean_abs == pytest.approx(0.4 / 12)
+    assert found.agreement == 0.75
+    assert found.flipped == 1
+    assert found.flipped_margin == pytest.approx(0.3)
 
 
 @given(LOGITS, LOGITS)
 @settings(deadline=None)
 def test_a_flip_needs_twice_the_margin_in_error(reference: np.ndarray, other: np.ndarray) -> None:
-    found = parity.compare(reference, other)
-    assert found["mean_abs"] <= found["max_abs"] * (1 + 1e-12)
-    assert found["flipped_margin"] <= 2 * found["max_abs"] + 1e-12
-    assert parity.compare(reference, reference)["agreement"] == 1
+    found = compare(reference, other)
+    assert found.mean_abs <= found.max_abs * (1 + 1e-12)
+    assert found.flipped_margin <= 2 * found.max_abs + 1e-12
+    assert compare(reference, reference).agreement == 1
 
 
 def check_int8(mean_error: float, sensitivity: float, flips: int = 0) -> list[str]:
@@ -44,13 +46,23 @@ def check_int8(mean_error: float, sensitivity: float, flips: int = 0) -> list[st
     reference = np.tile([[-1.0, 1.0]], (100, 1))
     fused = reference.copy()
     fused[:flips] = fused[:flips, ::-1]
-    result = {
-        "spread": float(reference.std()),
-        "sensitivity": {"mean_abs": sensitivity},
-        "onnx_vs_torch": {"mean_abs": mean_error},
-        "unfused_vs_torch": {"mean_abs": 0.0},
-    }
-    return parity._check_int8(result, reference, fused, cfg)
+    found = compare(reference, fused).model_copy(update={"mean_abs": mean_error})
+    record = Parity(
+        passed=False,
+        failures=[],
+        precision="int8",
+        n=100,
+        engine={},
+        spread=float(reference.std()),
+        median_margin=2.0,
+        onnx_vs_torch=found,
+        batches={},
+        tolerance={},
+        sensitivity=found.model_copy(update={"mean_abs": sensitivity}),
+        unfused_vs_torch=found.model_copy(update={"mean_abs": 0.0}),
+    )
+    judged = judge(reference, fused, found, cfg.int8, sensitivity)
+    return parity.failures_of(judged, record, cfg)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +80,7 @@ def test_int8_error_is_judged_by_the_sensitivity(
 ) -> None:
     failures = check_int8(mean_error, sensitivity)
     assert (failures == []) is passes
-    assert passes or "an integer kernel of onnxruntime disagrees" in failures[0]
+    assert passes or "an integer kernel of the engine disagrees" in failures[0]
 
 
 def test_clearly_decided_images_must_agree() -> None:
@@ -96,9 +108,9 @@ def test_noise_is_seeded_and_bounded(small_prepared: Prepared) -> None:
         return image.reshape(len(image), -1)[:, :3]
 
     read = reader(small_prepared, {"patches": None}, 0)
-    plain = parity.logits_of(forward, read, indices, 5)
-    noisy = parity.logits_of(forward, read, indices, 5, 0.5)
-    again = parity.logits_of(forward, read, indices, 5, 0.5)
+    plain = run_all(forward, parity.batches(read, indices, 5))
+    noisy = run_all(forward, parity.batches(read, indices, 5), 0.5)
+    again = run_all(forward, parity.batches(read, indices, 5), 0.5)
     assert plain.shape == (16, 3)
     assert (noisy == again).all()
     assert 0.3 < np.abs(noisy - plain).max() <= 0.5

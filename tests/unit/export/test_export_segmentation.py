@@ -23,7 +23,7 @@ from edgeward.compression.stage import run as compress
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
 from edgeward.data.store import Prepared, to_input
-from edgeward.export import metadata, parity
+from edgeward.export import metadata
 from edgeward.export.config import export_config
 from edgeward.export.stage import run as export
 from edgeward.models.checkpoint import save_checkpoint
@@ -36,7 +36,9 @@ from edgeward.records.recipe import ModelMeta, Recipe
 from edgeward.runtimes.base import ExportConfig
 from edgeward.runtimes.onnxruntime import export as onnx_file
 from edgeward.runtimes.onnxruntime.graph import read_graph
+from edgeward.runtimes.parity import compare
 from edgeward.runtimes.session import open_session
+from edgeward.runtimes.tolerance import margin
 from edgeward.tasks.inputs import reader
 
 torch.set_num_threads(1)
@@ -213,11 +215,11 @@ def test_every_pixel_is_a_decision_of_the_comparison() -> None:
     reference[:, 1] = 1.0
     other = reference.copy()
     other[0, 2, 0, 0] = 3.0
-    found = parity.compare(reference, other)
-    assert found["agreement"] == pytest.approx(39 / 40)
-    assert (found["flipped"], found["flipped_margin"]) == (1, 1.0)
-    assert found["max_abs"] == 3.0
-    assert parity.margin(reference).shape == (2, 4, 5)
+    found = compare(reference, other)
+    assert found.agreement == pytest.approx(39 / 40)
+    assert (found.flipped, found.flipped_margin) == (1, 1.0)
+    assert found.max_abs == 3.0
+    assert margin(reference).shape == (2, 4, 5)
 
 
 def test_a_model_of_another_task_is_refused(small_masks: Prepared) -> None:

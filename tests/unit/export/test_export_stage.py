@@ -223,9 +223,9 @@ def test_int8_kernel_that_computes_something_else_is_caught(
     path = damaged(exported["int8"][0] / "model.onnx", tmp_path / "damaged.onnx", 0.5)
     facts = Recipe.model_validate(recipe(small_prepared, "int8"))
     result = parity.check(path, program, small_prepared, facts, config().parity, "onnxruntime", 1)
-    assert not result["passed"]
-    assert any("the mean logit error is" in reason for reason in result["failures"])
-    assert any("already the graph without fusion is off" in r for r in result["failures"])
+    assert not result.passed
+    assert any("the mean logit error is" in reason for reason in result.failures)
+    assert any("already the graph without fusion is off" in r for r in result.failures)
 
 
 def test_program_with_a_fixed_batch_is_refused(

@@ -111,10 +111,10 @@ def test_engine_that_answers_something_else_is_invalid_at_once(fp32_model: Path)
             precision="fp32",
         )
         setting, _ = bench.setting(1)
-    assert setting["verdict"] == "INVALID"
-    assert not setting["parity"]["passed"]
-    assert "largest logit error" in setting["reasons"][0]
-    assert setting["earlier_attempts"] == []
+    assert setting.verdict == "INVALID"
+    assert not setting.parity.passed
+    assert "largest logit error" in setting.reasons[0]
+    assert setting.earlier_attempts == []
 
 
 @pytest.fixture

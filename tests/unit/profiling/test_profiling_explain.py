@@ -28,7 +28,8 @@ from edgeward.profiling.explain.kernels import (
     read_kernels,
     tensor_bytes,
 )
-from edgeward.profiling.explain.roofline import Ceilings, bound
+from edgeward.profiling.explain.roofline import Roof, bound
+from edgeward.records.explanation import CeilingsUsed, SignatureRow
 from edgeward.runtimes.agent import AgentError
 from edgeward.runtimes.macs import linear_attention_macs
 from edgeward.runtimes.onnxruntime import agent as onnxruntime_agent
@@ -43,14 +44,15 @@ LIMITS = SignaturesConfig(
 CONFIG = ExplainConfig(
     ceilings=CeilingsConfig(copy_kb=[100, 1000], duration_s=0.1), signatures=LIMITS
 )
-CEILINGS = Ceilings(((1e5, 40e9), (1e7, 10e9)), 80e9, 320e9)
-RECORD = {
-    "threads": 1,
-    "copy": [{"bytes": 10**7, "gb_per_s": 10.0}, {"bytes": 10**5, "gb_per_s": 40.0}],
-    "fp32_gmac_per_s": 80.0,
-    "int8_gmac_per_s": 320.0,
-    "schema": "edgeward-ceilings/1",
-}
+CEILINGS = Roof(((1e5, 40e9), (1e7, 10e9)), 80e9, 320e9)
+RECORD = CeilingsUsed.model_validate(
+    {
+        "threads": 1,
+        "copy": [{"bytes": 10**7, "gb_per_s": 10.0}, {"bytes": 10**5, "gb_per_s": 40.0}],
+        "fp32_gmac_per_s": 80.0,
+        "int8_gmac_per_s": 320.0,
+    }
+)
 
 
 def kernel(operator: str, us: float = 1.0, **changed: Any) -> Kernel:
@@ -153,8 +155,8 @@ def test_fused_share() -> None:
     assert fused_share({"Constant": 1}, {}) is None
 
 
-def by_name(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {entry["name"]: entry for entry in found}
+def by_name(found: list[SignatureRow]) -> dict[str, dict[str, Any]]:
+    return {entry.name: entry.content() for entry in found}
 
 
 def found(kernels: list[Kernel], precision: str = "fp32") -> dict[str, dict[str, Any]]:
@@ -258,7 +260,9 @@ def test_kernels_of_a_model_do_its_work(fp32_model: Path, int8_model: Path) -> N
     assert 8 * 4 <= extra <= 8 * 4 + 8 * 5 + 16
     assert first.weight_bytes is not None
     assert first.weight_bytes >= 8 * 27
-    record = explain(answer(fp32_model), read_graph(fp32_model, 1), NAMES, 1.0, RECORD, CONFIG)
+    record = explain(
+        answer(fp32_model), read_graph(fp32_model, 1), NAMES, 1.0, RECORD, CONFIG
+    ).content()
     # The engine pads channels to its blocks, so it may execute more than the model holds.
     assert record["macs"] >= MACS
     assert record["int8_mac_share"] == 0
@@ -271,7 +275,7 @@ def test_kernels_of_a_model_do_its_work(fp32_model: Path, int8_model: Path) -> N
     assert Counter(k["operator"] for k in record["kernels"]) == {
         o["operator"]: o["kernels"] for o in record["operators"]
     }
-    assert "schema" not in record["ceilings"]
+    assert record["ceilings"] == RECORD.content()
 
 
 def scan_model(path: Path, steps: int = 12) -> Path:
@@ -327,7 +331,7 @@ def test_the_body_of_a_scan_is_inside_it_and_counted_by_its_calls(tmp_path: Path
     assert kernels["Scan"].inside is None
     assert kernels["Scan"].bytes_moved == 0
     assert kernels["MatMul"].inside is None
-    record = explain(answer(path), read_graph(path, 1), NAMES, 1.0, RECORD, CONFIG)
+    record = explain(answer(path), read_graph(path, 1), NAMES, 1.0, RECORD, CONFIG).content()
     outer = [o for o in record["operators"] if not o["inner"]]
     assert sum(o["share"] for o in outer) == pytest.approx(1)
 

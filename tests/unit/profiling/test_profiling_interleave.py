@@ -15,6 +15,7 @@ from edgeward.core.errors import UserError
 from edgeward.pipeline.plan import Candidate, Plan
 from edgeward.profiling import interleave
 from edgeward.profiling.statistics import paired_ratio
+from edgeward.records.interleave import TimedMember
 
 ROOT = Path(__file__).parents[3]
 
@@ -85,10 +86,10 @@ def answer(latency: np.ndarray) -> dict[str, Any]:
     }
 
 
-def compared(latency: np.ndarray) -> dict[str, Any]:
+def compared(latency: np.ndarray) -> TimedMember:
     cfg = quick(interleave={"rounds": 41, "settle": 1, "block": 1})
     group = [member(str(i), str(i)) for i in range(latency.shape[1])]
-    return interleave.compare(group, answer(latency), cfg, emulated=False)["candidates"][-1]
+    return interleave.compare(group, answer(latency), cfg, emulated=False).candidates[-1]
 
 
 def luck(rng: np.random.Generator, rounds: int) -> np.ndarray:
@@ -103,8 +104,8 @@ def test_ratio_survives_a_machine_that_medians_do_not() -> None:
     for _ in range(400):
         latency = luck(rng, 41)
         record = paired_ratio(latency[:, 1], latency[:, 0], 0.95)
-        covered += record["low"] <= 0.75 <= record["high"]
-        widths.append(record["high"] - record["low"])
+        covered += record.low <= 0.75 <= record.high
+        widths.append(record.high - record.low)
         # The same without pairing: the two measured one after the other.
         one, other = np.median(luck(rng, 41)[:, 1]), np.median(luck(rng, 41)[:, 0])
         unpaired.append(abs(one / other - 0.75))
@@ -116,8 +117,8 @@ def test_ratio_survives_a_machine_that_medians_do_not() -> None:
 def test_ratio_of_steady_models_is_valid_and_exact() -> None:
     latency = np.tile([4.0, 2.0], (41, 1)) * np.random.default_rng(0).uniform(1, 9, (41, 1))
     found = compared(latency)
-    assert found["ratio"]["estimate"] == pytest.approx(0.5)
-    assert found["verdict"] == "VALID"
+    assert found.ratio.estimate == pytest.approx(0.5)
+    assert found.verdict == "VALID"
 
 
 @pytest.mark.parametrize(
@@ -131,8 +132,8 @@ def test_ratio_of_steady_models_is_valid_and_exact() -> None:
 )
 def test_ratio_that_is_not_settled_is_invalid(latency: np.ndarray, reason: str) -> None:
     found = compared(latency)
-    assert found["verdict"] == "INVALID"
-    assert any(reason in text for text in found["reasons"]), found["reasons"]
+    assert found.verdict == "INVALID"
+    assert any(reason in text for text in found.reasons), found.reasons
 
 
 def test_models_on_different_scales_are_not_compared(fp32_model: Path, tmp_path: Path) -> None:

@@ -53,10 +53,10 @@ def test_rounding_passes_and_lower_precision_does_not(
     for share, passes in ((3e-6, True), (1e-2, False), (6e-2, False)):
         found = logits + share * spread * rng.uniform(-1, 1, logits.shape)
         result = parity.compare(logits, found, "fp32", cfg)
-        assert result["passed"] is passes, share
-        assert bool(result["reasons"]) is not passes
-        assert result["max_abs"] <= share * spread
-    assert "lower precision" in result["reasons"][0]
+        assert result.passed is passes, share
+        assert bool(result.reasons) is not passes
+        assert result.max_abs <= share * spread
+    assert "lower precision" in result.reasons[0]
 
 
 def test_int8_is_judged_on_its_mean_error(logits: np.ndarray, cfg: DeviceParityConfig) -> None:
@@ -65,10 +65,10 @@ def test_int8_is_judged_on_its_mean_error(logits: np.ndarray, cfg: DeviceParityC
     spread = logits.std()
     found = logits.copy()
     found[3, 2] += 0.1 * spread
-    assert parity.compare(logits, found, "int8", cfg)["passed"]
-    assert not parity.compare(logits, found, "fp32", cfg)["passed"]
+    assert parity.compare(logits, found, "int8", cfg).passed
+    assert not parity.compare(logits, found, "fp32", cfg).passed
     result = parity.compare(logits, logits + 0.03 * spread, "int8", cfg)
-    assert "mean logit error" in result["reasons"][0]
+    assert "mean logit error" in result.reasons[0]
 
 
 def test_int8_may_differ_by_what_rounding_does_to_the_network_anyway(
@@ -77,15 +77,15 @@ def test_int8_may_differ_by_what_rounding_does_to_the_network_anyway(
     spread = logits.std()
     found = logits + 0.03 * spread
     steady = parity.compare(logits, found, "int8", cfg, 0.025 * spread)
-    assert not steady["passed"]
-    assert steady["limit"] == pytest.approx(0.025 * spread)
+    assert not steady.passed
+    assert steady.limit == pytest.approx(0.025 * spread)
     nervous = parity.compare(logits, found, "int8", cfg, 0.05 * spread)
-    assert nervous["passed"]
-    assert nervous["limit"] == pytest.approx(0.05 * spread)
-    assert nervous["sensitivity"] == 0.05 * spread
+    assert nervous.passed
+    assert nervous.limit == pytest.approx(0.05 * spread)
+    assert nervous.sensitivity == 0.05 * spread
     # An engine that computes something else does not pass, however nervous the network.
-    assert not parity.compare(logits, logits + 0.11 * spread, "int8", cfg, 10 * spread)["passed"]
-    assert not parity.compare(logits, found, "fp32", cfg, 10 * spread)["passed"]
+    assert not parity.compare(logits, logits + 0.11 * spread, "int8", cfg, 10 * spread).passed
+    assert not parity.compare(logits, found, "fp32", cfg, 10 * spread).passed
 
 
 def test_sensitivity_is_the_mean_change_of_the_logits(tmp_path: Path) -> None:
@@ -121,12 +121,12 @@ def test_a_pixel_of_thousands_may_be_decided_otherwise_but_no_image(
     for flipped, passes in ((1, True), (8, True), (9, False)):  # of 8,192; 0.1 % are 8
         found = np.where(np.arange(8192).reshape(2, 1, 64, 64) < flipped, -clear, clear)
         result = parity.compare(clear, found, "int8", cfg)
-        assert result["decided"]["n"] == 8192
-        assert result["passed"] is passes, flipped
+        assert result.decided.n == 8192
+        assert result.passed is passes, flipped
     images = np.array([[9.0, -9.0]] * 200)
     found = images.copy()
     found[0] *= -1
-    reasons = parity.compare(images, found, "int8", cfg)["reasons"]
+    reasons = parity.compare(images, found, "int8", cfg).reasons
     assert len(reasons) == 1
     assert "decides 99.50% of 200 clear images" in reasons[0]
 
@@ -138,10 +138,10 @@ def test_clear_images_have_to_be_decided_alike(logits: np.ndarray, cfg: DevicePa
     found[clear, order[[-1, -2]]] = found[clear, order[[-2, -1]]]
     loose = cfg.model_copy(update={"int8": cfg.int8.model_copy(update={"mean_to_spread": 0.05})})
     result = parity.compare(logits, found, "int8", loose)
-    assert result["mean_abs"] <= result["limit"]
-    assert result["agreement"] == pytest.approx(15 / 16)
-    assert len(result["reasons"]) == 1
-    assert "clear images" in result["reasons"][0]
+    assert result.mean_abs <= result.limit
+    assert result.agreement == pytest.approx(15 / 16)
+    assert len(result.reasons) == 1
+    assert "clear images" in result.reasons[0]
 
 
 @pytest.mark.parametrize("broken", [np.full((16, 7), np.nan), np.zeros((15, 7))])
@@ -150,5 +150,5 @@ def test_garbage_does_not_pass(
 ) -> None:
     for precision in ("fp32", "int8"):
         result = parity.compare(logits, broken, precision, cfg)
-        assert not result["passed"]
-        assert "not finite" in result["reasons"][0]
+        assert not result.passed
+        assert "not finite" in result.reasons[0]

@@ -87,8 +87,8 @@ def test_measured_energy_follows_the_format_also_when_doubtful(
     window = {"idle_j": 2.0, "idle_s": 1.0, "load_j": load_j, "load_s": 2.0, "n": 100}
     answer = {"counter": {"kind": "rapl", "domains": ["package-0"]}, "windows": [window] * 3}
     energy = energy_record(answer, 1)
-    assert energy["verdict"] == ("VALID" if load_j else "INVALID")
-    document = {**profile, "energy": energy}
+    assert energy.verdict == ("VALID" if load_j else "INVALID")
+    document = {**profile, "energy": energy.content()}
     assert problems(document) == []
     assert list(independent.iter_errors(document)) == []
 
@@ -186,7 +186,7 @@ def test_the_command(
 
 
 def test_ceilings_are_rates_of_this_engine(best: Path, config: ProfileConfig) -> None:
-    record = ceilings.read(best, config)
+    record = ceilings.read(best, config).content()
     assert {rate["graph"] for rate in record["rates"]} == set(probes.GRAPHS)
     for precision in ("fp32", "int8"):
         rates = [r["gmac_per_s"] for r in record["rates"] if r["precision"] == precision]

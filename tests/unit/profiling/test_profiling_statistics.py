@@ -95,10 +95,10 @@ def test_intervals_cover_the_true_percentile(percent: float) -> None:
 def test_percentile_is_an_order_statistic() -> None:
     ordered = np.arange(1, 101) / 10
     record = percentile(ordered, 90, 0.95)
-    assert record["estimate"] == 9.0
-    assert record["low"] in ordered
-    assert record["low"] < 9.0 < record["high"]
-    assert record["n"] == 100
+    assert record.estimate == 9.0
+    assert record.low in ordered
+    assert record.low < 9.0 < record.high
+    assert record.n == 100
 
 
 @given(st.lists(st.floats(0.001, 1e4), min_size=1, max_size=300))
@@ -106,14 +106,14 @@ def test_percentile_is_an_order_statistic() -> None:
 def test_summary_is_ordered_and_ignores_the_order_of_samples(values: list[float]) -> None:
     samples = np.array(values)
     summary = latency(samples, [50, 90, 95, 99], 0.95)
-    estimates = [summary[p]["estimate"] for p in ("p50", "p90", "p95", "p99")]
+    estimates = [getattr(summary, p).estimate for p in ("p50", "p90", "p95", "p99")]
     assert estimates == sorted(estimates)
-    assert summary["min"] <= estimates[0]
-    assert estimates[-1] <= summary["max"]
+    assert summary.min <= estimates[0]
+    assert estimates[-1] <= summary.max
     for p in ("p50", "p90", "p95", "p99"):
-        record = summary[p]
-        assert record["low"] is None or record["low"] <= record["estimate"]
-        assert record["high"] is None or record["high"] >= record["estimate"]
+        record = getattr(summary, p)
+        assert record.low is None or record.low <= record.estimate
+        assert record.high is None or record.high >= record.estimate
     assert latency(samples[::-1], [50, 90, 95, 99], 0.95) == summary
 
 
@@ -121,7 +121,7 @@ def test_estimate_agrees_with_numpy() -> None:
     samples = np.random.default_rng(0).gamma(3, size=777)
     for percent in (50, 90, 95, 99):
         expected = np.percentile(samples, percent, method="inverted_cdf")
-        assert percentile(np.sort(samples), percent, 0.95)["estimate"] == expected
+        assert percentile(np.sort(samples), percent, 0.95).estimate == expected
 
 
 def steady(n: int = 1000) -> np.ndarray:

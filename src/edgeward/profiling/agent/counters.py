@@ -28,7 +28,6 @@ from typing import Any
 SYS = Path("/sys")
 BOARD_RAILS = ("VDD_IN", "POM_5V_IN")  # what feeds a whole Jetson, newer and older boards
 SAMPLE_S = 0.005  # between two readings of a power sensor
-GPU_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 
 
 class NoCounter(Exception):
@@ -242,8 +241,12 @@ COUNTERS: dict[str, Callable[[Path, list[str]], Any]] = {
 }
 
 
-def find_counter(power: dict[str, Any], providers: list[str], root: Path = SYS) -> Any:
+def find_counter(power: dict[str, Any], on_gpu: bool, root: Path = SYS) -> Any:
     """Return the counter that is asked for, or with "auto" the first one that covers the work.
+
+    Parameters
+    ----------
+    on_gpu : whether an NVIDIA GPU computes.
 
     Raises
     ------
@@ -253,7 +256,6 @@ def find_counter(power: dict[str, Any], providers: list[str], root: Path = SYS) 
     if power["counter"] != "auto":
         return COUNTERS[power["counter"]](root, power["rails"])
     # A CPU counter does not see a GPU, nor the other way round; the board's sensor sees both.
-    on_gpu = any(name in GPU_PROVIDERS for name in providers)
     order = ("nvml", "ina3221") if on_gpu else ("rapl", "ina3221", "odpm")
     reasons = []
     for kind in order:

@@ -51,10 +51,9 @@ def measure_energy(
 def energy(request: dict[str, Any], root: Path = SYS) -> dict[str, Any]:
     """Measure energy, or say why it cannot be: ``{"reason"}`` or ``{"counter", "windows"}``."""
     try:
-        # First of all, so that a machine without a counter is not kept waiting.
-        providers = request["engine"].get("providers", [])
-        counter = find_counter(request["power"], providers, root)
         engine = load_engine(request)
+        # Before the model is opened, so that a machine without a counter is not kept waiting.
+        counter = find_counter(request["power"], engine.on_gpu, root)
         check_file(request["model"], request["sha256"])
         session = engine.open(request["model"], thread_count(request), request["batch"])
         name, shape = image_shape(session, request["batch"])

@@ -10,7 +10,6 @@ from edgeward.profiling.explain import signatures
 from edgeward.profiling.explain.config import ExplainConfig
 from edgeward.profiling.explain.kernels import Kernel, int8_macs, read_kernels
 from edgeward.profiling.explain.roofline import Bound, Roof, bound
-from edgeward.records.ceilings import Ceilings
 from edgeward.records.explanation import CeilingsUsed, Explanation, KernelRow, OperatorSum
 from edgeward.runtimes.base import GraphFacts
 from edgeward.runtimes.kernels import KernelNames
@@ -78,7 +77,7 @@ def explain(
     facts: GraphFacts,
     names: KernelNames,
     median_ms: float,
-    ceilings: Ceilings | None,
+    ceilings: CeilingsUsed | None,
     cfg: ExplainConfig,
 ) -> Explanation:
     """Return the section ``explanation`` of a profile.
@@ -89,8 +88,7 @@ def explain(
     facts : of the model's graph.
     names : what the engine's operators do.
     median_ms : measured median latency of the headline setting, ms.
-    ceilings : the record of `edgeward.profiling.ceilings`, of the same device, engine and threads;
-        None leaves the roofline out.
+    ceilings : of the same device, engine and threads; None leaves the roofline out.
 
     Returns
     -------
@@ -108,16 +106,6 @@ def explain(
     model_macs = facts.macs * facts.input_shape[0]
     weights = [kernel.weight_bytes for kernel in kernels]
     roofline = None if bounds is None else sum(b.us for b in bounds) / 1e3
-    used = (
-        None
-        if ceilings is None
-        else CeilingsUsed(
-            threads=ceilings.threads,
-            copy_points=ceilings.copy_points,
-            fp32_gmac_per_s=ceilings.fp32_gmac_per_s,
-            int8_gmac_per_s=ceilings.int8_gmac_per_s,
-        )
-    )
     return Explanation(
         threads=answer["threads"],
         kernels_ms=sum(kernel.us for kernel in top) / 1e3,
@@ -132,7 +120,7 @@ def explain(
         roofline_share=None if roofline is None else roofline / median_ms,
         layout_changes=sum(kernel.calls for kernel in kernels if kernel.kind == "layout"),
         fused_share=fused_share(facts.operators, executed),
-        ceilings=used,
+        ceilings=ceilings,
         operators=_group(kernels, bounds),
         kernels=_listed(kernels, bounds),
         signatures=signatures.of_model(kernels, bounds, facts.precision, names, cfg.signatures),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgeward.profiling.explain.kernels import Kernel
-from edgeward.records.ceilings import Ceilings
+from edgeward.records.explanation import CeilingsUsed
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Roof:
     integer_rate: float
 
     @classmethod
-    def of(cls, record: Ceilings) -> Roof:
+    def of(cls, record: CeilingsUsed) -> Roof:
         """Take the rates of a record."""
         return cls(
             tuple(sorted((c.bytes, c.gb_per_s * 1e9) for c in record.copy_points)),

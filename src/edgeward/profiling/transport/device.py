@@ -26,7 +26,7 @@ ADVICE = {
     "file": "Run the stage again.",
     "affinity": "Change `affinity` in {where}.",
     "engine": "Install it there, or change `engine.name` in {where}.",
-    "provider": "Change `engine.providers` in {where}.",
+    "provider": "Change `engine` in {where}.",
     "model": "Export it again, or change `engine` in {where}.",
     "input": "edgeward profiles models with one image input; export it with the stage `export`.",
     "run": "Change `engine` or `batch` in {where}.",

@@ -11,6 +11,7 @@ from typing import Any, Callable  # `Feed` is made at run time, which Python 3.8
 
 from edgeward.runtimes.agent import AgentError
 
+GPU_PROVIDERS = ("CUDAExecutionProvider", "TensorrtExecutionProvider")
 MOST_EVENTS = 200_000  # of one record, for more than one timed inference
 ENGINE_EVENTS = 950_000  # of one record at all: at a million the engine stops recording
 Feed = Callable[["Session"], "dict[str, Any]"]
@@ -65,6 +66,7 @@ class Engine:
         self._ort = onnxruntime
         self._settings = settings
         self.version = onnxruntime.__version__
+        self.on_gpu = any(name in GPU_PROVIDERS for name in settings["providers"])
         there = self.available()
         missing = [name for name in settings["providers"] if name not in there]
         if missing:

@@ -59,6 +59,7 @@ class Engine:
     """
 
     name = "openvino"
+    on_gpu = False
 
     def __init__(self, settings: dict[str, Any]) -> None:
         try:
