@@ -15,6 +15,7 @@ from edgeward.export.config import export_config
 from edgeward.models.config import ModelConfig
 from edgeward.profiling import ceilings
 from edgeward.profiling.config import ProfileConfig
+from edgeward.records.scaling import Unmeasured
 from edgeward.scaling import measure
 from edgeward.scaling.config import ScalingConfig
 from edgeward.scaling.images import random_images
@@ -84,7 +85,7 @@ def test_a_size_that_a_network_cannot_take_is_recorded(
     build = tmp_path / "24" / "build.json"
     metrics = measure.run(quick, build=build, model=model, out=tmp_path / "d.json")
     assert metrics == {"refused": 1.0}
-    assert read_json(tmp_path / "d.json") == {"status": "refused", "reason": facts["reason"]}
+    assert Unmeasured.read(tmp_path / "d.json").reason == facts["reason"]
 
 
 def test_a_wrong_option_stops_the_sweep(tmp_path: Path) -> None:
