@@ -19,7 +19,7 @@ SOURCE = HERE.parents[2] / "src"
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `toy_study` wrote."""
     folder = tmp_path_factory.mktemp("toy")
-    paths = (SOURCE, HERE / "elsewhere", HERE.parent / "profiling")
+    paths = (SOURCE, HERE / "elsewhere", HERE.parents[1], HERE.parent / "profiling")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
     subprocess.run([sys.executable, HERE / "toy_study.py", folder], env=environment, check=True)
     return folder
