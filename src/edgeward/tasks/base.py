@@ -25,6 +25,8 @@ from typing import Literal
 
 from edgeward.core import plugins
 
+DEFAULT_TASK = "multiclass"
+"""The task whose loss is trained with where nothing is said; that of data which name none."""
 OLDER_NAMES = {"classification": "multiclass", "": "multiclass"}
 """Names of tasks in older files; there, "" is one that says none."""
 
