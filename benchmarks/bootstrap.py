@@ -13,13 +13,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import time
-from pathlib import Path
 
 import numpy as np
-import yaml
 
 from edgeward.safety.comparison import assess
-from edgeward.safety.config import study_config
+from edgeward.safety.config import SafetyGroup
 from edgeward.statistics.bootstrap import resample
 from edgeward.tasks.assessment import Cases
 from edgeward.tasks.multiclass.assess import Arm
@@ -38,9 +36,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--resamples", type=int, default=2_000)
     args = parser.parse_args()
-    root = Path(__file__).resolve().parents[1]
-    values = yaml.safe_load((root / "config/safety/default.yaml").read_text())
-    cfg = study_config(values | {"resamples": args.resamples})
+    cfg = SafetyGroup(resamples=args.resamples)
     section = cfg.multiclass
 
     rng = np.random.default_rng(0)

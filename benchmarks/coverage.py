@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-import yaml
 
 from edgeward.safety.comparison import assess
-from edgeward.safety.config import StudyConfig, study_config
+from edgeward.safety.config import SafetyGroup, StudyConfig
 from edgeward.statistics import paired
 from edgeward.statistics.bootstrap import resample
 from edgeward.statistics.clusters import design_effect, pooled_correlation
@@ -289,9 +287,7 @@ def main() -> None:
     parser.add_argument("--study-trials", type=int, default=100)
     parser.add_argument("--resamples", type=int, default=300)
     args = parser.parse_args()
-    root = Path(__file__).resolve().parents[1]
-    values = yaml.safe_load((root / "config/safety/default.yaml").read_text())
-    cfg = study_config(values)
+    cfg = SafetyGroup()
     recall(args.trials)
     paired_recall(args.trials)
     non_inferiority(20 * args.trials)

@@ -19,13 +19,12 @@ else:
 class RecipeConfig(Closed):
     """What is done to a trained model before export."""
 
-    name: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z0-9][a-z0-9_]*$", description="name of the recipe in results and reports"
-        ),
-    ]
-    steps: Annotated[list[AnyStep], Field(min_length=1, description="applied in this order")]
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_]*$", description="Its name in results and reports."
+    )
+    steps: list[AnyStep] = Field(
+        min_length=1, description="What is done, in this order (docs/add-a-recipe.md)."
+    )
 
     @property
     def teachers(self) -> list[str]:

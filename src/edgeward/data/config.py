@@ -282,7 +282,9 @@ class Audit(Closed):
 class DataConfig(Closed):
     """One data set."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$", description="Folder name under results/.")
+    name: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_]*$", description="Name of the folder of its results."
+    )
     task: str = Field(
         "multiclass",
         pattern=r"^[a-z][a-z0-9_]*$",

@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from edgeward.core.config import Closed
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig
-from edgeward.profiling.transport.config import TransportConfig
-from edgeward.runtimes.config import AnyEngine
+from edgeward.profiling.transport.config import HostTransport, TransportConfig
+from edgeward.runtimes.config import DEFAULT_ENGINE, AnyEngine
 from edgeward.runtimes.tolerance import DeviceParityConfig
 
 Positive = Annotated[float, Field(gt=0)]
@@ -26,77 +26,120 @@ def asked_threads(threads: int | str) -> int:
 
 
 class WarmupConfig(Closed):
-    """Untimed inferences before the timed ones: at least both of these."""
+    """Untimed inferences before the clock starts: at least both of these."""
 
-    min_count: int = Field(ge=1)
-    min_duration_s: float = Field(ge=0)
+    min_count: int = Field(20, ge=1, description="At least so many.")
+    min_duration_s: float = Field(0.3, ge=0, description="At least so long, seconds.")
 
 
 class ValidityConfig(Closed):
     """Beyond any of these a measurement is INVALID; it is reported all the same, with reasons."""
 
     judged_percentiles: list[Annotated[float, Field(gt=0, lt=100)]] = Field(
-        min_length=1, description="Percentiles whose intervals are judged; the others may be open."
+        [50, 90],
+        min_length=1,
+        description="Percentiles that must have an interval, and a narrow one; the others may be open.",
     )
     max_interval_width: Positive = Field(
-        description="Width of a judged percentile's interval, as a share of the percentile."
+        0.10, description="Width of that interval as a share of the percentile."
     )
     max_drift: Positive = Field(
-        description="Change of the median from the first quarter to the last, as a share."
+        0.05,
+        description="|median of the last quarter / median of the first quarter - 1|: heating, throttling, other load.",
     )
     max_steal: Share = Field(
-        description="Time that the hypervisor gave to others, as a share of the CPU time used."
+        0.02,
+        description="Time taken by the hypervisor, as a share of the CPU time that the measuring process used.",
     )
     max_other_load: Share = Field(
-        description="CPU time of all other processes, as a share of one core."
+        0.15,
+        description="CPU time of all other processes together, in cores. An idle desktop needs 0.02-0.05.",
     )
     max_clock_drop: Share = Field(
-        description="Fall of the CPU clock over the window, as a share; where it can be read."
+        0.10,
+        description="Fall of the clock of the measuring cores during the window, as a share, where the machine shows it.",
     )
     max_heating_c: Positive = Field(
-        description="Rise of the hottest sensor over the window, degrees Celsius; where readable."
+        10.0,
+        description="Rise of the hottest sensor during the window, degrees Celsius, where there is one.",
     )
 
 
 class ThroughputConfig(Closed):
-    """Images per second when they are at hand in batches (MLPerf's offline scenario)."""
+    """Images per second when many are at hand, e.g. a night's backlog (MLPerf's offline scenario)."""
 
-    batches: list[Count] = Field(description="Batch sizes, measured in turn; may be empty.")
-    threads: Threads
-    min_duration_s: Positive
+    batches: list[Count] = Field(
+        [8], description="Batch sizes, measured in turn; `[]`: not measured."
+    )
+    threads: Threads = Field("all", description='Threads of the engine; "all": every core.')
+    min_duration_s: Positive = Field(
+        0.5, description="Each batch size is timed for so long, seconds."
+    )
 
 
-class TurnsConfig(Closed):
-    """The comparison of several models in one process, round by round."""
+class InterleaveConfig(Closed):
+    """Several models in one process, each timed in every round, in random order (`interleave` of the sweep says which): ratios of
+    latencies that survive a noisy machine."""
 
-    rounds: int = Field(ge=6, le=1000, description="Every round times every model once.")
-    settle: int = Field(ge=0, description="Untimed inferences before each block.")
-    block: int = Field(ge=1, description="Timed inferences of a model in a round.")
+    rounds: int = Field(
+        41,
+        ge=6,
+        le=1000,
+        description="41 give a 95 % interval from the 14th to the 28th smallest ratio; 6 are the least.",
+    )
+    settle: int = Field(
+        2,
+        ge=0,
+        description="Untimed inferences of a model before its timed ones: they bring it back into the caches.",
+    )
+    block: int = Field(
+        5, ge=1, description="Timed inferences of a model in a round; their median counts."
+    )
 
 
 class PowerConfig(Closed):
-    """How energy is measured; without a counter it is reported as not measured."""
+    """Energy per inference, for the first thread setting; where there is no counter it is reported as not measured."""
 
-    counter: Literal["auto", "none", "rapl", "nvml", "ina3221", "odpm"]
-    rails: list[str] = Field(description="Names of rails; empty: those that suit the counter.")
-    idle_s: float = Field(gt=0, le=60, description="Length of the idle part of a window.")
-    window_s: float = Field(gt=0, le=120, description="Length of the busy part of a window.")
-    windows: int = Field(ge=1, le=20, description="Windows; the median counts.")
+    counter: Literal["auto", "none", "rapl", "nvml", "ina3221", "odpm"] = Field(
+        "auto",
+        description="rapl: Intel and AMD processors under Linux; nvml: NVIDIA GPU; ina3221: Jetson board; odpm: rails of an Android "
+        "phone (experimental); auto: the first that is there and sees what computes; none: do not look.",
+    )
+    rails: list[str] = Field(
+        [],
+        description="The rails to add (odpm), or the one to read (ina3221); `[]`: what suits the counter.",
+    )
+    idle_s: float = Field(
+        2.0, gt=0, le=60, description="Length of the idle part of a window, seconds."
+    )
+    window_s: float = Field(
+        5.0, gt=0, le=120, description="Length of the busy part of a window, seconds."
+    )
+    windows: int = Field(3, ge=1, le=20, description="Number of windows; the median counts.")
 
 
 class DeviceConfig(Closed):
     """Which device, and what executes a model on it."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$", description="The name of the YAML file.")
-    transport: TransportConfig
-    engine: AnyEngine
+    name: str = Field(
+        pattern=r"^[a-z0-9_]+$", description="Its name in results: profile/{name}.json."
+    )
+    transport: TransportConfig = HostTransport()
+    engine: AnyEngine = DEFAULT_ENGINE
     threads: list[Threads] = Field(
-        min_length=1, description="Settings, measured in turn; the first one is the headline."
+        [1, "all"],
+        min_length=1,
+        description='Threads of the engine, one measurement each; "all" is every core that the process may use. The first is the '
+        "headline in reports.",
     )
     affinity: list[Annotated[int, Field(ge=0)]] | None = Field(
-        description="Cores that the engine may use; null: all."
+        None,
+        description="Cores that the engine may use, e.g. the big ones of a phone: `[4, 5, 6, 7]`; null: all.",
     )
-    deadline_s: Positive = Field(description="Longest time a process on the device may take.")
+    deadline_s: Positive = Field(
+        120,
+        description="A process on the device that takes longer than this, seconds, is ended, and the stage fails.",
+    )
 
     @property
     def first_threads(self) -> int:
@@ -111,28 +154,54 @@ class DeviceCeilingsConfig(DeviceConfig):
 
 
 class ProfileConfig(DeviceConfig):
-    """What the stage ``profile`` reads: a device, and how to measure on it."""
+    """A device, and how to measure on it."""
 
-    batch: int = Field(ge=1, description="Images per inference.")
-    warmup: WarmupConfig
-    min_duration_s: Positive = Field(description="Timed inferences last at least this long ...")
-    min_count: int = Field(ge=1, description="... and are at least so many, and go on ...")
-    half_width: Positive = Field(
-        description="... until half the interval of each judged percentile is this share of it ..."
+    batch: int = Field(
+        1, ge=1, description="Images per inference. 1 is what a bedside device does."
     )
-    max_duration_s: Positive = Field(description="... unless they last longer than this.")
-    percentiles: list[Annotated[float, Field(gt=0, lt=100)]] = Field(min_length=1)
-    confidence: float = Field(gt=0.5, lt=1, description="Level of the percentiles' intervals.")
-    validity: ValidityConfig
-    parity: DeviceParityConfig
-    throughput: ThroughputConfig
-    cold_starts: int = Field(ge=0, le=100, description="Fresh processes; 0: not measured.")
-    interleave: TurnsConfig
-    power: PowerConfig
-    attempts: int = Field(ge=1, le=10, description="Times an INVALID setting is measured in all.")
-    operator_runs: int = Field(ge=1, description="Inferences of the separate operator profile.")
-    explain: ExplainConfig
-    seed: int = Field(ge=0, description="Of the random input image.")
+    warmup: WarmupConfig = WarmupConfig()
+    min_duration_s: Positive = Field(
+        0.5,
+        description="The timed window is at least this long, seconds ... Raise it on a device that heats up: it has to be warm.",
+    )
+    min_count: int = Field(200, ge=1, description="... and has at least this many inferences ...")
+    half_width: Positive = Field(
+        0.02,
+        description="... and goes on until half the interval of each judged percentile is at most this share of it.",
+    )
+    max_duration_s: Positive = Field(
+        5.0,
+        description="It ends after this long, seconds, in any case; with too few inferences it is then INVALID.",
+    )
+    percentiles: list[Annotated[float, Field(gt=0, lt=100)]] = Field(
+        [50, 90, 95, 99],
+        min_length=1,
+        description="Percentiles of the latency; 50 and 90 are required.",
+    )
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="Level of their order-statistic intervals."
+    )
+    validity: ValidityConfig = ValidityConfig()
+    parity: DeviceParityConfig = DeviceParityConfig()
+    throughput: ThroughputConfig = ThroughputConfig()
+    cold_starts: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="Fresh processes in which import, load and first inference are timed (file in the page cache); 0: not measured.",
+    )
+    interleave: InterleaveConfig = InterleaveConfig()
+    power: PowerConfig = PowerConfig()
+    attempts: int = Field(
+        2, ge=1, le=10, description="Times that a setting is measured before an INVALID stands."
+    )
+    operator_runs: int = Field(
+        3,
+        ge=1,
+        description="Inferences of the separate run that records which kernels execute (never the timed one).",
+    )
+    explain: ExplainConfig = ExplainConfig()
+    seed: int = Field(0, ge=0, description="Seed of the random input image.")
 
     @property
     def of_ceilings(self) -> DeviceCeilingsConfig:

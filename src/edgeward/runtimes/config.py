@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 from pydantic import Field
 
 from edgeward.core.plugins import load, names
-from edgeward.runtimes.base import EngineConfig
+from edgeward.runtimes.base import REFERENCE, EngineConfig
 
 
 def models(attribute: str) -> dict[str, Any]:
@@ -24,3 +24,4 @@ else:
         Union[tuple(models("Engine").values())],  # noqa: UP007 - not known before
         Field(discriminator="name", description="What executes the model."),
     ]
+DEFAULT_ENGINE: EngineConfig = models("Engine")[REFERENCE]()

@@ -25,6 +25,9 @@ from typing import Literal
 
 from edgeward.core import plugins
 
+DEFAULT_TASK = "multiclass"
+"""The task whose loss is trained with where nothing is said; that of data which name none."""
+
 
 @dataclass(frozen=True)
 class Metric:

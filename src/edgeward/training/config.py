@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Union
 from pydantic import Field
 
 from edgeward.core import plugins
-from edgeward.core.config import Closed
-from edgeward.tasks.base import task_names
+from edgeward.core.config import Closed, inherited
+from edgeward.tasks.base import DEFAULT_TASK, task_names
 from edgeward.tasks.config import AnyLoss, AugmentConfig, Fraction, PatchConfig
 
 if not TYPE_CHECKING:
@@ -20,91 +20,243 @@ if not TYPE_CHECKING:
     AnyLoss = Annotated[Union[tuple(_LOSSES)], Field(discriminator="name")]  # noqa: UP007
 
 
-class ConstraintMargins(Closed):
-    """By how much the compressed network may be worse than the uncompressed one."""
+# The task whose loss is meant where nothing is said; a loss says by its name of which task it is.
+DEFAULT_LOSS: AnyLoss = plugins.load(
+    "edgeward.tasks", DEFAULT_TASK, "config", "config/train/"
+).LOSSES[0]()
+Recall = Annotated[
+    float, Field(ge=0, lt=1, description="Soft recall of each rare class, as a share.")
+]
+Ece = Annotated[float, Field(ge=0, lt=1, description="Kernel ECE, as a share.")]
+RecallTemperature = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="Softness of the recall in logits: images within a few of these of the decision boundary count in part. Few "
+        "images of a class make a count coarse, and one flip would send layers to float. Smaller is nearer to the count of found "
+        "images, but fewer images give a gradient: at 1.0 a loss of 14 points in the count was 2 points in the soft recall.",
+    ),
+]
 
-    recall: Annotated[float, Field(ge=0, lt=1, description="of each rare class, as a share")]
-    ece: Annotated[float, Field(ge=0, lt=1, description="calibration error, as a share")]
+
+class ConstraintMargins(Closed):
+    """What the compressed network may lose against the uncompressed one. Tighter than the verdict's margins: those are for the
+    limit of an interval, which lies well beyond the estimate."""
+
+    recall: Recall = 0.01
+    ece: Ece = 0.005
+
+
+class TrainingMargins(ConstraintMargins):
+    """What the compressed network may lose against the uncompressed one, on the constraint batch."""
+
+    recall: Recall = 0.0
+    ece: Ece = 0.01
+
+
+class AcceptanceMargins(ConstraintMargins):
+    """The verdict's margins."""
+
+    recall: float = inherited(
+        "safety.multiclass.margins.recall", 0.05, "Recall of each rare class, as a share."
+    )
+    ece: float = inherited("safety.multiclass.margins.ece", 0.02, "ECE, as a share.")
 
 
 class AcceptanceConfig(Closed):
-    """The non-inferiority test on the validation split, after the last step; recorded only."""
+    """The non-inferiority test on the validation split at the end, which is recorded (recipe.json) and decides nothing."""
 
-    margins: ConstraintMargins
-    confidence_level: Annotated[float, Field(ge=0.5, lt=1, description="two-sided")]
-    resamples: Annotated[int, Field(ge=200, le=100_000, description="of the paired bootstrap")]
-    ece_bins: Annotated[int, Field(ge=2, le=100, description="equal-mass bins of the ECE")]
+    margins: AcceptanceMargins = AcceptanceMargins()
+    confidence_level: float = Field(
+        0.95, ge=0.5, lt=1, description="Two-sided; 0.95 tests at one-sided 2.5 %."
+    )
+    resamples: int = Field(
+        2000, ge=200, le=100_000, description="Resamples of the paired bootstrap, by group."
+    )
+    ece_bins: int = Field(15, ge=2, le=100, description="Equal-mass bins of the ECE.")
 
 
 class SafetyLimits(Closed):
     """What must hold: soft recall of every rare class, and kernel ECE, against the uncompressed model."""
 
-    margins: ConstraintMargins
-    recall_temperature: Annotated[
-        float, Field(gt=0, description="softness of the recall, in logits; towards 0 it is a count")
-    ]
-    ece_bandwidth: Annotated[
-        float, Field(gt=0, le=1, description="of the kernel, in units of confidence")
-    ]
-    acceptance: AcceptanceConfig
+    margins: ConstraintMargins = ConstraintMargins()
+    recall_temperature: RecallTemperature = 1.0
+    ece_bandwidth: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="Width of the kernel of the calibration error, in units of confidence. Smaller sees finer faults and more noise.",
+    )
+    acceptance: AcceptanceConfig = AcceptanceConfig()
 
 
 class ConstraintConfig(SafetyLimits):
-    """Fine-tuning under `SafetyLimits`: multipliers by projected dual ascent."""
+    """Fine-tuning under a constraint: multipliers by projected dual ascent."""
 
-    batch_size: Annotated[
-        int, Field(ge=2, description="of the constraint batch: training images, all classes equal")
-    ]
-    every: Annotated[int, Field(ge=1, description="steps from one constraint batch to the next")]
-    multipliers_from: Annotated[
-        Literal["train", "val"], Field(description="whose violations the multipliers follow")
-    ]
-    dual_rate: Annotated[
-        float, Field(gt=0, description="multiplier gained per constraint batch and unit violated")
-    ]
-    penalty: Annotated[
-        float, Field(ge=0, description="weight of a violation beside its multiplier, per unit")
-    ]
-    largest_multiplier: Annotated[float, Field(gt=0, description="limit of every multiplier")]
+    margins: TrainingMargins = TrainingMargins()
+    recall_temperature: RecallTemperature = 0.3
+    batch_size: int = Field(
+        112,
+        ge=2,
+        description="Training images per constraint batch, all classes equally often: 16 of each of 7 classes. More is less noise.",
+    )
+    every: int = Field(
+        1,
+        ge=1,
+        description="Steps from one constraint batch to the next; each costs up to two steps of the same size, so 1 takes up to "
+        "three times as long as without. Fewer batches (2, 4) see a loss later.",
+    )
+    multipliers_from: Literal["train", "val"] = Field(
+        "val",
+        description="Whose violations the multipliers follow; the gradients are of training images in any case. train: these images, "
+        "which every epoch fits better, so that the constraint may look kept where unseen images lose. val: a batch of validation "
+        "images beside them, which makes the acceptance test optimistic; the verdict is of test images.",
+    )
+    dual_rate: float = Field(
+        1.0,
+        gt=0,
+        description="What a multiplier gains per constraint batch and unit violated: with 1.0, five points too little recall raise "
+        "it by 1 within 20 batches. Far larger ones overshoot: the rare class is then bought with all others.",
+    )
+    penalty: float = Field(
+        10.0,
+        ge=0,
+        description="What a violation weighs beside its multiplier, per unit: with 10, five points too little recall weigh 0.5 at "
+        "once, and nothing when they are back. 0 leaves all to the multipliers, which are late in a short fine-tuning.",
+    )
+    largest_multiplier: float = Field(
+        10.0,
+        gt=0,
+        description="Neither a multiplier nor its sum with the penalty exceeds this, so a constraint that cannot be met does not "
+        "drown the loss.",
+    )
+
+
+GradClip = Annotated[float, Field(gt=0, description="Largest norm of a step's gradient.")]
+WarmupFraction = Annotated[
+    Fraction,
+    Field(
+        description="Share of all steps over which the rate rises from zero before it falls as a cosine."
+    ),
+]
 
 
 class LearningConfig(Closed):
     """What all training shares: AdamW, linear warm-up, cosine to zero."""
 
-    epochs: Annotated[int, Field(ge=1)]
-    batch_size: Annotated[int, Field(ge=2)]
-    lr: Annotated[float, Field(gt=0, description="peak learning rate")]
-    weight_decay: Annotated[float, Field(ge=0)]
-    warmup_fraction: Annotated[Fraction, Field(description="share of all steps that warm up")]
-    grad_clip: Annotated[float, Field(gt=0, description="largest norm of the gradient")]
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    warmup_fraction: WarmupFraction = 0.1
+    grad_clip: GradClip = 1.0
     loss: AnyLoss
     augment: AugmentConfig
+
+
+FinetuneEpochs = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Passes over the training images. Few for quantization, whose weights only have to move by fractions of a "
+        "rounding step; more where more was taken away.",
+    ),
+]
+FinetuneRate = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="Peak learning rate, below training's: the more is taken away, the more has to be learnt again. For quantization a "
+        "tenth of training's or less, or what training found is lost.",
+    ),
+]
 
 
 class FinetuneConfig(LearningConfig):
     """A short training of an already trained network."""
 
-    constraint: Annotated[
-        ConstraintConfig | None,
-        Field(
-            description="what rare classes and calibration may lose; null: whatever the loss asks"
-        ),
-    ]
+    epochs: FinetuneEpochs = 6
+    batch_size: int = Field(64, ge=2, description="Images per step.")
+    lr: FinetuneRate = 5e-4
+    weight_decay: float = Field(
+        0.0, ge=0, description="AdamW's; 0, since decay over so few steps only shrinks the ranges."
+    )
+    loss: AnyLoss = inherited(
+        "train.loss", DEFAULT_LOSS, "That of training, so that nothing but the compression is new."
+    )
+    augment: AugmentConfig = inherited(
+        "train.augment",
+        AugmentConfig(),
+        "That of training, so that nothing but the compression is new.",
+    )
+    constraint: ConstraintConfig | None = Field(
+        None,
+        description="What rare classes and calibration may lose (docs/safe-compression.md); null: nothing but the loss counts.",
+    )
 
 
 class TrainConfig(LearningConfig):
     """Training from scratch."""
 
-    patches: Annotated[
-        PatchConfig | None, Field(description="of volumes; null for images in the plane")
-    ]
-    sampling: Annotated[
-        Literal["natural", "class_balanced"],
-        Field(description="how an epoch's images are drawn"),
-    ]
-    ema_decay: Annotated[float, Field(ge=0, lt=1, description="per step; 0 turns averaging off")]
-    early_stop_patience: Annotated[int, Field(ge=1, description="epochs without improvement")]
-    select: Annotated[Literal["best", "last"], Field(description="the epoch whose weights ship")]
-    memory_format: Annotated[Literal["channels_last", "contiguous"], Field(description="layout")]
-    precision: Annotated[Literal["auto", "fp32", "bf16"], Field(description="auto measures")]
-    accelerator: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where to train")]
+    epochs: int = Field(
+        8,
+        ge=1,
+        description="Passes over the training cases. Raise it until validation AUC or Dice (history.csv) is flat at the end.",
+    )
+    batch_size: int = Field(
+        32,
+        ge=2,
+        description="Images a step (of volumes: patches, each of another one). Small batches take more steps from the same time; "
+        "below 32, batch norms get noisy.",
+    )
+    lr: float = Field(
+        0.002,
+        gt=0,
+        description="Peak learning rate of AdamW. Halve it if the loss jumps or training diverges.",
+    )
+    weight_decay: float = Field(
+        0.05,
+        ge=0,
+        description="Decay of the weights (not of norms and biases). More regularises more.",
+    )
+    loss: AnyLoss = Field(
+        DEFAULT_LOSS, description="What is minimised; each task has its own (`name`)."
+    )
+    augment: AugmentConfig = AugmentConfig()
+    patches: PatchConfig | None = Field(
+        None,
+        description="How volumes are cut; null for images in the plane, which are taken whole.",
+    )
+    sampling: Literal["natural", "class_balanced"] = Field(
+        "natural",
+        description="natural: every case once an epoch. class_balanced: every class (of masks: every stratum of the split) equally "
+        "often, with replacement; not together with logit_adjusted or class_balanced losses, which correct the same thing.",
+    )
+    ema_decay: float = Field(
+        0.98,
+        ge=0,
+        lt=1,
+        description="Moving average of the weights, per step; its reach is about 1/(1-decay) steps, 0 turns it off. It is what is "
+        "judged and shipped.",
+    )
+    early_stop_patience: int = Field(
+        20,
+        ge=1,
+        description="Epochs without a better balanced accuracy (Dice) on validation after which training ends.",
+    )
+    select: Literal["best", "last"] = Field(
+        "best",
+        description="best: the epoch with the best balanced accuracy (mean class Dice) on validation. last: the end of the schedule.",
+    )
+    memory_format: Literal["channels_last", "contiguous"] = Field(
+        "channels_last",
+        description="channels_last: 1.5 times as fast on CPU for convolutions in the plane. contiguous: for volumes, or if a model is "
+        "slower with it.",
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="auto: time a few steps of both and take bf16 if it is clearly faster; or fp32, bf16.",
+    )
+    accelerator: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: a GPU if there is one; or cpu, cuda."
+    )

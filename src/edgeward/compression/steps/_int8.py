@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 class CalibrationConfig(Closed):
     """Which images set the ranges of the activations."""
 
-    images: Annotated[
-        Literal["all"] | Annotated[int, Field(ge=1)],
-        Field(description="how many of the calibration set, in seeded order"),
-    ]
-    batch_size: Annotated[int, Field(ge=2, description="images per forward pass")]
+    images: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        "all",
+        description="How many images of the calibration set (training images, see the data group), in seeded order. A few hundred do; "
+        "more than the set holds is an error.",
+    )
+    batch_size: int = Field(
+        32, ge=2, description="Images per forward pass: only speed and memory depend on it."
+    )
 
 
 class Int8(Step):
@@ -31,19 +34,26 @@ class Int8(Step):
     final: ClassVar[bool] = True
     keeps_zeros: ClassVar[bool] = True
 
-    calibration: CalibrationConfig
-    observer: Annotated[
-        Literal["minmax", "histogram"],
-        Field(description="how a range is chosen from what was seen"),
-    ]
-    reduce_range: Annotated[bool, Field(description="7-bit weights, for x86 without VNNI")]
-    weight_granularity: Annotated[
-        Literal["per_channel", "per_tensor"],
-        Field(description="what shares a scale: the weights of an output channel, or of a layer"),
-    ]
-    keep_float: Annotated[
-        list[str], Field(description="modules that stay float, by their exact name")
-    ]
+    calibration: CalibrationConfig = CalibrationConfig()
+    observer: Literal["minmax", "histogram"] = Field(
+        "minmax",
+        description="How the range of an activation is chosen: minmax covers all that was seen; histogram cuts rare extremes where that "
+        "lowers the mean squared error, and takes several times as long.",
+    )
+    reduce_range: bool = Field(
+        False,
+        description="true: 7-bit weights, for x86 processors without VNNI, whose 16-bit product sums would saturate.",
+    )
+    weight_granularity: Literal["per_channel", "per_tensor"] = Field(
+        "per_channel",
+        description="per_channel: a scale for each output channel of a weight; per_tensor: one for all of a layer, which costs accuracy "
+        "where channels differ in range, as in reparameterised networks (docs/safe-compression.md).",
+    )
+    keep_float: list[str] = Field(
+        [],
+        description="Modules that stay float, by exact name (of a block: everything in it), e.g. `[net.stem, net.head.fc]`. For layers "
+        "whose quantization costs accuracy; each costs some speed.",
+    )
 
     def calibrate(self, candidate: Candidate) -> GraphModule:
         """Return the module's graph with observers that have seen the calibration images."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,22 +20,29 @@ class Distill(Step):
     keeps_zeros: ClassVar[bool] = True
 
     step: Literal["distill"]
-    teacher: Annotated[
-        str,
-        Field(
-            pattern=r"^[a-z0-9][a-z0-9_]*$",
-            description="a model of config/model/, trained with the same data, seed and settings",
-        ),
-    ]
-    temperature: Annotated[float, Field(gt=0, description="softens both sides' probabilities")]
-    weight: Annotated[
-        float,
-        Field(gt=0, le=1, description="of the teacher's probabilities; 1 - this: the labels'"),
-    ]
-    similarity_weight: Annotated[
-        float, Field(ge=0, description="of the likeness of features within a batch; 0: not used")
-    ]
-    finetune: FinetuneConfig
+    teacher: str = Field(
+        pattern=r"^[a-z0-9][a-z0-9_]*$",
+        description="A model of config/model/. It is trained first, with the same data, seed and train settings; more capable than the "
+        "student.",
+    )
+    temperature: float = Field(
+        4.0,
+        gt=0,
+        description="Softens the probabilities of both; 1 to 10. Higher shows more of how the teacher ranks the wrong classes.",
+    )
+    weight: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of the loss that is the teacher's; the rest is that of the labels.",
+    )
+    similarity_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Of a further term: which images of a batch look alike to the teacher's features should look alike to the student's "
+        "(Tung and Mori 2019; 1000 or more is usual). 0: not used.",
+    )
+    finetune: FinetuneConfig = FinetuneConfig()
 
     def apply(self, candidate: Candidate) -> None:
         """Fine-tune the module on what the teacher says."""

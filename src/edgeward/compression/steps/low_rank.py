@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -18,18 +18,23 @@ class LowRank(Step):
     """Each layer becomes two thinner ones where that saves multiplications."""
 
     step: Literal["low_rank"]
-    rank_by: Annotated[
-        Literal["energy", "macs"],
-        Field(
-            description="what `level` is: the share of each weight's energy, or of the MACs, left"
-        ),
-    ]
-    level: Annotated[float, Field(gt=0, lt=1)]
-    round_to: Annotated[int, Field(ge=1, description="ranks are a multiple of this")]
-    keep_whole: Annotated[list[str], Field(description="modules that are left alone, by name")]
-    finetune: Annotated[
-        FinetuneConfig | None, Field(description="null: factorise and do not train")
-    ]
+    rank_by: Literal["energy", "macs"] = Field(
+        "macs",
+        description="How ranks are chosen. energy: each layer keeps the share `level` of its squared singular values. macs: one energy "
+        "for all layers, such that the share `level` of the network's multiplications is left.",
+    )
+    level: float = Field(gt=0, lt=1, description="Share of what `rank_by` says that is left.")
+    round_to: int = Field(
+        8,
+        ge=1,
+        description="Ranks are rounded up to a multiple of this: 4 or 8 fill the vector registers of the device.",
+    )
+    keep_whole: list[str] = Field(
+        [], description="Modules that are left alone, by exact name (of a block: everything in it)."
+    )
+    finetune: FinetuneConfig | None = Field(
+        FinetuneConfig(), description="null: factorise and do not train."
+    )
 
     def apply(self, candidate: Candidate) -> None:
         """Replace layers of the module by pairs of layers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,20 +25,35 @@ class MagnitudePrune(Step):
     makes_zeros: ClassVar[bool] = True
 
     step: Literal["magnitude_prune"]
-    sparsity: Annotated[
-        float, Field(gt=0, lt=1, description="share of the weights that end up zero")
-    ]
-    least_kept: Annotated[
-        float,
-        Field(ge=0, lt=1, description="share of its own weights that every layer keeps"),
-    ]
-    ramp: Annotated[
-        float,
-        Field(ge=0, lt=1, description="share of fine-tuning over which sparsity rises; 0: at once"),
-    ]
-    interval: Annotated[int, Field(ge=1, description="steps between two rises of the sparsity")]
-    keep_dense: Annotated[list[str], Field(description="modules that are not pruned, by name")]
-    finetune: Annotated[FinetuneConfig | None, Field(description="null: prune and do not train")]
+    sparsity: float = Field(
+        gt=0,
+        lt=1,
+        description="Share of the weights of convolutions and linear layers, over all layers together, that end up zero.",
+    )
+    least_kept: float = Field(
+        0.03,
+        ge=0,
+        lt=1,
+        description="Share of its own weights that every layer keeps, the largest ones. By magnitude alone whole layers vanish, and with "
+        "one layer the network. Well below 1 - sparsity, so that magnitude still decides.",
+    )
+    ramp: float = Field(
+        0.6,
+        ge=0,
+        lt=1,
+        description="Share of the fine-tuning in which the sparsity rises, fast at first (Zhu and Gupta 2017); the rest is for recovery. "
+        "0: all at once at the start.",
+    )
+    interval: int = Field(
+        10, ge=1, description="Steps between two rises; many small ones are gentler than few."
+    )
+    keep_dense: list[str] = Field(
+        [],
+        description="Modules that are not pruned, by exact name (of a block: everything in it), e.g. `[net.head.fc]`.",
+    )
+    finetune: FinetuneConfig | None = Field(
+        FinetuneConfig(), description="null: prune and do not train."
+    )
 
     @model_validator(mode="after")
     def _feasible(self) -> MagnitudePrune:

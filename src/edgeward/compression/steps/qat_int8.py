@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
 from edgeward.compression.steps._int8 import Int8
-from edgeward.training.config import FinetuneConfig
+from edgeward.training.config import FinetuneConfig, FinetuneEpochs, FinetuneRate
 
 if TYPE_CHECKING:
     from edgeward.compression.candidate import Candidate
+
+
+class QatFinetune(FinetuneConfig):
+    """A short training of a network that is quantized."""
+
+    epochs: FinetuneEpochs = 2
+    lr: FinetuneRate = 1e-4
 
 
 class QatInt8(Int8):
     """Quantization-aware training; differs from `ptq_int8` in nothing but the training."""
 
     step: Literal["qat_int8"]
-    range_momentum: Annotated[
-        float, Field(ge=0, le=1, description="share of the newest batch in an activation's range")
-    ]
-    range_epochs: Annotated[
-        int, Field(ge=0, description="epochs in which ranges move; fixed afterwards")
-    ]
-    finetune: FinetuneConfig
+    range_momentum: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="How fast the range of an activation follows the newest batch, 0 (calibrated range for good) to 1 (last batch).",
+    )
+    range_epochs: int = Field(
+        1,
+        ge=0,
+        description="Epochs in which ranges move; afterwards they rest and the weights settle on them. Below finetune.epochs.",
+    )
+    finetune: QatFinetune = QatFinetune()
 
     @model_validator(mode="after")
     def _ranges_rest(self) -> QatInt8:

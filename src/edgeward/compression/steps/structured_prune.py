@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -17,27 +17,39 @@ class StructuredPrune(Step):
     """Pruning of channels along torch-pruning's dependency graph; the graph really shrinks."""
 
     step: Literal["structured_prune"]
-    target: Annotated[
-        Literal["channels", "macs"],
-        Field(description="what `share` is of: the channels that can leave, or the MACs"),
-    ]
-    share: Annotated[float, Field(gt=0, lt=1, description="share that is left, about")]
-    importance: Annotated[
-        Literal["l1", "l2", "taylor", "random"],
-        Field(description="how channels are ranked: norm of their weights, loss to first order"),
-    ]
-    scope: Annotated[
-        Literal["layer", "global"],
-        Field(description="rank within each layer, or over all of them"),
-    ]
-    max_ratio: Annotated[
-        float, Field(gt=0, lt=1, description="largest share of channels that one layer loses")
-    ]
-    round_to: Annotated[int, Field(ge=1, description="channels left are a multiple of this")]
-    keep_channels: Annotated[
-        list[str], Field(description="modules whose output channels all stay, by name")
-    ]
-    finetune: Annotated[FinetuneConfig | None, Field(description="null: prune and do not train")]
+    target: Literal["channels", "macs"] = Field(
+        "channels",
+        description="What `share` is of. channels: of those that can leave, which makes about the square of it in MACs; macs: of all "
+        "multiplications of the network, at whatever number of channels that takes.",
+    )
+    share: float = Field(gt=0, lt=1, description="Share that is left, about.")
+    importance: Literal["l1", "l2", "taylor", "random"] = Field(
+        "l2",
+        description="Which channels go. l1, l2: those with the smallest weights, in all layers that they tie together; taylor: those "
+        "whose absence changes the loss least, to first order; random: a control.",
+    )
+    scope: Literal["layer", "global"] = Field(
+        "layer",
+        description="layer: the same share in every layer. global: the least important ones of all layers, which spares sensitive ones.",
+    )
+    max_ratio: float = Field(
+        0.8,
+        gt=0,
+        lt=1,
+        description="Largest share of its channels that a single layer loses; guards against emptied layers where scope is global.",
+    )
+    round_to: int = Field(
+        8,
+        ge=1,
+        description="Channels left are a multiple of this: 8 or 16 fill the vector registers of the device.",
+    )
+    keep_channels: list[str] = Field(
+        [],
+        description="Modules whose output channels all stay, by exact name. What cannot be pruned is found out, and listed in recipe.json.",
+    )
+    finetune: FinetuneConfig | None = Field(
+        FinetuneConfig(), description="null: prune and do not train."
+    )
 
     def apply(self, candidate: Candidate) -> None:
         """Replace the module by a narrower one."""

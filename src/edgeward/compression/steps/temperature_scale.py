@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -19,9 +19,12 @@ class TemperatureScale(Step):
     keeps_zeros: ClassVar[bool] = True
 
     step: Literal["temperature_scale"]
-    largest: Annotated[
-        float, Field(gt=1, le=100, description="the temperature is kept in [1 / largest, largest]")
-    ]
+    largest: float = Field(
+        10.0,
+        gt=1,
+        le=100,
+        description="The temperature is kept between 1 / largest and largest: a validation split without errors has no finite optimum.",
+    )
 
     @property
     def needs(self) -> tuple[str, ...]:

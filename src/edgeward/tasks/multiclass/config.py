@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -11,47 +11,98 @@ from edgeward.tasks.config import AnyLoss
 
 
 class Margins(Closed):
-    """Largest loss that still counts as "as good as the reference", per endpoint, in its own unit."""
+    """Non-inferiority margins: fix them before looking at results, by what a loss means for a patient, not by what the data can
+    show."""
 
     recall: float = Field(
-        gt=0, lt=1, description="Of each rare class, as a share (0.05 = 5 points)."
+        0.05,
+        gt=0,
+        lt=1,
+        description="Recall of each rare class, one endpoint per class: 0.05 = at most 5 more missed in 100 cases. Take less where "
+        "a missed case is fatal; every halving needs four times the cases.",
     )
-    balanced_accuracy: float = Field(gt=0, lt=1, description="Mean recall over all classes.")
-    auc: float = Field(gt=0, lt=1, description="Macro one-vs-rest AUC.")
-    ece: float = Field(gt=0, lt=1, description="Root mean square calibration error, debiased.")
+    balanced_accuracy: float = Field(
+        0.03,
+        gt=0,
+        lt=1,
+        description="Mean recall over all classes; tighter than a single class because it averages over them.",
+    )
+    auc: float = Field(
+        0.01,
+        gt=0,
+        lt=1,
+        description="Macro one-vs-rest AUC. Between good models of one task AUC differs by about 0.01-0.02.",
+    )
+    ece: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="Debiased root-mean-square ECE: how much further the stated confidence may be off, on average.",
+    )
 
 
 class Evidence(Closed):
-    """Below these an endpoint is never passed, whatever its interval says."""
+    """What a pass needs besides its interval."""
 
     reference_recall: float = Field(
+        0.2,
         ge=0,
         lt=1,
-        description="A rare class whose reference recall is surely below has nothing to lose.",
+        description="If the reference's recall of a rare class is below this for sure (upper limit of its interval), there is "
+        "nothing to lose and a pass would mean nothing. At least about four times the recall margin.",
     )
-    groups_per_class: int = Field(ge=2, description="Test groups of every class, for AUC.")
-    groups: int = Field(ge=2, description="Test groups in all, for ECE.")
+    groups_per_class: int = Field(
+        30,
+        ge=2,
+        description="Independent groups (lesions, patients) of each class in the test split, for the AUC endpoint.",
+    )
+    groups: int = Field(
+        300,
+        ge=2,
+        description="Groups in the test split in all, for the ECE endpoint: about 20 per bin.",
+    )
 
 
 class Safety(Closed):
     """What ``assess`` measures and asks of class decisions."""
 
-    ece_bins: int = Field(ge=2, le=100, description="Equal-mass bins of ECE and reliability data.")
-    margins: Margins
-    evidence: Evidence
+    ece_bins: int = Field(
+        15,
+        ge=2,
+        le=100,
+        description="Equal-mass bins of the debiased ECE and of the reliability data. 15 is customary; fewer when the test set has "
+        "under about 20 images per bin.",
+    )
+    margins: Margins = Margins()
+    evidence: Evidence = Evidence()
 
 
 class LossConfig(AnyLoss):
-    """What is minimised. Keys that the chosen loss does not use are ignored."""
+    """Of one class per image. Keys that the chosen loss does not use are ignored."""
 
-    name: Annotated[
-        Literal["cross_entropy", "class_balanced", "logit_adjusted", "focal"],
-        Field(description="logit_adjusted and class_balanced train for balanced error"),
-    ]
-    tau: Annotated[float, Field(ge=0, description="logit_adjusted: strength; 1 is the theory's")]
-    beta: Annotated[float, Field(ge=0, lt=1, description="class_balanced: 0 is unweighted")]
-    gamma: Annotated[float, Field(ge=0, description="focal: 0 is cross entropy")]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, description="not for focal")]
+    name: Literal["cross_entropy", "class_balanced", "logit_adjusted", "focal"] = Field(
+        "logit_adjusted",
+        description="cross_entropy: accuracy at the natural prevalence; rare classes may never be found. logit_adjusted: balanced "
+        "error (Menon et al. 2021). class_balanced: weights (Cui et al. 2019). focal: hard examples (Lin et al. 2017).",
+    )
+    tau: float = Field(
+        1.0,
+        ge=0,
+        description="logit_adjusted: 0 is cross entropy, 1 aims at the balanced error; between them trades both.",
+    )
+    beta: float = Field(
+        0.999,
+        ge=0,
+        lt=1,
+        description="class_balanced: 0 is unweighted, towards 1 the weights go as 1/count (0.99 to 0.9999 are usual).",
+    )
+    gamma: float = Field(2.0, ge=0, description="focal: 0 is cross entropy, 2 is usual.")
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of the target spread over the other classes; calms over-confidence. 0 with focal.",
+    )
 
     @model_validator(mode="after")
     def _focal_is_not_smoothed(self) -> LossConfig:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -11,61 +11,104 @@ from edgeward.tasks.config import AnyLoss
 
 
 class Margins(Closed):
-    """Largest loss that still counts as "as good as the reference", per endpoint, in its own unit."""
+    """Non-inferiority margins: fix them before looking at results, by what a loss means for a patient, not by what the data can
+    show."""
 
-    dice: float = Field(gt=0, lt=1, description="Mean over the classes of Dice per image.")
-    dice_per_class: float = Field(gt=0, lt=1, description="Dice per image of each class.")
-    small_lesion_sensitivity: float = Field(gt=0, lt=1, description="Share of small lesions found.")
-    ece: float = Field(
-        gt=0, lt=1, description="Root mean square calibration error of all pixels, debiased."
+    dice: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="Dice per image, averaged over the classes. Two experts differ by 0.05 to 0.15 on most organs and lesions.",
     )
-    boundary_ece: float = Field(gt=0, lt=1, description="The same near boundaries.")
+    dice_per_class: float = Field(0.03, gt=0, lt=1, description="Dice per image of each class.")
+    small_lesion_sensitivity: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Share of the small lesions that is found: 0.05 = at most 5 more missed in 100.",
+    )
+    ece: float = Field(
+        0.02,
+        gt=0,
+        lt=1,
+        description="Calibration error (root mean square, debiased) over all pixels or voxels. Most are easy background, so it is "
+        "small.",
+    )
+    boundary_ece: float = Field(0.05, gt=0, lt=1, description="The same within the boundary band.")
 
 
 class Evidence(Closed):
-    """Below these an endpoint is never passed, whatever its interval says."""
+    """What a pass needs besides its interval."""
 
     reference_dice: float = Field(
-        ge=0, lt=1, description="A class whose reference Dice is surely below has nothing to lose."
+        0.2,
+        ge=0,
+        lt=1,
+        description="If the reference's Dice of a class is below this for sure, there is nothing to lose.",
     )
-    groups: int = Field(ge=2, description="Test groups, in all and with each class.")
+    groups: int = Field(
+        30,
+        ge=2,
+        description="Independent groups (patients) in the test split, in all and with each class. 30 suffice for losses that are "
+        "spread over the cases; 100 where single failures matter, which few cases do not show (docs/statistics.md).",
+    )
 
 
 class Safety(Closed):
-    """What ``assess`` measures and asks of label maps; lengths in mm for volumes, in pixels for images."""
+    """What ``assess`` measures and asks of label maps. Lengths are in mm for volumes and in pixels for images in the plane, so look
+    at them again for every data set."""
 
-    tolerance: float = Field(gt=0, description="Surface Dice: distance that still counts as met.")
-    boundary: float = Field(gt=0, description="Half width of the band of the boundary ECE.")
-    small_lesion: float | None = Field(
+    tolerance: float = Field(
+        2.0,
         gt=0,
-        description="Largest small lesion, mm3 or square pixels; null: no endpoint for small lesions.",
+        description="Surface Dice: two surfaces agree where they are at most this far apart. The disagreement of two experts is a "
+        "good choice.",
+    )
+    boundary: float = Field(
+        2.0,
+        gt=0,
+        description="The boundary ECE looks at what lies at most this far from a boundary: elsewhere nearly every model is sure and "
+        "right.",
+    )
+    small_lesion: float | None = Field(
+        100.0,
+        gt=0,
+        description="Lesions (connected parts of a class) of at most this size are small: the rare finding of segmentation. In mm3 "
+        "or square pixels; null where the classes are organs and no part of them is a finding of its own.",
     )
     detected_share: float = Field(
-        gt=0, le=1, description="Share of a lesion's voxels that must be labelled to find it."
+        0.1,
+        gt=0,
+        le=1,
+        description="A lesion is found if at least this share of it is labelled with its class.",
     )
-    margins: Margins
-    evidence: Evidence
+    margins: Margins = Margins()
+    evidence: Evidence = Evidence()
 
 
 class DiceLossConfig(AnyLoss):
-    """What segmentation minimises: ``dice_weight (1 - Dice) + cross_entropy_weight CE``."""
+    """Of one label per pixel or voxel: Dice for the overlap that is judged, cross entropy for probabilities that can be trusted."""
 
     name: Literal["dice_cross_entropy"]
-    dice_weight: Annotated[float, Field(ge=0, description="of 1 - Dice of the foreground")]
-    cross_entropy_weight: Annotated[
-        float, Field(gt=0, description="of the mean over all pixels or voxels")
-    ]
-    dice_sums: Annotated[
-        Literal["image", "batch"], Field(description="what Dice is summed over before dividing")
-    ]
-    deep_supervision: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=1,
-            description="weight of each output relative to the finer one; 0: finest only",
-        ),
-    ]
+    dice_weight: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of 1 - Dice, averaged over the classes without background. 0 is cross entropy alone.",
+    )
+    cross_entropy_weight: float = Field(
+        1.0, gt=0, description="Weight of the cross entropy, averaged over all pixels or voxels."
+    )
+    dice_sums: Literal["image", "batch"] = Field(
+        "image",
+        description="What Dice is summed over before dividing. image: every image counts the same. batch: steadier where a class is "
+        "missing from many images or patches.",
+    )
+    deep_supervision: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Networks with outputs at several resolutions: weight of each relative to the finer one. 0: finest only.",
+    )
 
 
 LOSSES = (DiceLossConfig,)
