@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Union
 
 from pydantic import Field, model_validator
 
+from edgeward.compression.step import Step
 from edgeward.compression.steps import step_classes
-from edgeward.compression.steps.base import Step
 from edgeward.core.config import Closed
 
 if TYPE_CHECKING:

@@ -73,7 +73,7 @@ def check_teacher(name: str, teacher: ModelMeta, student: ModelMeta) -> None:
         )
 
 
-class Lesson(nn.Module):
+class Distillation(nn.Module):
     """The student, with the teacher beside it while it trains.
 
     In training, `forward` runs both on the images and returns the student's logits; `loss` then compares

@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import torch
 from torch.fx import GraphModule
 from torchao.quantization.pt2e import FakeQuantizeBase, ObserverBase
 
 from edgeward.compression import backend
+from edgeward.compression.int8 import Int8
 from edgeward.compression.tuning import tune
-
-if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
-    from edgeward.compression.steps.qat_int8 import QatInt8
+from edgeward.compression.workpiece import Workpiece
+from edgeward.training.config import FinetuneConfig
 
 logger = logging.getLogger(__name__)
 
 
-def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> GraphModule:
-    """Return a fake-quantized copy of the candidate's module, fine-tuned.
+def train(
+    piece: Workpiece,
+    step: Int8,
+    calibrated: GraphModule,
+    finetune: FinetuneConfig,
+    *,
+    range_momentum: float,
+    range_epochs: int,
+) -> GraphModule:
+    """Return a fake-quantized copy of the piece's module, fine-tuned.
 
     The single-branch module is trained, never the train form: its batch norms would stand between
     convolution and quantizer and end in the graph. Training starts at exactly the ranges of
     `calibrated`; they follow the activations for `range_epochs` and rest afterwards. The range of a
     weight is always that of the weight.
     """
-    module = candidate.module.requires_grad_(True)
+    module = piece.module.requires_grad_(True)
     model = backend.prepare_qat(
-        backend.capture(module, candidate.example),
-        momentum=step.range_momentum,
+        backend.capture(module, piece.example),
+        momentum=range_momentum,
         reduce_range=step.reduce_range,
         granularity=step.weight_granularity,
         keep_float=step.keep_float,
     )
     take_ranges(model, calibrated)
-    ranges = RangeSchedule(model, step.range_epochs)
+    ranges = RangeSchedule(model, range_epochs)
     tune(
-        candidate,
+        piece,
         model,
-        step.finetune,
+        finetune,
         set_train=lambda _: ranges.train(),
         set_eval=lambda _: ranges.eval(),
         on_epoch_start=ranges.start_epoch,
@@ -48,7 +54,7 @@ def train(candidate: Candidate, step: QatInt8, calibrated: GraphModule) -> Graph
     ranges.eval()
     with torch.no_grad():
         # The weights moved after their range was last taken.
-        model(candidate.example)
+        model(piece.example)
     return model
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from edgeward.compression.candidate import Candidate
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.acceptance import accept_on_validation
 from edgeward.compression.cost import macs
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
+from edgeward.compression.workpiece import Workpiece
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.program import export_program, save_program
 from edgeward.records.recipe import Recipe
@@ -54,10 +54,10 @@ def run(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     module, meta = load_checkpoint(checkpoint)
-    candidate = Candidate(
+    piece = Workpiece(
         module, meta, prepared, seed, threads, work, live, teachers=dict(teachers or {})
     )
-    candidate.record |= {
+    piece.record |= {
         "recipe": recipe.name,
         "steps": [step.model_dump(mode="json") for step in recipe.steps],
         "precision": "fp32",
@@ -71,69 +71,69 @@ def run(
     }
     for number, step in enumerate(recipe.steps):
         logger.info("%s: %s", recipe.name, type(step).__name__)
-        _apply(step, candidate, work / str(number))
-    parameters = candidate.parameters
-    program = candidate.program or export_program(candidate.module, candidate.example)
-    _accept(recipe, candidate, program)
+        _apply(step, piece, work / str(number))
+    parameters = piece.parameters
+    program = piece.program or export_program(piece.module, piece.example)
+    _accept(recipe, piece, program)
     save_program(out / "model.pt2", program)
     size = (out / "model.pt2").stat().st_size
-    known = {key: value for key, value in candidate.record.items() if key in Recipe.model_fields}
+    known = {key: value for key, value in piece.record.items() if key in Recipe.model_fields}
     Recipe(
         **known,
         parameters=parameters,
         program_bytes=size,
-        meta=candidate.meta,
-        found={key: value for key, value in candidate.record.items() if key not in known},
+        meta=piece.meta,
+        found={key: value for key, value in piece.record.items() if key not in known},
     ).write(out / "recipe.json")
     # The outputs are whole: a state kept on would turn a forced second run into a copy of the first.
     shutil.rmtree(work, ignore_errors=True)
     return {
         "quantized_parameter_share": 0.0,
         "calibration_images": 0.0,
-        **candidate.metrics,
+        **piece.metrics,
         "parameters": float(parameters),
         "program_bytes": float(size),
         "compress_s": time.perf_counter() - started,
     }
 
 
-def _accept(recipe: RecipeConfig, candidate: Candidate, program: ExportedProgram) -> None:
+def _accept(recipe: RecipeConfig, piece: Workpiece, program: ExportedProgram) -> None:
     """Test what ships against the last safety constraint in the recipe, and record the outcome."""
     limits = [step.limits for step in recipe.steps if step.limits is not None]
     if not limits:
         return
     found = accept_on_validation(
         program.module(),
-        candidate.uncompressed,
-        candidate.data,
-        candidate.meta.logit_shift,
+        piece.uncompressed,
+        piece.data,
+        piece.meta.logit_shift,
         limits[-1].acceptance,
-        candidate.seed,
+        piece.seed,
     )
-    candidate.record["acceptance"] = found
-    candidate.metrics["accepted"] = float(found["accepted"])
+    piece.record["acceptance"] = found
+    piece.metrics["accepted"] = float(found["accepted"])
 
 
-def _apply(step: Step, candidate: Candidate, work: Path) -> None:
-    """Let `step` work on the candidate in a folder of its own; record what it changed."""
+def _apply(step: Step, piece: Workpiece, work: Path) -> None:
+    """Let `step` work on the piece in a folder of its own; record what it changed."""
     work.mkdir(parents=True, exist_ok=True)
-    candidate.work = work
-    before = _size(candidate)
-    candidate.effect = {}
-    step.apply(candidate)
-    after = _size(candidate)
-    candidate.record["effects"].append(
+    piece.work = work
+    before = _size(piece)
+    piece.effect = {}
+    step.apply(piece)
+    after = _size(piece)
+    piece.record["effects"].append(
         {
             "step": step.model_dump()["step"],
             **{key: [before[key], after[key]] for key in before},
-            **candidate.effect,
+            **piece.effect,
         }
     )
-    candidate.metrics["macs"] = float(after["macs"])
+    piece.metrics["macs"] = float(after["macs"])
 
 
-def _size(candidate: Candidate) -> dict[str, int]:
+def _size(piece: Workpiece) -> dict[str, int]:
     return {
-        "parameters": candidate.parameters,
-        "macs": macs(candidate.module, candidate.example),
+        "parameters": piece.parameters,
+        "macs": macs(piece.module, piece.example),
     }

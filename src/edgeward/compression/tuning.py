@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from edgeward.compression.constraint.training import constrain
+from edgeward.compression.workpiece import Workpiece
 from edgeward.tasks.training import Loss
 from edgeward.training.config import FinetuneConfig
 from edgeward.training.finetune import Mode, finetune
-
-if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
 
 
 def _train(model: nn.Module) -> None:
@@ -27,7 +24,7 @@ def _eval(model: nn.Module) -> None:
 
 
 def tune(
-    candidate: Candidate,
+    piece: Workpiece,
     model: nn.Module,
     cfg: FinetuneConfig,
     *,
@@ -38,39 +35,39 @@ def tune(
     on_step_start: Callable[[int, int], None] | None = None,
     loss: Loss | None = None,
 ) -> None:
-    """Fine-tune `model` in place by `finetune`, keep the candidate's zeros, and record the epochs.
+    """Fine-tune `model` in place by `finetune`, keep the piece's zeros, and record the epochs.
 
     Parameters
     ----------
-    model : a form of the candidate's module that can be trained.
-    masked : the part of `model` whose weights have the names of the candidate's masks, if not all of it.
+    model : a form of the piece's module that can be trained.
+    masked : the part of `model` whose weights have the names of the piece's masks, if not all of it.
     """
-    record = candidate.record.setdefault("history", [])
-    before, live = len(record), candidate.live
+    record = piece.record.setdefault("history", [])
+    before, live = len(record), piece.live
 
     def number_on(epoch: int, metrics: dict[str, float]) -> None:
         assert live is not None
         live(before + epoch, metrics)
 
-    with kept_zeros(masked or model, candidate.masks):
+    with kept_zeros(masked or model, piece.masks):
         rows = finetune(
             model,
-            candidate.data,
+            piece.data,
             cfg,
-            seed=candidate.seed,
-            work=candidate.work,
-            threads=candidate.threads,
-            meta=candidate.meta,
+            seed=piece.seed,
+            work=piece.work,
+            threads=piece.threads,
+            meta=piece.meta,
             set_train=set_train,
             set_eval=set_eval,
             on_epoch_start=on_epoch_start,
             on_step_start=on_step_start,
             live=None if live is None else number_on,
             loss=loss,
-            constraint=constrain(candidate, cfg),
+            constraint=constrain(piece, cfg),
         )
     record += [{**row, "epoch": before + row["epoch"]} for row in rows]
-    candidate.metrics.update(
+    piece.metrics.update(
         {
             key: value
             for key, value in rows[-1].items()

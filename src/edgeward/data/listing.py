@@ -107,6 +107,6 @@ class Listing:
         return 2 if self.read is None else 3
 
 
-def chunk_length(image_size: int, channels: int) -> int:
+def images_per_chunk(image_size: int, channels: int) -> int:
     """Return how many images make a chunk of about `CHUNK_BYTES`."""
     return max(1, CHUNK_BYTES // (image_size * image_size * channels))

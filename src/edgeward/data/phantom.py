@@ -43,7 +43,7 @@ CLASSES = tuple(CENTRES)
 
 
 @dataclass(frozen=True)
-class Lesion:
+class DrawnLesion:
     """Which lesion to draw: `number` counts within its split and class."""
 
     split: int
@@ -145,7 +145,7 @@ def _unit(u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(back, -c, c), np.where(back, -s, s)
 
 
-def _draw(lesions: Sequence[Lesion], style: Style) -> tuple[np.ndarray, ...]:
+def _draw(lesions: Sequence[DrawnLesion], style: Style) -> tuple[np.ndarray, ...]:
     """Draw all random numbers of the images of some lesions, each lesion from its own seed."""
     size, names = style.size, list(style.classes)
     n = sum(lesion.views for lesion in lesions)
@@ -172,7 +172,7 @@ def _draw(lesions: Sequence[Lesion], style: Style) -> tuple[np.ndarray, ...]:
     return traits, lattice, views, grain
 
 
-def render(lesions: Sequence[Lesion], style: Style) -> tuple[np.ndarray, np.ndarray]:
+def render(lesions: Sequence[DrawnLesion], style: Style) -> tuple[np.ndarray, np.ndarray]:
     """Draw every view of some lesions.
 
     An image depends on its own lesion, view and the style only, not on what else is drawn.

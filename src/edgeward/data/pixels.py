@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from edgeward.core.errors import UserError
 from edgeward.data.config import Fit
-from edgeward.data.listing import BadImage, Batch, chunk_length
+from edgeward.data.listing import BadImage, Batch, images_per_chunk
 from edgeward.data.paths import inside
 
 SUFFIXES = frozenset(
@@ -193,7 +193,7 @@ def decoded_batches(
     n: int, size: int, channels: int, read: Callable[[int], tuple[np.ndarray, np.ndarray | None]]
 ) -> Iterator[Batch]:
     """Stream n images, each by ``read(row)`` -> pixels and mask, in bounded batches."""
-    step = chunk_length(size, channels)
+    step = images_per_chunk(size, channels)
     for start in range(0, n, step):
         rows: list[int] = []
         images: list[np.ndarray] = []

@@ -16,30 +16,11 @@ from edgeward.core.errors import UserError
 from edgeward.data.audit import Signatures
 from edgeward.data.config import DataConfig
 from edgeward.data.listing import Batch, Listing
-from edgeward.data.writer import ArrayWriter
+from edgeward.data.writer import ArrayWriter, Part
 
 log = logging.getLogger(__name__)
 
 NAMED = 20  # unusable images that an error and the card name
-
-
-@dataclass
-class Part:
-    """Some cases that were just written.
-
-    Attributes
-    ----------
-    rows : int64 (b,), their positions in the listing.
-    sums, squares : (b, c), sums over the pixels of value and squared value.
-    pixels : int64 (b, n_labels), how many pixels have each label of the masks (b, 1: all, without masks).
-    invalid : (name, reason) of cases that could not be written.
-    """
-
-    rows: np.ndarray
-    sums: np.ndarray
-    squares: np.ndarray
-    pixels: np.ndarray
-    invalid: list[tuple[str, str]]
 
 
 class Sink(Protocol):

@@ -6,6 +6,7 @@ import csv
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +17,25 @@ FILES = (
     "images.npy", "labels.npy", "split.csv", "calibration.csv", "masks.npy", "volumes.csv",
     "montage.png", "card.json",
 )  # fmt: skip
+
+
+@dataclass
+class Part:
+    """Some cases that were just written.
+
+    Attributes
+    ----------
+    rows : int64 (b,), their positions in the listing.
+    sums, squares : (b, c), sums over the pixels of value and squared value.
+    pixels : int64 (b, n_labels), how many pixels have each label of the masks (b, 1: all, without masks).
+    invalid : (name, reason) of cases that could not be written.
+    """
+
+    rows: np.ndarray
+    sums: np.ndarray
+    squares: np.ndarray
+    pixels: np.ndarray
+    invalid: list[tuple[str, str]]
 
 
 class ArrayWriter:

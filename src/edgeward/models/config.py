@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgeward.core.config import Closed
 
@@ -46,3 +46,11 @@ class ModelConfig(Closed):
     options: dict[str, bool | int | float | str | list[int]] = Field(
         {}, description="Further keyword arguments of the builder, e.g. `{drop_path_rate: 0.1}`."
     )
+
+    @model_validator(mode="after")
+    def _timm_looks_at_whole_images(self) -> ModelConfig:
+        if self.dense and self.builder == "timm":
+            raise ValueError(
+                "dense is true, but the networks of timm give logits for the whole image"
+            )
+        return self

@@ -55,7 +55,11 @@ def build(
         If the network cannot take images of this size, but takes others.
     """
     size = tuple(int(side) for side in image_size)
-    _check_kind(cfg, size)
+    if len(size) not in ((2, 3) if cfg.dense else (2,)):
+        raise UserError(
+            f"model '{cfg.name}' (dense: {str(cfg.dense).lower()}, config/model/{cfg.name}.yaml) takes no "
+            f"input of {len(size)} dimensions ({'x'.join(map(str, size))}); name another model in config/sweeps/."
+        )
     make = _timm_factory(cfg) if cfg.builder == "timm" else _own_factory(cfg)
     try:
         net = make(num_classes, in_chans, size)
@@ -66,19 +70,6 @@ def build(
         damp_branches(net, cfg)
     replace_strided_pointwise(net)
     return net.train()
-
-
-def _check_kind(cfg: ModelConfig, size: Size) -> None:
-    where = f"Change config/model/{cfg.name}.yaml, or name another model in config/sweeps/."
-    if cfg.dense and cfg.builder == "timm":
-        raise UserError(
-            f"model '{cfg.name}': timm's networks give logits for the image, but dense is true. {where}"
-        )
-    if len(size) not in ((2, 3) if cfg.dense else (2,)):
-        raise UserError(
-            f"model '{cfg.name}' (dense: {str(cfg.dense).lower()}) takes no input of {len(size)} "
-            f"dimensions ({'x'.join(map(str, size))}). {where}"
-        )
 
 
 def damp_branches(net: nn.Module, cfg: ModelConfig) -> None:

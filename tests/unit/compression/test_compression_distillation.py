@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from torch import nn
 
-from edgeward.compression.distillation import Lesson, check_teacher, similarity, soft_targets
+from edgeward.compression.distillation import Distillation, check_teacher, similarity, soft_targets
 from edgeward.core.errors import UserError
 
 META: dict[str, Any] = {
@@ -70,11 +70,13 @@ def test_similarity_sees_angles_between_images_only() -> None:
     assert similarity(alike, apart).item() == pytest.approx(expected, rel=1e-6)
 
 
-def lesson(weight: float, similarity_weight: float = 0.0) -> tuple[Lesson, nn.Module, nn.Module]:
+def lesson(
+    weight: float, similarity_weight: float = 0.0
+) -> tuple[Distillation, nn.Module, nn.Module]:
     torch.manual_seed(0)
     student = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.Linear(3, 4))
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.Tanh(), nn.Linear(8, 4))
-    made = Lesson(
+    made = Distillation(
         student,
         teacher,
         task=nn.functional.cross_entropy,

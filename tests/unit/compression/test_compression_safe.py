@@ -12,12 +12,12 @@ from compression_trained import TRAIN, Trained, train
 from shipped import shipped
 
 from edgeward.compression import backend
-from edgeward.compression.candidate import Candidate
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.placement import cost, macs, place, units
 from edgeward.compression.constraint.simulated import Simulated
 from edgeward.compression.fusion import fuse
 from edgeward.compression.steps.safe_mixed_int8 import CostConfig, SafeMixedInt8
+from edgeward.compression.workpiece import Workpiece
 from edgeward.data.store import to_input
 from edgeward.export.config import export_config
 from edgeward.export.stage import run as export
@@ -201,9 +201,9 @@ def test_one_scale_per_tensor_is_the_same_in_ptq_and_qat(world: Trained) -> None
     assert abs(ptq - qat).mean() < 5e-3 * ptq.std()
 
 
-def candidate(world: Trained) -> Candidate:
+def candidate(world: Trained) -> Workpiece:
     module, meta = load_checkpoint(world.student)
-    made = Candidate(module, meta, world.data.root, 0, 1, world.root / "none", None)
+    made = Workpiece(module, meta, world.data.root, 0, 1, world.root / "none", None)
     made.module, _ = fuse(reparameterize(made.module), made.example)
     return made
 

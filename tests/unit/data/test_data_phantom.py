@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgeward.data.config import PhantomSource
-from edgeward.data.phantom import CENTRES, CLASSES, Lesion, Style, _unit, render
+from edgeward.data.phantom import CENTRES, CLASSES, DrawnLesion, Style, _unit, render
 from edgeward.data.sources.phantom import class_counts, plan
 
 STYLE = Style(classes=CLASSES, size=64, seed=7, overlap=1.2, hair=0.5, noise=4.0)
@@ -23,7 +23,7 @@ def golden_digest() -> str:
     total = hashlib.sha256()
     for size in (32, 64):
         style = Style(classes=CLASSES, size=size, seed=7, overlap=1.2, hair=0.5, noise=4.0)
-        lesions = [Lesion(k % 3, label, k, 2) for label in range(7) for k in range(3)]
+        lesions = [DrawnLesion(k % 3, label, k, 2) for label in range(7) for k in range(3)]
         for array in render(lesions, style):
             total.update(array.tobytes())
     return total.hexdigest()
@@ -52,7 +52,7 @@ def test_images_do_not_depend_on_the_vector_unit() -> None:
 
 
 def test_an_image_does_not_depend_on_what_is_drawn_with_it() -> None:
-    lesions = [Lesion(0, 4, 3, 2), Lesion(1, 0, 9, 1), Lesion(2, 6, 1, 1)]
+    lesions = [DrawnLesion(0, 4, 3, 2), DrawnLesion(1, 0, 9, 1), DrawnLesion(2, 6, 1, 1)]
     together, masks = render(lesions, STYLE)
     alone = [render([lesion], STYLE) for lesion in lesions]
     np.testing.assert_array_equal(together, np.concatenate([images for images, _ in alone]))
@@ -62,11 +62,11 @@ def test_an_image_does_not_depend_on_what_is_drawn_with_it() -> None:
 def test_seed_split_and_number_each_give_other_lesions() -> None:
     import dataclasses
 
-    base = render([Lesion(0, 5, 0, 1)], STYLE)[0]
+    base = render([DrawnLesion(0, 5, 0, 1)], STYLE)[0]
     others = [
-        render([Lesion(1, 5, 0, 1)], STYLE)[0],
-        render([Lesion(0, 5, 1, 1)], STYLE)[0],
-        render([Lesion(0, 5, 0, 1)], dataclasses.replace(STYLE, seed=8))[0],
+        render([DrawnLesion(1, 5, 0, 1)], STYLE)[0],
+        render([DrawnLesion(0, 5, 1, 1)], STYLE)[0],
+        render([DrawnLesion(0, 5, 0, 1)], dataclasses.replace(STYLE, seed=8))[0],
     ]
     for other in others:
         assert np.abs(base.astype(int) - other).mean() > 3
@@ -76,13 +76,13 @@ def test_a_subset_of_classes_draws_the_same_lesions() -> None:
     import dataclasses
 
     few = dataclasses.replace(STYLE, classes=("mel", "nv"))
-    whole = render([Lesion(0, CLASSES.index("nv"), 2, 1)], STYLE)[0]
-    np.testing.assert_array_equal(render([Lesion(0, 1, 2, 1)], few)[0], whole)
+    whole = render([DrawnLesion(0, CLASSES.index("nv"), 2, 1)], STYLE)[0]
+    np.testing.assert_array_equal(render([DrawnLesion(0, 1, 2, 1)], few)[0], whole)
 
 
 def test_views_of_a_lesion_differ_and_yet_resemble_each_other() -> None:
     style = Style(classes=CLASSES, size=64, seed=1, overlap=1.2, hair=0.0, noise=4.0)
-    images, masks = render([Lesion(0, i % 7, i, 2) for i in range(56)], style)
+    images, masks = render([DrawnLesion(0, i % 7, i, 2) for i in range(56)], style)
     pixels = images.astype(float)
     inside = (pixels * masks[..., None]).sum((1, 2)) / masks.sum((1, 2))[:, None]
     inside -= inside.mean(0)
@@ -96,7 +96,7 @@ def test_views_of_a_lesion_differ_and_yet_resemble_each_other() -> None:
 @pytest.mark.parametrize("size", [16, 48, 96])
 def test_shapes_types_and_masks(size: int) -> None:
     style = Style(classes=CLASSES, size=size, seed=3, overlap=1.0, hair=0.3, noise=4.0)
-    images, masks = render([Lesion(0, label, 0, 3) for label in range(7)], style)
+    images, masks = render([DrawnLesion(0, label, 0, 3) for label in range(7)], style)
     assert images.shape == (21, size, size, 3)
     assert images.dtype == masks.dtype == np.uint8
     assert masks.shape == (21, size, size)
@@ -107,7 +107,7 @@ def test_shapes_types_and_masks(size: int) -> None:
 
 def test_masks_cover_what_differs_from_skin() -> None:
     style = Style(classes=CLASSES, size=64, seed=3, overlap=0.0, hair=0.0, noise=0.0)
-    images, masks = render([Lesion(0, CLASSES.index("nv"), i, 1) for i in range(40)], style)
+    images, masks = render([DrawnLesion(0, CLASSES.index("nv"), i, 1) for i in range(40)], style)
     green = images[..., 1].astype(float)
     within = (green * masks).sum((1, 2)) / masks.sum((1, 2))
     centre = np.zeros((64, 64), bool)
@@ -121,7 +121,7 @@ def test_classes_follow_the_abcd_rule() -> None:
     style = Style(classes=CLASSES, size=64, seed=5, overlap=1.0, hair=0.0, noise=0.0)
     measured = {}
     for name in ("nv", "mel"):
-        lesions = [Lesion(0, CLASSES.index(name), i, 1) for i in range(150)]
+        lesions = [DrawnLesion(0, CLASSES.index(name), i, 1) for i in range(150)]
         images, masks = render(lesions, style)
         area = masks.mean((1, 2))
         colours = np.array(

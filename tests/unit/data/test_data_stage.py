@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -17,12 +18,12 @@ from pydantic import ValidationError
 from shipped import shipped
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import read_json, sha256
+from edgeward.core.io import read_json, sha256, write_json
 from edgeward.data import stage
 from edgeward.data.config import DataConfig
 from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.sources import phantom
-from edgeward.data.store import SPLITS, open_prepared
+from edgeward.data.store import SPLITS, Prepared, open_prepared
 from edgeward.data.writer import ArrayWriter, publishing
 
 
@@ -332,6 +333,20 @@ def test_array_writer_equals_numpy_at_any_length(tmp_path: Path) -> None:
         np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), rows)
         np.save(tmp_path / "b.npy", rows)
         assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
+def test_older_cards_open(small_prepared: Prepared, tmp_path: Path) -> None:
+    for path in small_prepared.root.iterdir():
+        shutil.copy(path, tmp_path)
+    content = small_prepared.card.content()
+    del content["schema"]
+    write_json(tmp_path / "card.json", content | {"task": "classification", "doi": "10.1/x"})
+    found = open_prepared(tmp_path).card
+    assert found.notes == {"doi": "10.1/x"}
+    assert found.model_copy(update={"notes": {}}) == small_prepared.card
+    write_json(tmp_path / "card.json", content | {"classes": 3})
+    with pytest.raises(UserError, match=r"card\.json: 'classes'"):
+        open_prepared(tmp_path)
 
 
 def test_request_carries_what_a_source_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from shipped import all_of, shipped
 from torch import nn
 
@@ -205,7 +206,6 @@ def test_sides_that_cannot_be_halved_are_refused(name, size, words):
 @pytest.mark.parametrize(
     ("name", "changes", "size", "words"),
     [
-        ("resnet18", {"dense": True}, (32, 32), "dense is true"),
         ("dscnn", {}, (32, 32, 32), "no input of 3 dimensions"),
         (
             "lightm_unet",
@@ -219,3 +219,8 @@ def test_sides_that_cannot_be_halved_are_refused(name, size, words):
 def test_what_cannot_be_built_is_one_clear_error(name, changes, size, words):
     with pytest.raises(UserError, match=words):
         build(CONFIGS[name].model_copy(update=changes), num_classes=2, in_chans=3, image_size=size)
+
+
+def test_networks_of_timm_are_not_dense():
+    with pytest.raises(ValidationError, match="dense is true"):
+        ModelConfig(**CONFIGS["resnet18"].model_dump() | {"dense": True})

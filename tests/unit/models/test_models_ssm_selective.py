@@ -11,7 +11,7 @@ from scipy.signal import lfilter
 from torch import Tensor
 
 from edgeward.models.ssm.reference import sequential_scan
-from edgeward.models.ssm.selective import chunk_length, selective_scan
+from edgeward.models.ssm.selective import selective_scan, steps_at_once
 
 torch.set_num_threads(1)
 
@@ -140,7 +140,7 @@ def test_a_split_sequence_with_the_state_carried_over_gives_the_same(length, dat
 
 @given(st.integers(1, 20000))
 def test_chunks_cover_the_sequence_and_memory_is_of_its_root(length):
-    step = chunk_length(length)
+    step = steps_at_once(length)
     chunks = -(-length // step)
     assert (chunks - 1) * step < length <= chunks * step
     assert step + chunks <= 2 * length**0.5 + 2

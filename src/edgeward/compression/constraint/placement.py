@@ -13,7 +13,6 @@ from torch.fx import GraphModule, Node
 
 from edgeward.compression.quantizer import QUANTIZER
 from edgeward.compression.schemes import ptq_specs
-from edgeward.compression.steps.safe_mixed_int8 import CostConfig
 from edgeward.runtimes.quantizer import ANNOTATION, module_names, tensor_at
 
 # What can be put back to float; activations go with what they are fused into.
@@ -88,7 +87,9 @@ def units(graph: GraphModule, keep_float: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def cost(graph: GraphModule, placement: Placement, cfg: CostConfig) -> float:
+def cost(
+    graph: GraphModule, placement: Placement, *, int8_speedup: float, conversion: float
+) -> float:
     """Estimate the latency of one image, in units of one million float multiply-accumulates.
 
     A layer takes its multiply-accumulates, divided by `int8_speedup` if it runs in integers; every
@@ -100,12 +101,12 @@ def cost(graph: GraphModule, placement: Placement, cfg: CostConfig) -> float:
     for node in graph.graph.nodes:
         if node.target in QUANTIZER.weighted:
             integer = node.name in placement.integer
-            total += macs(graph, node) / (cfg.int8_speedup if integer else 1.0)
+            total += macs(graph, node) / (int8_speedup if integer else 1.0)
         if node.op == "get_attr" or node.name not in placement.tensors:
             continue
         to_integer = node.name not in placement.integer
         to_float = any(user.name not in placement.integer for user in node.users)
-        total += cfg.conversion * (to_integer + to_float) * _elements(node)
+        total += conversion * (to_integer + to_float) * _elements(node)
     return total / 1e6
 
 

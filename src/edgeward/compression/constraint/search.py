@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
 from torch.fx import GraphModule
@@ -20,11 +20,10 @@ from edgeward.compression import backend
 from edgeward.compression.constraint.limits import Limits
 from edgeward.compression.constraint.placement import cost, macs, place, units
 from edgeward.compression.constraint.simulated import Judge, Simulated, search_images
+from edgeward.compression.int8 import Int8
 from edgeward.compression.quantizer import QUANTIZER
-
-if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
-    from edgeward.compression.steps.safe_mixed_int8 import SafeMixedInt8
+from edgeward.compression.workpiece import Workpiece
+from edgeward.training.config import SafetyLimits
 
 logger = logging.getLogger(__name__)
 Measure = Callable[[Sequence[str]], torch.Tensor]
@@ -43,42 +42,59 @@ class Found:
         return _holds(self.violations)
 
 
-def run(candidate: Candidate, step: SafeMixedInt8) -> None:
+def run(
+    piece: Workpiece,
+    step: Int8,
+    constraint: SafetyLimits,
+    *,
+    ranking_images: int | Literal["all"],
+    int8_speedup: float,
+    conversion: float,
+) -> None:
     """Search, convert with the modules found in float, and record what was found.
 
     Only what is converted counts: all in integers first, which may do. The search itself runs on the
     fake-quantized graph, which differs a little from what is converted; so while its result does not
     hold, the next module in order of harm goes back to float, too.
+
+    Parameters
+    ----------
+    step : number format and calibration. The others are its settings, see `steps.safe_mixed_int8`.
     """
-    data, kept = candidate.data, list(step.keep_float)
-    limits = Limits.of(step.constraint, data, candidate.meta.logit_shift)
-    images = search_images(data, limits.rare, "all", candidate.seed)
-    ranking = search_images(data, limits.rare, step.search.ranking_images, candidate.seed)
-    judge = Judge(limits, data, images, candidate.uncompressed)
-    graph = backend.capture(candidate.module, candidate.example)
+    data, kept = piece.data, list(step.keep_float)
+    limits = Limits.of(constraint, data, piece.meta.logit_shift)
+    images = search_images(data, limits.rare, "all", piece.seed)
+    ranking = search_images(data, limits.rare, ranking_images, piece.seed)
+    judge = Judge(limits, data, images, piece.uncompressed)
+    graph = backend.capture(piece.module, piece.example)
 
     def price(floating: Sequence[str]) -> float:
-        return cost(graph, place(graph, [*kept, *floating]), step.search.cost)
+        return cost(
+            graph,
+            place(graph, [*kept, *floating]),
+            int8_speedup=int8_speedup,
+            conversion=conversion,
+        )
 
-    calibrated = step.calibrate(candidate)
-    start = final = _convert(candidate, step, calibrated, judge)
+    calibrated = step.calibrate(piece)
+    start = final = _convert(piece, step, calibrated, judge)
     floating: list[str] = []
     harm: dict[str, float] = {}
     order: list[str] = []
     if not _holds(start):
-        simulated = Simulated(candidate, step, step.calibrate(candidate), graph)
-        harm = _harm(simulated, Judge(limits, data, ranking, candidate.uncompressed), start > 0)
+        simulated = Simulated(piece, step, step.calibrate(piece), graph)
+        harm = _harm(simulated, Judge(limits, data, ranking, piece.uncompressed), start > 0)
         order = by_harm_per_cost(harm, {name: price((name,)) - price(()) for name in harm})
         found = greedy(order, lambda names: judge.violations(simulated.with_float(names)), price)
         floating = list(found.floating)
         rest = [name for name in order if name not in floating]
         while True:
             chosen = step.model_copy(update={"keep_float": [*kept, *floating]})
-            final = _convert(candidate, chosen, chosen.calibrate(candidate), judge)
+            final = _convert(piece, chosen, chosen.calibrate(piece), judge)
             if _holds(final) or not found.holds or not rest:
                 break
             floating.append(rest.pop(0))
-    candidate.effect = {
+    piece.effect = {
         "constraints": limits.names,
         "images": {"all": len(images), "ranking": len(ranking)},
         "violations_int8": start.tolist(),
@@ -94,8 +110,8 @@ def run(candidate: Candidate, step: SafeMixedInt8) -> None:
             "fp32": sum_macs(graph),
         },
     }
-    candidate.metrics["float_modules"] = float(len(floating))
-    candidate.metrics["constraint_holds"] = float(_holds(final))
+    piece.metrics["float_modules"] = float(len(floating))
+    piece.metrics["constraint_holds"] = float(_holds(final))
     logger.info(
         "%d modules in float, constraint %s: %s",
         len(floating),
@@ -104,13 +120,11 @@ def run(candidate: Candidate, step: SafeMixedInt8) -> None:
     )
 
 
-def _convert(
-    candidate: Candidate, step: SafeMixedInt8, calibrated: GraphModule, judge: Judge
-) -> torch.Tensor:
-    """Make the candidate's program, and return its violations."""
-    step.finish(candidate, calibrated)
-    assert candidate.program is not None
-    return judge.violations(candidate.program.module())
+def _convert(piece: Workpiece, step: Int8, calibrated: GraphModule, judge: Judge) -> torch.Tensor:
+    """Make the piece's program, and return its violations."""
+    step.finish(piece, calibrated)
+    assert piece.program is not None
+    return judge.violations(piece.program.module())
 
 
 def _holds(violations: torch.Tensor) -> bool:

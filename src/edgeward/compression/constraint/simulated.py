@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,12 +13,10 @@ from edgeward.compression import backend
 from edgeward.compression.constraint.acceptance import logits_of
 from edgeward.compression.constraint.limits import Limits
 from edgeward.compression.constraint.placement import Placement, place
+from edgeward.compression.int8 import Int8
 from edgeward.compression.qat import RangeSchedule, take_ranges
+from edgeward.compression.workpiece import Workpiece
 from edgeward.data.store import Prepared
-
-if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
-    from edgeward.compression.steps.safe_mixed_int8 import SafeMixedInt8
 
 
 def search_images(data: Prepared, rare: Sequence[int], count: int | str, seed: int) -> np.ndarray:
@@ -58,14 +55,14 @@ class Simulated:
 
     def __init__(
         self,
-        candidate: Candidate,
-        step: SafeMixedInt8,
+        piece: Workpiece,
+        step: Int8,
         calibrated: GraphModule,
         graph: GraphModule,
     ) -> None:
         self.graph, self.kept = graph, list(step.keep_float)
         self.model = backend.prepare_qat(
-            backend.capture(candidate.module, candidate.example),
+            backend.capture(piece.module, piece.example),
             momentum=0.0,
             reduce_range=step.reduce_range,
             granularity=step.weight_granularity,
@@ -81,7 +78,7 @@ class Simulated:
             if isinstance(fake, FakeQuantizeBase):
                 self.observed.setdefault(fake, set()).add(node.args[0].name)
         with torch.no_grad():
-            self.model(candidate.example)
+            self.model(piece.example)
         self._check(place(graph, self.kept))
 
     def alone(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 
 from edgeward.compression.constraint.acceptance import logits_of
+from edgeward.compression.workpiece import Workpiece
 from edgeward.core.errors import UserError
 from edgeward.models.program import export_program
 from edgeward.statistics.temperature import fit_temperature, log_softmax
-
-if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +30,7 @@ class Scaled(nn.Module):
         return logits
 
 
-def scale(candidate: Candidate, largest: float) -> None:
+def scale(piece: Workpiece, largest: float) -> None:
     """Fit on the validation split, of the program if there is one, and change it; record both NLLs.
 
     Raises
@@ -41,33 +38,33 @@ def scale(candidate: Candidate, largest: float) -> None:
     UserError
         If there is no validation image.
     """
-    data = candidate.data
+    data = piece.data
     indices = data.indices("val")
     if not len(indices):
         raise UserError(
             f"{data.root}: temperature_scale is fitted on the validation split, which is empty; change "
             "data.split, or leave the step out."
         )
-    shift = np.asarray(candidate.meta.logit_shift, dtype=np.float64)
-    model = candidate.module if candidate.program is None else candidate.program.module()
+    shift = np.asarray(piece.meta.logit_shift, dtype=np.float64)
+    model = piece.module if piece.program is None else piece.program.module()
     logits, labels = logits_of(model, data, indices), data.labels[indices]
     temperature = fit_temperature(logits, labels, shift, least=1 / largest, most=largest)
-    if candidate.program is None:
-        candidate.module = Scaled(candidate.module, temperature).eval()
+    if piece.program is None:
+        piece.module = Scaled(piece.module, temperature).eval()
     else:
-        candidate.program = export_program(Scaled(model, temperature), candidate.example)
+        piece.program = export_program(Scaled(model, temperature), piece.example)
 
     def nll(t: float) -> float:
         return float(-log_softmax(logits / t + shift)[np.arange(len(labels)), labels].mean())
 
-    candidate.effect = {
+    piece.effect = {
         "temperature": temperature,
         "split": "val",
         "n": len(labels),
         "nll_before": nll(1.0),
         "nll": nll(temperature),
     }
-    candidate.metrics["temperature"] = temperature
+    piece.metrics["temperature"] = temperature
     logger.info(
         "temperature %.3f: validation NLL %.4f -> %.4f", temperature, nll(1.0), nll(temperature)
     )

@@ -12,13 +12,14 @@ group accuracy; here they are recalls of rare classes and calibration.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 
 from edgeward.compression.constraint.limits import Limits
+from edgeward.compression.workpiece import Workpiece
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 from edgeward.tasks.augment import augment
@@ -26,22 +27,19 @@ from edgeward.tasks.batches import read, stream, to_float
 from edgeward.tasks.config import AugmentConfig
 from edgeward.training.config import ConstraintConfig, FinetuneConfig
 
-if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
-
 logger = logging.getLogger(__name__)
 # Of random numbers; 1 and 2 are the training's own.
 PURPOSES = {"train": 3, "val": 5}
 AUGMENTATION = 4
 
 
-def constrain(candidate: Candidate, cfg: FinetuneConfig) -> SafetyConstraint | None:
+def constrain(piece: Workpiece, cfg: FinetuneConfig) -> SafetyConstraint | None:
     """Return what `finetune` takes as its constraint; None if the config asks for none."""
     if cfg.constraint is None:
         return None
-    limits = Limits.of(cfg.constraint, candidate.data, candidate.meta.logit_shift)
+    limits = Limits.of(cfg.constraint, piece.data, piece.meta.logit_shift)
     return SafetyConstraint(
-        limits, cfg.constraint, cfg.augment, candidate.data, candidate.uncompressed, candidate.seed
+        limits, cfg.constraint, cfg.augment, piece.data, piece.uncompressed, piece.seed
     )
 
 

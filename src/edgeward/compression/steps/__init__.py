@@ -9,17 +9,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
 
 READS = ("*.py",)  # loaded by name: see edgeward.pipeline.closure
 
 
 def step_classes() -> list[type[Step]]:
-    """Return the steps of this package, by file name; files with a leading underscore are skipped."""
+    """Return the steps of this package, by file name."""
     found = []
     for info in pkgutil.iter_modules(__path__):
-        if info.name.startswith("_") or info.name == "base":
-            continue
         module = importlib.import_module(f"{__name__}.{info.name}")
         found += [
             value

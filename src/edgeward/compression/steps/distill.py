@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
 from edgeward.core.errors import UserError
 from edgeward.training.config import FinetuneConfig
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class Distill(Step):
@@ -44,33 +44,33 @@ class Distill(Step):
     )
     finetune: FinetuneConfig = FinetuneConfig()
 
-    def apply(self, candidate: Candidate) -> None:
+    def apply(self, piece: Workpiece) -> None:
         """Fine-tune the module on what the teacher says."""
-        from edgeward.compression.distillation import Lesson, check_teacher
+        from edgeward.compression.distillation import Distillation, check_teacher
         from edgeward.compression.tuning import tune
         from edgeward.models.checkpoint import load_checkpoint
         from edgeward.tasks.inputs import patches_of
         from edgeward.training.task import training_task
 
-        if self.teacher not in candidate.teachers:
+        if self.teacher not in piece.teachers:
             raise UserError(
                 f"no checkpoint of teacher '{self.teacher}' was given to the compress stage; given: "
-                f"{', '.join(candidate.teachers) or 'none'}."
+                f"{', '.join(piece.teachers) or 'none'}."
             )
-        teacher, meta = load_checkpoint(candidate.teachers[self.teacher])
-        check_teacher(self.teacher, meta, candidate.meta)
-        task = training_task(candidate.data, self.finetune.loss, patches=patches_of(candidate.meta))
-        lesson = Lesson(
-            candidate.module,
+        teacher, meta = load_checkpoint(piece.teachers[self.teacher])
+        check_teacher(self.teacher, meta, piece.meta)
+        task = training_task(piece.data, self.finetune.loss, patches=patches_of(piece.meta))
+        taught = Distillation(
+            piece.module,
             teacher,
             task=task.criterion,
             temperature=self.temperature,
             weight=self.weight,
             similarity_weight=self.similarity_weight,
         )
-        tune(candidate, lesson, self.finetune, masked=candidate.module, loss=lesson.loss)
-        lesson.close()
-        candidate.effect = {
+        tune(piece, taught, self.finetune, masked=piece.module, loss=taught.loss)
+        taught.close()
+        piece.effect = {
             "teacher": self.teacher,
             "teacher_parameters": sum(p.numel() for p in teacher.parameters()),
         }

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
 from edgeward.core.errors import UserError
 from edgeward.training.config import FinetuneConfig
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class LowRank(Step):
@@ -36,7 +36,7 @@ class LowRank(Step):
         FinetuneConfig(), description="null: factorise and do not train."
     )
 
-    def apply(self, candidate: Candidate) -> None:
+    def apply(self, piece: Workpiece) -> None:
         """Replace layers of the module by pairs of layers."""
         import copy
 
@@ -45,14 +45,14 @@ class LowRank(Step):
         from edgeward.compression.layers import weighted_layers
         from edgeward.compression.tuning import tune
 
-        module = copy.deepcopy(candidate.module)
+        module = copy.deepcopy(piece.module)
         layers = weighted_layers(module, self.keep_whole, "keep_whole")
-        found, refused = lowrank.decompose(module, layers, candidate.example)
+        found, refused = lowrank.decompose(module, layers, piece.example)
         if self.rank_by == "energy":
             energy = self.level
             ranks = lowrank.ranks_for_energy(found, energy, self.round_to)
         else:
-            total = macs(module, candidate.example)
+            total = macs(module, piece.example)
             ranks, energy = lowrank.ranks_for_macs(found, total, self.level, self.round_to)
         if not ranks:
             raise UserError(
@@ -63,12 +63,12 @@ class LowRank(Step):
         dense = dict.fromkeys(found.keys() - ranks.keys(), "no saving at this energy")
         lowrank.replace(module, found, ranks)
         # train() drops what the network has cached when it was run (attention biases).
-        candidate.module = module.train().eval()
-        candidate.effect = {
+        piece.module = module.train().eval()
+        piece.effect = {
             "energy": energy,
             "ranks": {name: [len(found[name].values), rank] for name, rank in ranks.items()},
             "relative_errors": errors,
             "layers_kept": refused | dict(sorted(dense.items())),
         }
         if self.finetune is not None:
-            tune(candidate, module, self.finetune)
+            tune(piece, module, self.finetune)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
 from edgeward.training.config import FinetuneConfig
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +63,13 @@ class MagnitudePrune(Step):
             )
         return self
 
-    def apply(self, candidate: Candidate) -> None:
-        """Prune along the schedule, leave the zeros in the weights and their masks in `candidate`."""
+    def apply(self, piece: Workpiece) -> None:
+        """Prune along the schedule, leave the zeros in the weights and their masks in `piece`."""
         from edgeward.compression import pruning
         from edgeward.compression.layers import weighted_layers
         from edgeward.compression.tuning import tune
 
-        layers = weighted_layers(candidate.module, self.keep_dense, "keep_dense")
+        layers = weighted_layers(piece.module, self.keep_dense, "keep_dense")
         pruner = pruning.MagnitudePruner(
             layers,
             self.sparsity,
@@ -81,13 +81,13 @@ class MagnitudePrune(Step):
             pruner.prune_to(self.sparsity)
         else:
             tune(
-                candidate,
-                candidate.module,
+                piece,
+                piece.module,
                 self.finetune,
                 on_step_start=pruner.on_step_start,
             )
-        candidate.masks = pruner.finish()
-        by_layer = pruning.sparsity_by_layer(candidate.masks)
+        piece.masks = pruner.finish()
+        by_layer = pruning.sparsity_by_layer(piece.masks)
         empty = [name for name, share in by_layer.items() if share == 1]
         if empty:
             logger.warning(
@@ -96,7 +96,7 @@ class MagnitudePrune(Step):
                 100 * self.sparsity,
                 ", ".join(empty),
             )
-        total = sum(mask.numel() for mask in candidate.masks.values())
-        zeros = total - sum(int(mask.sum()) for mask in candidate.masks.values())
-        candidate.effect = {"weights": total, "zeros": zeros, "sparsity_by_layer": by_layer}
-        candidate.metrics["sparsity"] = zeros / total
+        total = sum(mask.numel() for mask in piece.masks.values())
+        zeros = total - sum(int(mask.sum()) for mask in piece.masks.values())
+        piece.effect = {"weights": total, "zeros": zeros, "sparsity_by_layer": by_layer}
+        piece.metrics["sparsity"] = zeros / total

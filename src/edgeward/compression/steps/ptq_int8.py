@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from edgeward.compression.steps._int8 import Int8
+from edgeward.compression.int8 import Int8
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class PtqInt8(Int8):
@@ -15,6 +15,6 @@ class PtqInt8(Int8):
 
     step: Literal["ptq_int8"]
 
-    def apply(self, candidate: Candidate) -> None:
+    def apply(self, piece: Workpiece) -> None:
         """Calibrate, convert, export."""
-        self.finish(candidate, self.calibrate(candidate))
+        self.finish(piece, self.calibrate(piece))

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from edgeward.compression.steps._int8 import Int8
+from edgeward.compression.int8 import Int8
 from edgeward.training.config import FinetuneConfig, FinetuneEpochs, FinetuneRate
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class QatFinetune(FinetuneConfig):
@@ -46,10 +46,17 @@ class QatInt8(Int8):
             )
         return self
 
-    def apply(self, candidate: Candidate) -> None:
+    def apply(self, piece: Workpiece) -> None:
         """Calibrate as PTQ does, train from there, convert, export."""
         from edgeward.compression import qat
 
-        calibrated = self.calibrate(candidate)
-        trained = qat.train(candidate, self, calibrated)
-        self.finish(candidate, trained)
+        calibrated = self.calibrate(piece)
+        trained = qat.train(
+            piece,
+            self,
+            calibrated,
+            self.finetune,
+            range_momentum=self.range_momentum,
+            range_epochs=self.range_epochs,
+        )
+        self.finish(piece, trained)

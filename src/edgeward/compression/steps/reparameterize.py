@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class Reparameterize(Step):
@@ -15,10 +15,10 @@ class Reparameterize(Step):
 
     step: Literal["reparameterize"]
 
-    def apply(self, candidate: Candidate) -> None:
+    def apply(self, piece: Workpiece) -> None:
         """Replace the module by its single-branch form."""
         from edgeward.compression.fusion import fuse
         from edgeward.models.deploy import reparameterize
 
-        candidate.module, folded = fuse(reparameterize(candidate.module), candidate.example)
-        candidate.record["folded"] = folded
+        piece.module, folded = fuse(reparameterize(piece.module), piece.example)
+        piece.record["folded"] = folded

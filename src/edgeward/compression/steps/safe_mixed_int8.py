@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from edgeward.compression.steps._int8 import Int8
+from edgeward.compression.int8 import Int8
 from edgeward.core.config import Closed
 from edgeward.training.config import SafetyLimits
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class CostConfig(Closed):
@@ -52,8 +52,14 @@ class SafeMixedInt8(Int8):
         """The constraint of the search."""
         return self.constraint
 
-    def apply(self, candidate: Candidate) -> None:
+    def apply(self, piece: Workpiece) -> None:
         """Calibrate, search, convert with the layers found in float, export."""
         from edgeward.compression.constraint import search
 
-        search.run(candidate, self)
+        search.run(
+            piece,
+            self,
+            self.constraint,
+            ranking_images=self.search.ranking_images,
+            **self.search.cost.model_dump(),
+        )

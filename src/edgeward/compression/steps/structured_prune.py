@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
 from edgeward.training.config import FinetuneConfig
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class StructuredPrune(Step):
@@ -51,7 +51,7 @@ class StructuredPrune(Step):
         FinetuneConfig(), description="null: prune and do not train."
     )
 
-    def apply(self, candidate: Candidate) -> None:
+    def apply(self, piece: Workpiece) -> None:
         """Replace the module by a narrower one."""
         import torch
 
@@ -59,14 +59,14 @@ class StructuredPrune(Step):
         from edgeward.compression.layers import weighted_layers
         from edgeward.compression.tuning import tune
 
-        module = candidate.module
+        module = piece.module
         free = weighted_layers(module, self.keep_channels, "keep_channels")
         kept = [name for name in weighted_layers(module, [], "keep_channels") if name not in free]
-        generator = torch.Generator().manual_seed(candidate.seed)
-        images = 255 * torch.rand(candidate.example.shape, generator=generator)
+        generator = torch.Generator().manual_seed(piece.seed)
+        images = 255 * torch.rand(piece.example.shape, generator=generator)
         if self.importance == "taylor":
-            self._gradients(candidate)
-        torch.manual_seed(candidate.seed)
+            self._gradients(piece)
+        torch.manual_seed(piece.seed)
         pruner = channels.ChannelPruner(
             module,
             images,
@@ -81,22 +81,22 @@ class StructuredPrune(Step):
         else:
             ratio = 1 - self.share
             pruned = pruner.pruned(ratio)
-        candidate.module = pruned
-        candidate.effect = {
+        piece.module = pruned
+        piece.effect = {
             "channel_ratio": ratio,
             "channels": channels.widths(module, pruned),
             "channels_kept": pruner.excluded,
         }
         if self.finetune is not None:
-            tune(candidate, pruned, self.finetune)
+            tune(piece, pruned, self.finetune)
 
-    def _gradients(self, candidate: Candidate) -> None:
+    def _gradients(self, piece: Workpiece) -> None:
         """Leave the gradients of the mean cross entropy of some training images on the module."""
 
         from edgeward.tasks.inputs import patches_of
         from edgeward.training.task import training_task
 
-        task = training_task(candidate.data, None, patches=patches_of(candidate.meta))
-        for item in task.train_items(64, seed=candidate.seed, epoch=0)[:8]:
+        task = training_task(piece.data, None, patches=patches_of(piece.meta))
+        for item in task.train_items(64, seed=piece.seed, epoch=0)[:8]:
             images, labels = task.read(item, training=True)
-            task.loss(candidate.module, task.to_input(images), labels).backward()
+            task.loss(piece.module, task.to_input(images), labels).backward()

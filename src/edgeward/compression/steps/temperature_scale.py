@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class TemperatureScale(Step):
@@ -31,8 +31,8 @@ class TemperatureScale(Step):
         """One decision per case to fit on."""
         return ("temperature_scale",)
 
-    def apply(self, candidate: Candidate) -> None:
+    def apply(self, piece: Workpiece) -> None:
         """Fit on validation, and put the division behind the logits."""
         from edgeward.compression.constraint.temperature import scale
 
-        scale(candidate, self.largest)
+        scale(piece, self.largest)

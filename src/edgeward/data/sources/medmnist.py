@@ -20,7 +20,7 @@ from PIL import Image
 from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import atomic
 from edgeward.data.config import MedmnistSource
-from edgeward.data.listing import Batch, Listing, Request, chunk_length
+from edgeward.data.listing import Batch, Listing, Request, images_per_chunk
 from edgeward.data.pixels import square
 from edgeward.data.store import SPLITS
 
@@ -175,7 +175,7 @@ def open_source(request: Request) -> Listing:
         )
 
     def batches() -> Iterator[Batch]:
-        step, row = chunk_length(max(source.size, request.image_size), channels), 0
+        step, row = images_per_chunk(max(source.size, request.image_size), channels), 0
         with ExitStack() as stack:
             archive = stack.enter_context(zipfile.ZipFile(path))
             for split in SPLITS:

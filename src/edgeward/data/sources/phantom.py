@@ -26,19 +26,19 @@ def class_counts(n: int, weights: np.ndarray) -> np.ndarray:
     return counts
 
 
-def plan(source: PhantomSource, seed: int) -> list[phantom.Lesion]:
+def plan(source: PhantomSource, seed: int) -> list[phantom.DrawnLesion]:
     """Choose the lesions of every split: class counts to the image, lesions in random order."""
     weights = np.array(list(source.prevalence.values()))
     views = np.cumsum(source.views) / np.sum(source.views)
-    lesions: list[phantom.Lesion] = []
+    lesions: list[phantom.DrawnLesion] = []
     for split, n in enumerate((source.n_train, source.n_val, source.n_test)):
-        drawn: list[phantom.Lesion] = []
+        drawn: list[phantom.DrawnLesion] = []
         for label, count in enumerate(class_counts(n, weights)):
             rng = np.random.default_rng((seed, 1_000 + split, label))
             left, number = int(count), 0
             while left:
                 wanted = 1 + int(np.searchsorted(views, rng.random(), side="right"))
-                drawn.append(phantom.Lesion(split, label, number, min(wanted, left)))
+                drawn.append(phantom.DrawnLesion(split, label, number, min(wanted, left)))
                 left -= drawn[-1].views
                 number += 1
         order = np.random.default_rng((seed, 2_000 + split)).permutation(len(drawn))
@@ -60,11 +60,11 @@ def open_source(request: Request) -> Listing:
         noise=source.noise,
     )
 
-    def name(lesion: phantom.Lesion) -> str:
+    def name(lesion: phantom.DrawnLesion) -> str:
         return f"{SPLITS[lesion.split]}_{classes[lesion.label]}_{lesion.number:05d}"
 
     def batches() -> Iterator[Batch]:
-        pending: list[phantom.Lesion] = []
+        pending: list[phantom.DrawnLesion] = []
         row = held = 0
         for lesion in [*lesions, None]:
             if lesion is not None:

@@ -14,7 +14,6 @@ import numpy as np
 from edgeward.data.audit import Signatures
 from edgeward.data.listing import BadImage, Listing, RawCase
 from edgeward.data.store import VOLUME_COLUMNS
-from edgeward.data.stream import Part
 from edgeward.data.volumes.config import VolumeConfig
 from edgeward.data.volumes.grid import (
     Grid,
@@ -25,7 +24,7 @@ from edgeward.data.volumes.grid import (
     resampled_grid,
 )
 from edgeward.data.volumes.intensity import scaled
-from edgeward.data.writer import ArrayWriter, write_csv
+from edgeward.data.writer import ArrayWriter, Part, write_csv
 
 
 @dataclass

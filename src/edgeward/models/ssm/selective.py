@@ -36,7 +36,7 @@ def selective_scan(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> Te
     return _scan(u, dt, a, b, c)[0]
 
 
-def chunk_length(length: int) -> int:
+def steps_at_once(length: int) -> int:
     """Return how many steps are computed at once: ceil(sqrt(length))."""
     return math.isqrt(length - 1) + 1
 
@@ -61,7 +61,7 @@ def _scan(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tenso
     _check(u, dt, a, b, c)
     length, directions, batch, channels = u.shape
     u, dt, a, b, c = _contiguous(u, dt, a, b, c)
-    step = chunk_length(length)
+    step = steps_at_once(length)
     y = torch.empty_like(u)
     starts = u.new_zeros((-(-length // step), directions, batch, a.shape[1], channels))
     for chunk, first in enumerate(range(0, length, step)):
@@ -77,7 +77,7 @@ def _scan(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tenso
 def _(u: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     _check(u, dt, a, b, c)
     length, directions, batch, channels = u.shape
-    chunks = -(-length // chunk_length(length))
+    chunks = -(-length // steps_at_once(length))
     return torch.empty_like(u), u.new_empty((chunks, directions, batch, a.shape[1], channels))
 
 
@@ -108,7 +108,7 @@ def _backward(
     """
     grad, u, dt, a, b, c = _contiguous(grad, u, dt, a, b, c)
     length = len(u)
-    step = chunk_length(length)
+    step = steps_at_once(length)
     du, ddt, db, dc = (torch.empty_like(x) for x in (u, dt, b, c))
     da = torch.zeros_like(a)
     after = torch.zeros_like(starts[0])  # exp(dt_{t+1} A) G_{t+1} at the end of the chunk

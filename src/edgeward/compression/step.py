@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from edgeward.core.config import Closed
 
 if TYPE_CHECKING:
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
     from edgeward.training.config import SafetyLimits
 
 
@@ -23,7 +23,7 @@ class Step(Closed):
     follows_final: ClassVar[bool] = False
     """Whether the step can work on an exported program, too."""
     makes_zeros: ClassVar[bool] = False
-    """Whether the step leaves zeros in the weights, marked in ``Candidate.masks``."""
+    """Whether the step leaves zeros in the weights, marked in ``Workpiece.masks``."""
     keeps_zeros: ClassVar[bool] = False
     """Whether the step leaves such zeros where they are; others cannot follow them."""
 
@@ -38,6 +38,6 @@ class Step(Closed):
         """What the step asks of a task: capabilities that `Task.unsupported` may refuse."""
         return () if self.limits is None else ("safety_constraint",)
 
-    def apply(self, candidate: Candidate) -> None:
-        """Change `candidate`: its module, or (final steps) its program; add to record and metrics."""
+    def apply(self, piece: Workpiece) -> None:
+        """Change `piece`: its module, or (final steps) its program; add to record and metrics."""
         raise NotImplementedError

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from edgeward.compression.steps.base import Step
+from edgeward.compression.step import Step
 from edgeward.core.config import Closed
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
-    from edgeward.compression.candidate import Candidate
+    from edgeward.compression.workpiece import Workpiece
 
 
 class CalibrationConfig(Closed):
@@ -55,38 +55,38 @@ class Int8(Step):
         "whose quantization costs accuracy; each costs some speed.",
     )
 
-    def calibrate(self, candidate: Candidate) -> GraphModule:
+    def calibrate(self, piece: Workpiece) -> GraphModule:
         """Return the module's graph with observers that have seen the calibration images."""
         from edgeward.compression import backend, calibration
 
-        graph = backend.capture(candidate.module, candidate.example)
+        graph = backend.capture(piece.module, piece.example)
         prepared = backend.prepare_ptq(
             graph,
-            candidate.example,
+            piece.example,
             observer=self.observer,
             reduce_range=self.reduce_range,
             granularity=self.weight_granularity,
             keep_float=self.keep_float,
         )
-        chosen = calibration.choose(candidate.data, self.calibration.images, candidate.seed)
-        calibration.feed(prepared, candidate.read, chosen, self.calibration.batch_size)
-        candidate.record["calibration"] = {
+        chosen = calibration.choose(piece.data, self.calibration.images, piece.seed)
+        calibration.feed(prepared, piece.read, chosen, self.calibration.batch_size)
+        piece.record["calibration"] = {
             "n": len(chosen),
-            "sha256": calibration.fingerprint(candidate.read, chosen),
+            "sha256": calibration.fingerprint(piece.read, chosen),
         }
-        candidate.metrics["calibration_images"] = len(chosen)
+        piece.metrics["calibration_images"] = len(chosen)
         return prepared
 
-    def finish(self, candidate: Candidate, prepared: GraphModule) -> None:
+    def finish(self, piece: Workpiece, prepared: GraphModule) -> None:
         """Convert, export and record."""
         from edgeward.compression import backend, numerics
         from edgeward.models.program import export_program
 
         converted = backend.convert(prepared)
         enlarged = numerics.quantize_biases(converted)
-        share = backend.quantized_parameters(converted) / candidate.parameters
-        candidate.program = export_program(converted, candidate.example)
-        candidate.record |= {
+        share = backend.quantized_parameters(converted) / piece.parameters
+        piece.program = export_program(converted, piece.example)
+        piece.record |= {
             "precision": "int8",
             "backend": f"neural-compressor {backend.versions()['neural_compressor']}",
             "versions": backend.versions(),
@@ -96,7 +96,7 @@ class Int8(Step):
             "quantized_parameter_share": share,
             "enlarged_weight_scales": enlarged,
         }
-        candidate.metrics["quantized_parameter_share"] = share
+        piece.metrics["quantized_parameter_share"] = share
 
     def scheme(self) -> dict[str, Any]:
         """Return the number format, for the record."""

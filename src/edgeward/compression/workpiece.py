@@ -19,7 +19,7 @@ from edgeward.tasks.inputs import Read, reader
 
 
 @dataclass
-class Candidate:
+class Workpiece:
     """What the steps of a recipe read and change.
 
     Attributes
