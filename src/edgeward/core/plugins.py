@@ -40,5 +40,9 @@ def load(package: str, name: str, part: str, where: str) -> ModuleType:
 
 def load_optional(package: str, name: str, part: str) -> ModuleType | None:
     """Import one module of a plugin that is there, as `load` does, or return None if it has no such part."""
-    module = f"{package}.{name}.{part}"
-    return import_module(module) if find_spec(module) else None
+    return import_module(f"{package}.{name}.{part}") if has_part(package, name, part) else None
+
+
+def has_part(package: str, name: str, part: str) -> bool:
+    """Tell whether a plugin has a module of this name, without importing it."""
+    return find_spec(f"{package}.{name}.{part}") is not None

@@ -11,8 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edgeward.core import plugins
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
+from edgeward.data.config import DataConfig
 from edgeward.pipeline.closure import closures
 from edgeward.pipeline.compose import AXES, names, roots, stated
 from edgeward.pipeline.environment import export_environment
@@ -35,6 +37,7 @@ from edgeward.tasks.base import task
 from edgeward.tracking.process import DeliveryProcess, deliver_command
 
 Slice = dict[str, Any]
+TASK = DataConfig.model_fields["task"].default
 
 
 def _candidate(wildcards: Any) -> Candidate:
@@ -44,10 +47,11 @@ def _candidate(wildcards: Any) -> Candidate:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Which files a prepared data set has besides those that all have."""
+    """Which files a prepared data set has besides those that all have, and whether the page shows cases of it."""
 
     masks: bool
     volumes: bool
+    shown: bool
 
 
 class Pipeline:
@@ -87,7 +91,8 @@ class Pipeline:
 
     def data(self, *, masks: bool, volumes: bool) -> str:
         """Return the pattern of the data sets that have just these files besides those that all have."""
-        return "|".join(d for d, has in self._prepared.items() if has == Prepared(masks, volumes))
+        these = masks, volumes
+        return "|".join(d for d, has in self._prepared.items() if (has.masks, has.volumes) == these)
 
     @cached_property
     def _prepared(self) -> dict[str, Prepared]:
@@ -97,9 +102,9 @@ class Pipeline:
         mine = data in self.plan.sweep.data
         # A job may be asked for other data, too; composing them all would take half a second.
         content = self.plan.prepare(data)["data"] if mine else stated(self.plan.roots, "data", data)
-        named = content.get("task")
-        dense = named is not None and task(named, f"config/data/{data}.yaml").dense
-        return Prepared(masks=dense, volumes=content.get("volume") is not None)
+        of = task(content.get("task", TASK), f"config/data/{data}.yaml")
+        shown = plugins.has_part("edgeward.tasks", of.name, "report")
+        return Prepared(of.dense, content.get("volume") is not None, shown)
 
     # -- What jobs read --
 
@@ -152,9 +157,9 @@ class Pipeline:
             has = self._prepared[at.data]
             files += [at.prepare.card, at.train.history, at.compress.record, at.export.onnx]
             files += [at.export.parity, at.assess.safety, at.assess.verdict, *at.profiles.values()]
-            if has.masks:  # cases are shown
+            if has.shown:
                 files += [at.assess.cases, *self._opened(at.data)]
-            if has.volumes:  # the time of whole ones is told
+            if has.shown and has.volumes:  # the time of whole ones is told
                 files += [at.assess.config]
         return list(dict.fromkeys(files))
 
