@@ -205,7 +205,7 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
             channel_std=np.sqrt(np.maximum(variance, 0)) / 255,
             seed=cfg.seed,
             invalid=Invalid(n=len(whole.invalid), first=whole.invalid[:NAMED]),
-            **task.facts(cases, splits),
+            **targets.facts(splits),
             notes={**listing.notes, **read.notes},
             leakage=leaks,
             calibration=CalibrationSet(n=len(calibration)),

@@ -1,13 +1,13 @@
 """What `prepare` knows of the cases, and what a task takes from it.
 
-``tasks/<name>/data.py`` holds ``targets(cases) -> Targets`` and ``facts(cases, splits) -> dict``, further fields of the
-`Card`.
+``tasks/<name>/data.py`` holds ``targets(cases: Cases) -> Targets``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class Targets:
     shares: np.ndarray
     having: str
     rare_of: str
+
+    def facts(self, splits: np.ndarray) -> dict[str, Any]:
+        """Return further fields of the `edgeward.records.card.Card`, from the split of each case, str (n,)."""
+        del splits
+        return {}
 
 
 def table(

@@ -7,9 +7,9 @@ A folder ``tasks/<name>/`` holds
 ``config.py``
     its keys: `Safety`, the section ``safety.<name>`` of the configuration, and `LOSSES`, the config models of the losses.
 ``data.py``
-    what `prepare` takes from a source for it: targets, strata, the facts of the card.
+    ``targets(cases)``, what `prepare` takes from a source for it: see `edgeward.data.targets`.
 ``train.py``
-    losses, batches and validation metrics: see `edgeward.tasks.training`.
+    ``training_task(..)``, its losses, batches and validation metrics: see `edgeward.tasks.training`.
 ``assess.py``
     `Arm`, a model on the test cases: see `edgeward.tasks.assessment`.
 ``report.py``

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
+from pathlib import Path
 
 import pytest
 
 from edgeward.training import history
-from edgeward.training.history import Pace
+from edgeward.training.history import Pace, best_epoch, finished, write_history
 
 
 def test_a_long_epoch_says_once_a_minute_how_far_it_is(
@@ -35,3 +37,18 @@ def test_a_short_epoch_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
     for losses in ([1.0], [1.0, 1.0], [1.0, 1.0, 1.0]):
         pace.step(losses)
     assert not caplog.messages
+
+
+def test_training_ends_after_patience_or_all_epochs(tmp_path: Path) -> None:
+    def rows(*scores: float) -> list[dict[str, float]]:
+        return [{"epoch": i + 1, "score": s} for i, s in enumerate(scores)]
+
+    assert best_epoch(rows(0.1, 0.5, 0.5, 0.2), "score") == 1
+    assert best_epoch(rows(math.nan, 0.2), "score") == 1
+    assert not finished([], "score", 5, 2)
+    assert not finished(rows(0.5, 0.4), "score", 5, 2)
+    assert finished(rows(0.5, 0.4, 0.5), "score", 5, 2)
+    assert finished(rows(0.1, 0.2, 0.3), "score", 3, 2)
+    with pytest.raises(ValueError, match="extra"):
+        write_history(tmp_path / "history.csv", [{"epoch": 1.0}, {"epoch": 2.0, "extra": 1.0}])
+    assert list(tmp_path.iterdir()) == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from edgeward.data.targets import Cases, Targets
@@ -13,9 +11,3 @@ def targets(cases: Cases) -> Targets:
     """Return the classes of the images."""
     held = np.eye(len(cases.names), dtype=bool)[cases.labels]
     return Targets(cases.names, held, held.astype(np.int64), "image of", "train")
-
-
-def facts(cases: Cases, splits: np.ndarray) -> dict[str, Any]:
-    """Return nothing: the counts of the classes say it all."""
-    del cases, splits
-    return {}

@@ -1,4 +1,4 @@
-"""Batches, augmentation, averages, schedule and validation metrics."""
+"""Batches, augmentation and validation metrics."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
-from torch import nn
 
 from edgeward.core.errors import UserError
 from edgeward.tasks.augment import augment
 from edgeward.tasks.batches import epoch_batches, read, split_batches, stream, to_float
 from edgeward.tasks.config import AugmentConfig
 from edgeward.tasks.multiclass.train import macro_auc, validation_metrics
-from edgeward.training.history import best_epoch, finished, write_history
-from edgeward.training.optim import Average, cosine
 
 NOTHING: dict[str, Any] = {
     "flips": False,
@@ -178,40 +175,6 @@ def test_reading_keeps_the_order_and_the_memory_map(small_prepared):
     assert torch.equal(floats[1, :, 4, 5], images[1, :, 4, 5].float())
 
 
-def test_average_follows_weights_and_running_statistics():
-    net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
-    average = Average(net, decay=0.9)
-    expected = net[1].running_mean.clone()
-    for t in range(1, 31):
-        with torch.no_grad():
-            net[1].running_mean.fill_(float(t))
-            net[1].num_batches_tracked.fill_(t)
-            net[0].weight.fill_(float(-t))
-        average.update(net)
-        decay = min(0.9, (1 + t) / (10 + t))
-        expected = decay * expected + (1 - decay) * t
-    torch.testing.assert_close(average.net[1].running_mean, expected)
-    torch.testing.assert_close(average.net[0].weight.mean(), -expected.mean(), atol=0.2, rtol=0)
-    assert int(average.net[1].num_batches_tracked) == 30
-    assert not average.train().net.training
-    assert not any(p.requires_grad for p in average.net.parameters())
-
-
-def test_schedule_warms_up_then_falls_to_zero():
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    schedule = cosine(optimizer, total_steps=100, warmup_fraction=0.1)
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    assert rates[:10] == pytest.approx([2.0 * (i + 1) / 11 for i in range(10)])
-    assert rates[10] == 2.0
-    assert rates[55] == pytest.approx(1.0)
-    assert np.all(np.diff(rates[10:]) < 0)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
-
-
 def sklearn_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(np.mean([roc_auc_score(labels == c, s) for c, s in enumerate(scores.T)]))
 
@@ -250,18 +213,3 @@ def test_auc_of_ties_and_of_absent_classes():
     scores = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.4, 0.6, 0.0], [0.1, 0.9, 0.0]])
     assert macro_auc(scores, labels) == pytest.approx(0.875)
     assert math.isnan(macro_auc(scores, np.zeros(4, dtype=int)))
-
-
-def test_training_ends_after_patience_or_all_epochs(tmp_path):
-    def rows(*scores: float) -> list[dict[str, float]]:
-        return [{"epoch": i + 1, "score": s} for i, s in enumerate(scores)]
-
-    assert best_epoch(rows(0.1, 0.5, 0.5, 0.2), "score") == 1
-    assert best_epoch(rows(math.nan, 0.2), "score") == 1
-    assert not finished([], "score", 5, 2)
-    assert not finished(rows(0.5, 0.4), "score", 5, 2)
-    assert finished(rows(0.5, 0.4, 0.5), "score", 5, 2)
-    assert finished(rows(0.1, 0.2, 0.3), "score", 3, 2)
-    with pytest.raises(ValueError, match="extra"):
-        write_history(tmp_path / "history.csv", [{"epoch": 1.0}, {"epoch": 2.0, "extra": 1.0}])
-    assert list(tmp_path.iterdir()) == []
