@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from shipped import shipped
 
-from edgeward.safety.config import StudyConfig, study_config
+from edgeward.safety.config import SafetyGroup, StudyConfig
 from edgeward.tasks.assessment import Cases
 from edgeward.tasks.multiclass.assess import Arm
 from edgeward.tasks.multiclass.config import Safety as OfClasses
@@ -19,7 +19,7 @@ def config(multiclass: dict | None = None, segmentation: dict | None = None, **c
     values = shipped("safety", "default") | {"resamples": 400} | changes
     values["multiclass"] |= multiclass or {}
     values["segmentation"] |= segmentation or {}
-    return study_config(values)
+    return SafetyGroup(**values)
 
 
 def of_classes() -> OfClasses:

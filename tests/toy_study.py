@@ -12,13 +12,8 @@ from small_models import write_model
 
 from edgeward.data.store import open_prepared
 from edgeward.safety import pooled, stage
-from edgeward.safety.config import study_config
+from edgeward.safety.config import SafetyGroup
 from edgeward.tasks.assessment import Cases, arm_of
-
-SETTINGS = {
-    "reference": "fp32", "confidence_level": 0.95, "resamples": 200, "seed": 1, "power": 0.8, "batch_size": 64,
-    "overlap": 0.5, "windows": 1, "toy": {"margin": 0.1},
-}  # fmt: skip
 
 
 def main(folder: str) -> None:
@@ -26,7 +21,7 @@ def main(folder: str) -> None:
     root = Path(folder)
     path = write_small_prepared(root / "data") / "card.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"task": "toy"}))
-    data, cfg = open_prepared(path.parent), study_config(SETTINGS)
+    data, cfg = open_prepared(path.parent), SafetyGroup(resamples=200)
     folders: dict[tuple[str, str], dict[int, Path]] = {}
     for seed in (0, 1):
         for recipe, scale in (("fp32", 1.0), ("int8", 0.9)):

@@ -6,13 +6,13 @@ from edgeward.pipeline.job import Job
 
 
 def main(job: Job) -> dict[str, float]:
-    from edgeward.safety.config import study_config
+    from edgeward.safety.config import SafetyGroup
     from edgeward.safety.stage import run
 
     job.loaded()
     reference = job.paths("reference")
     return run(
-        study_config(job.cfg["safety"]),
+        SafetyGroup.model_validate(job.cfg["safety"]),
         model=Path(job.input.model),
         prepared=Path(job.input.card).parent,
         out=Path(job.output.safety).parent,

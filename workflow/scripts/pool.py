@@ -7,7 +7,7 @@ from edgeward.pipeline.paths import ResultPaths
 
 
 def main(job: Job) -> dict[str, float]:
-    from edgeward.safety.config import study_config
+    from edgeward.safety.config import SafetyGroup
     from edgeward.safety.pooled import run
 
     job.loaded()
@@ -16,7 +16,7 @@ def main(job: Job) -> dict[str, float]:
         folder = ResultPaths(**c).assess.folder
         folders.setdefault((c["model"], c["recipe"]), {})[c["seed"]] = folder
     return run(
-        study_config(job.cfg["safety"]),
+        SafetyGroup.model_validate(job.cfg["safety"]),
         prepared=Path(job.input.card).parent,
         folders=folders,
         references=job.cfg["references"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, create_model
@@ -73,10 +72,3 @@ SafetyGroup = create_model(
     __doc__="The ``safety`` group; a stage reads the section of its own task.",
     **_SECTIONS,
 )
-
-
-def study_config(content: Mapping[str, Any]) -> StudyConfig:
-    """Read a slice of `assess`: the common keys, and the sections of some tasks."""
-    sections = {name: section for name, section in _SECTIONS.items() if name in content}
-    model = create_model("SafetyConfig", __base__=StudyConfig, **sections)
-    return model.model_validate(dict(content))

@@ -12,7 +12,7 @@ import yaml
 from edgeward.core.errors import UserError
 from edgeward.pipeline.compose import names
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
-from edgeward.safety.config import StudyConfig, study_config
+from edgeward.safety.config import SafetyGroup, StudyConfig
 
 PROJECT = Path(__file__).resolve().parents[3]
 ROOT = PROJECT / "config"
@@ -124,7 +124,7 @@ def segmentation(tree: Path, **changes: object) -> Plan:
 def test_each_task_has_its_own_slice_of_safety(tree: Path) -> None:
     plan = segmentation(tree)
     dense = plan.stage("assess", plan.candidates[0])["safety"]
-    study_config(dense)
+    SafetyGroup.model_validate(dense)
     assert set(dense) == {*StudyConfig.model_fields, "segmentation"}
     assert plan.task("phantom_masks") == plan.pool("phantom_masks")["task"] == "segmentation"
     other = Plan.load((ROOT,), "smoke")
