@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from edgeward.core.config import Closed
-from edgeward.data.volumes.config import (
+from edgeward.data.volume_config import (
     VOLUMETRIC,
     DecathlonSource,
     DicomSource,

@@ -27,8 +27,8 @@ from edgeward.data.listing import BadImage, Listing, RawCase, Request
 from edgeward.data.sources import phantom3d
 from edgeward.data.split import strata
 from edgeward.data.store import SPLITS, open_prepared
+from edgeward.data.volume_config import VolumeConfig
 from edgeward.data.volumes import grid, phantom
-from edgeward.data.volumes.config import VolumeConfig
 from edgeward.data.volumes.intensity import scaled
 from edgeward.data.volumes.stream import brought
 

@@ -14,7 +14,7 @@ from edgeward.compression.constraint.acceptance import logits_of
 from edgeward.compression.constraint.limits import Limits
 from edgeward.compression.constraint.placement import Placement, place
 from edgeward.compression.int8 import Int8
-from edgeward.compression.qat import RangeSchedule, take_ranges
+from edgeward.compression.ranges import RangeSchedule, take_ranges
 from edgeward.compression.workpiece import Workpiece
 from edgeward.data.store import Prepared
 

@@ -12,7 +12,7 @@ from edgeward.core.errors import UserError
 from edgeward.data.listing import Listing, Request
 from edgeward.data.paths import inside, root_of
 from edgeward.data.sources.nifti import by_stem, paired
-from edgeward.data.volumes.config import DecathlonSource
+from edgeward.data.volume_config import DecathlonSource
 from edgeward.data.volumes.nifti import stem
 
 _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))

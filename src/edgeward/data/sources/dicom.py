@@ -8,8 +8,8 @@ from edgeward.core.errors import UserError
 from edgeward.data.labels import classes_of, label_indices, matched
 from edgeward.data.listing import Listing, RawCase, Request
 from edgeward.data.paths import folder_of, inside, root_of
+from edgeward.data.volume_config import DicomSource
 from edgeward.data.volumes import dicom
-from edgeward.data.volumes.config import DicomSource
 from edgeward.data.volumes.dicom_seg import read_segmentation
 from edgeward.data.volumes.nifti import read_mask, stem
 

@@ -9,7 +9,7 @@ from edgeward.core.errors import UserError
 from edgeward.data.labels import classes_of, matched
 from edgeward.data.listing import Listing, RawCase, Request
 from edgeward.data.paths import folder_of, inside, root_of
-from edgeward.data.volumes.config import DecathlonSource, NiftiSource
+from edgeward.data.volume_config import DecathlonSource, NiftiSource
 from edgeward.data.volumes.nifti import read_pair, stem
 
 

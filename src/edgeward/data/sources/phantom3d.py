@@ -6,8 +6,8 @@ import numpy as np
 
 from edgeward.data.listing import Listing, RawCase, Request
 from edgeward.data.store import SPLITS
+from edgeward.data.volume_config import Phantom3dSource
 from edgeward.data.volumes import phantom
-from edgeward.data.volumes.config import Phantom3dSource
 
 
 def plan(source: Phantom3dSource, seed: int) -> list[tuple[int, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgeward.data.listing import BadImage
-from edgeward.data.volumes.config import Percentile, VolumeConfig, Window, ZScore
+from edgeward.data.volume_config import Percentile, VolumeConfig, Window, ZScore
 
 
 def limits(channel: np.ndarray, how: ZScore | Percentile | Window) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgeward.data.volumes.config import Phantom3dSource
+from edgeward.data.volume_config import Phantom3dSource
 
 F32 = np.float32
 AIR, TISSUE, ORGAN, BONE = -1000.0, 40.0, 110.0, 400.0

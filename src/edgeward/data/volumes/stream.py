@@ -14,7 +14,7 @@ import numpy as np
 from edgeward.data.audit import Signatures
 from edgeward.data.listing import BadImage, Listing, RawCase
 from edgeward.data.store import VOLUME_COLUMNS
-from edgeward.data.volumes.config import VolumeConfig
+from edgeward.data.volume_config import VolumeConfig
 from edgeward.data.volumes.grid import (
     Grid,
     check_affine,
