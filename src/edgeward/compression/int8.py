@@ -40,9 +40,10 @@ class Int8(Step):
         description="How the range of an activation is chosen: minmax covers all that was seen; histogram cuts rare extremes where that "
         "lowers the mean squared error, and takes several times as long.",
     )
-    reduce_range: bool = Field(
-        False,
-        description="true: 7-bit weights, for x86 processors without VNNI, whose 16-bit product sums would saturate.",
+    reduce_range: Literal["auto"] | bool = Field(
+        "auto",
+        description="Weights of 7 bits, for x86 processors without VNNI, whose integer kernels saturate: with 8 bits there the file does "
+        "not compute what the network does. auto: if this processor is one; false where the device is another than this machine.",
     )
     weight_granularity: Literal["per_channel", "per_tensor"] = Field(
         "per_channel",
@@ -55,6 +56,13 @@ class Int8(Step):
         "whose quantization costs accuracy; each costs some speed.",
     )
 
+    @property
+    def reduced(self) -> bool:
+        """Whether weights have 7 bits."""
+        from edgeward.compression.quantizer import QUANTIZER
+
+        return QUANTIZER.saturates() if self.reduce_range == "auto" else self.reduce_range
+
     def calibrate(self, piece: Workpiece) -> GraphModule:
         """Return the module's graph with observers that have seen the calibration images."""
         from edgeward.compression import backend, calibration
@@ -64,7 +72,7 @@ class Int8(Step):
             graph,
             piece.example,
             observer=self.observer,
-            reduce_range=self.reduce_range,
+            reduce_range=self.reduced,
             granularity=self.weight_granularity,
             keep_float=self.keep_float,
         )
@@ -103,7 +111,7 @@ class Int8(Step):
         from edgeward.compression.quantizer import QUANTIZER
         from edgeward.compression.schemes import weight_range
 
-        low, high = weight_range(self.reduce_range)
+        low, high = weight_range(self.reduced)
         share = {"per_channel": "per output channel", "per_tensor": "per tensor"}
         return {
             "activation": "uint8, per tensor, affine, 0..255",

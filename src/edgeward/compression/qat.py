@@ -37,7 +37,7 @@ def train(
     model = backend.prepare_qat(
         backend.capture(module, piece.example),
         momentum=range_momentum,
-        reduce_range=step.reduce_range,
+        reduce_range=step.reduced,
         granularity=step.weight_granularity,
         keep_float=step.keep_float,
     )

@@ -50,6 +50,11 @@ class EngineQuantizer(Quantizer):
         self.weight = weight
         self.keep_float = tuple(keep_float)
 
+    @classmethod
+    def saturates(cls) -> bool:
+        """Tell whether the engine's integer kernels overflow on this processor with weights of 8 bits."""
+        return False
+
     def validate(self, model: GraphModule) -> None:
         """Accept every graph: what cannot be quantized stays float."""
 

@@ -64,7 +64,7 @@ class Simulated:
         self.model = backend.prepare_qat(
             backend.capture(piece.module, piece.example),
             momentum=0.0,
-            reduce_range=step.reduce_range,
+            reduce_range=step.reduced,
             granularity=step.weight_granularity,
             keep_float=step.keep_float,
         )

@@ -26,7 +26,9 @@ Activations are uint8 per tensor, affine; weights int8 per output channel, symme
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 from torch.fx import GraphModule, Node
@@ -95,6 +97,17 @@ class OnnxRuntimeQuantizer(EngineQuantizer):
     always_float = frozenset(ALWAYS_FLOAT)
     elementwise = frozenset(ELEMENTWISE)
     absorbed = frozenset(ABSORBED)
+
+    @classmethod
+    def saturates(cls) -> bool:
+        """Tell whether this is an x86 without VNNI, whose kernels hold the sum of two u8 x s8 products in 16 bits.
+
+        onnxruntime, "Quantize ONNX models", section on U8S8 on AVX2 and AVX512. Only Linux tells; elsewhere False.
+        """
+        told = Path("/proc/cpuinfo")
+        if platform.machine() not in ("x86_64", "AMD64", "i686") or not told.is_file():
+            return False
+        return "vnni" not in told.read_text()
 
     def annotate(self, model: GraphModule) -> GraphModule:
         """Annotate the nodes of an exported graph; `model` is changed in place.
