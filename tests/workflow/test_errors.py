@@ -20,10 +20,10 @@ def project(tmp_path: Path) -> Workspace:
     [
         (
             [],
-            "config/train/default.yaml",
-            "batch_size:",
-            "batchsize:",
-            ["train.batchsize", "'batch_size'", "config/train/"],
+            "config/data/phantom.yaml",
+            "image_size:",
+            "imagesize:",
+            ["data.imagesize", "'data.image_size'", "config/data/phantom.yaml"],
         ),
         (
             [],
@@ -41,7 +41,7 @@ def project(tmp_path: Path) -> Workspace:
         ),
         (["--config", "swep=smoke"], None, "", "", ["swep", "'sweep'"]),
         (["--config", "sweep=smok"], None, "", "", ["smok", "'smoke'"]),
-        (["--config", 'overrides=["train.lrr=1"]'], None, "", "", ["train.lrr", "is unknown"]),
+        (["--config", 'overrides=["train.lrr=1"]'], None, "", "", ["train.lrr", "'train.lr'"]),
         (["--config", 'overrides=["train.epochs=-3"]'], None, "", "", ["train.epochs", "-3"]),
     ],
 )

@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import json
 import pkgutil
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from edgeward import records
-from edgeward.pipeline.compose import names
-from edgeward.pipeline.schema import CHECKS, SweepConfig
+from edgeward.models import zoo
+from edgeward.pipeline.compose import AXES, names
+from edgeward.pipeline.schema import CHECKS, CHOSEN, SweepConfig
 from edgeward.records.base import File
 
 TITLES = {
@@ -36,8 +39,9 @@ INTRO = """# Configuration
 Written by `python -m edgeward.pipeline.document`: keys, defaults and meanings from the config models
 (`src/edgeward/*/config.py`, `src/edgeward/compression/steps/`), the lists of files from the first comment of each.
 
-Hydra owns the values (this folder), Snakemake owns which runs (`sweeps/`). A run is one file of every group, changed by
-the sweep's `overrides`, then by those of the command line:
+Hydra owns the values (this folder), Snakemake owns which runs (`sweeps/`). A run is one file of every group (data, model,
+recipe and device from the axes of the sweep; CHOSEN unless an override such as `train=ham10000` names another), changed by the
+sweep's `overrides`, then by those of the command line:
 
 ```
 snakemake --cores all --config sweep=ham10000
@@ -210,7 +214,8 @@ def _schemas() -> dict[str, Schema]:
 def readme(root: Path) -> str:
     """Return the text of ``config/README.md``."""
     schemas = _schemas()
-    parts = [INTRO]
+    named = ", ".join(f"`{g}/{n}`" for g, n in CHOSEN.items() if g not in AXES.values())
+    parts = [INTRO.replace("CHOSEN", named)]
     for group, (stage, title, what) in TITLES.items():
         parts.append(f"\n## {title} (`{group}/`): {what}; read by `{stage}`\n")
         for name in names((root,), group):
@@ -221,7 +226,28 @@ def readme(root: Path) -> str:
         for key, *cells in rows(schema, schema):
             cells = [cell.replace("|", "\\|") for cell in cells]
             parts.append(f"| `{key}` | {' | '.join(cells)} |")
+        if group == "model":
+            parts += [
+                "",
+                "`options` of the networks in `src/edgeward/models/zoo/` (`builder: edgeward`):\n",
+            ]
+            parts += [f"- `{name}`: {text}" for name, text in _networks(Path(zoo.__path__[0]))]
     return "\n".join(parts) + "\n"
+
+
+def _networks(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield what the docstring of each builder says of its options, without importing torch."""
+    for file in sorted(folder.glob("[!_]*.py")):
+        source = file.read_text()
+        alias = re.search(r"^build = (\w+)", source, re.MULTILINE)
+        name = alias[1] if alias else "build"
+        kinds = (ast.ClassDef, ast.FunctionDef)
+        (found,) = (d for d in ast.parse(source).body if isinstance(d, kinds) and d.name == name)
+        text = ast.get_docstring(found) or ""
+        options = text.partition("----------\n")[2] or text
+        entries = [" ".join(entry.split()) for entry in re.split(r"\n(?=\S)", options)]
+        said = [re.sub(r"^([\w, ]+) : (.*?)\.?$", r"`\1`: \2.", entry) for entry in entries]
+        yield file.stem, " ".join(said)
 
 
 def _for_editors(schema: Any) -> Any:
