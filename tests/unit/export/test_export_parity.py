@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from shipped import shipped
+from small_data import meta
 
 from edgeward.data.store import Prepared
 from edgeward.export import parity
@@ -107,7 +108,7 @@ def test_noise_is_seeded_and_bounded(small_prepared: Prepared) -> None:
         seen.append(image)
         return image.reshape(len(image), -1)[:, :3]
 
-    read = reader(small_prepared, {"patches": None}, 0)
+    read = reader(small_prepared, meta(), 0)
     plain = run_all(forward, parity.batches(read, indices, 5))
     noisy = run_all(forward, parity.batches(read, indices, 5), 0.5)
     again = run_all(forward, parity.batches(read, indices, 5), 0.5)
