@@ -100,8 +100,10 @@ class Int8(Step):
             "versions": backend.versions(),
             "scheme": self.scheme(),
             "keep_float": list(self.keep_float),
-            "float_layers": backend.float_layers(converted),
             "quantized_parameter_share": share,
+        }
+        piece.found |= {
+            "float_layers": backend.float_layers(converted),
             "enlarged_weight_scales": enlarged,
         }
         piece.metrics["quantized_parameter_share"] = share

@@ -77,13 +77,12 @@ def run(
     _accept(recipe, piece, program)
     save_program(out / "model.pt2", program)
     size = (out / "model.pt2").stat().st_size
-    known = {key: value for key, value in piece.record.items() if key in Recipe.model_fields}
     Recipe(
-        **known,
+        **piece.record,
         parameters=parameters,
         program_bytes=size,
         meta=piece.meta,
-        found={key: value for key, value in piece.record.items() if key not in known},
+        found=piece.found,
     ).write(out / "recipe.json")
     # The outputs are whole: a state kept on would turn a forced second run into a copy of the first.
     shutil.rmtree(work, ignore_errors=True)
@@ -110,7 +109,7 @@ def _accept(recipe: RecipeConfig, piece: Workpiece, program: ExportedProgram) ->
         limits[-1].acceptance,
         piece.seed,
     )
-    piece.record["acceptance"] = found
+    piece.found["acceptance"] = found
     piece.metrics["accepted"] = float(found["accepted"])
 
 

@@ -42,7 +42,7 @@ def tune(
     model : a form of the piece's module that can be trained.
     masked : the part of `model` whose weights have the names of the piece's masks, if not all of it.
     """
-    record = piece.record.setdefault("history", [])
+    record = piece.found.setdefault("history", [])
     before, live = len(record), piece.live
 
     def number_on(epoch: int, metrics: dict[str, float]) -> None:

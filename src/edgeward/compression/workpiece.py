@@ -30,7 +30,7 @@ class Workpiece:
     teachers : name of a model -> its ``model.pt``, for the recipes that name one.
     masks : name of a weight -> bool, where False marks a zero that later steps have to keep.
     effect : what the step at work did, for the record; the stage takes it after every step.
-    record : goes to ``recipe.json``.
+    record, found : go to ``recipe.json``: fields of `Recipe`, and what else steps have to say.
     metrics : goes to ``metrics.json``.
     original : a copy of the module as it came.
     """
@@ -47,6 +47,7 @@ class Workpiece:
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     effect: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     original: nn.Module = field(init=False)
 

@@ -72,7 +72,7 @@ def test_zeros_survive_distillation_and_qat(world: Trained) -> None:
     assert sum(int((w == 0).sum()) for w in weights) >= effects["magnitude_prune"]["zeros"]
     assert effects["distill"]["teacher_parameters"] > 2 * record["parameters"]
     epochs = [step.finetune.epochs for step in recipe("prune_distil_qat").steps[1:]]
-    assert [row["epoch"] for row in record["history"]] == list(range(1, sum(epochs) + 1))
+    assert [row["epoch"] for row in record["found"]["history"]] == list(range(1, sum(epochs) + 1))
 
 
 def test_half_the_channels_leave_a_quarter_of_the_products(world: Trained) -> None:

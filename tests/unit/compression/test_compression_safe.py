@@ -93,12 +93,12 @@ def test_safe_qat_steers_records_resumes_and_exports(world: Trained) -> None:
     chosen = recipe("safe_qat_int8", strict)
     metrics = world.compress(chosen, "safe_qat")
     record = world.record("safe_qat")
-    row = record["history"][-1]
+    row = record["found"]["history"][-1]
     names = {"violation_recall_rare", "multiplier_recall_rare", "violation_ece", "multiplier_ece"}
     assert names <= row.keys()
     assert names <= metrics.keys()
     assert max(row["multiplier_recall_rare"], row["multiplier_ece"]) > 0
-    acceptance = record["acceptance"]
+    acceptance = record["found"]["acceptance"]
     assert [e["metric"] for e in acceptance["endpoints"]] == ["recall_rare", "ece"]
     assert acceptance["n"] == len(world.data.indices("val"))
     assert metrics["accepted"] == acceptance["accepted"]
@@ -112,7 +112,7 @@ def test_safe_qat_steers_records_resumes_and_exports(world: Trained) -> None:
         world.compress(chosen, "again", live=stop)
     world.compress(chosen, "again")
     np.testing.assert_array_equal(logits(world, "again"), logits(world, "safe_qat"))
-    assert world.record("again")["history"][-1]["multiplier_ece"] == row["multiplier_ece"]
+    assert world.record("again")["found"]["history"][-1]["multiplier_ece"] == row["multiplier_ece"]
 
 
 def test_a_constraint_that_holds_changes_nothing(world: Trained) -> None:
@@ -126,7 +126,7 @@ def test_a_constraint_that_holds_changes_nothing(world: Trained) -> None:
 
     world.compress(recipe("safe_qat_int8", loose), "loose")
     world.compress(recipe("qat_int8", short), "plain")
-    rows = world.record("loose")["history"]
+    rows = world.record("loose")["found"]["history"]
     assert all(row["multiplier_recall_rare"] == row["multiplier_ece"] == 0 for row in rows)
     assert all(max(row["violation_recall_rare"], row["violation_ece"]) < 0 for row in rows)
     np.testing.assert_array_equal(logits(world, "loose"), logits(world, "plain"))
@@ -151,7 +151,7 @@ def test_the_search_puts_back_what_harms(world: Trained, mixed: dict[str, Any]) 
     assert set(effect["harm"]) == set(effect["order"])
     costs = effect["cost"]
     assert costs["int8"] < costs["chosen"]
-    assert mixed["float_layers"]
+    assert mixed["found"]["float_layers"]
     assert exported(world, "mixed") > 0.98
 
 

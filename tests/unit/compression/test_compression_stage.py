@@ -169,7 +169,7 @@ def test_an_outlier_is_why_ptq_loses(world: World) -> None:
     assert abs(kept - exact).mean() < 0.2 * abs(without - exact).mean()
     record = read_json(world.root / "kept" / "recipe.json")
     assert record["keep_float"] == ["net.0", "net.1.0"]
-    assert record["float_layers"] == ["net.0.0", "net.1.0"]
+    assert record["found"]["float_layers"] == ["net.0.0", "net.1.0"]
     assert record["quantized_parameter_share"] < 1
 
 
@@ -203,7 +203,7 @@ def test_the_record_is_complete(world: World, name: str) -> None:
     )
     assert len(record["calibration"]["sha256"]) == 64
     assert record["quantized_parameter_share"] == 1 == metrics["quantized_parameter_share"]
-    assert record["float_layers"] == []
+    assert record["found"]["float_layers"] == []
 
 
 def test_ptq_and_qat_differ_in_the_training_only(world: World) -> None:
@@ -218,7 +218,7 @@ def test_ptq_and_qat_differ_in_the_training_only(world: World) -> None:
     assert ops[0] == ops[1]
     metrics = read_json(world.root / "qat_int8" / "metrics.json")
     assert 0 <= metrics["val_balanced_accuracy"] <= 1
-    assert len(records["qat_int8"]["history"]) == 2
+    assert len(records["qat_int8"]["found"]["history"]) == 2
 
 
 def test_onnxruntime_runs_integer_kernels_and_agrees(world: World) -> None:

@@ -165,7 +165,7 @@ def test_from_checkpoint_to_checked_file(
     if recipe == "ptq_int8":
         assert facts.precision == "int8"
         assert record["calibration"]["n"] == len(data.calibration)
-        assert len(record["float_layers"]) == always_float, record["float_layers"]
+        assert len(record["found"]["float_layers"]) == always_float, record["found"]["float_layers"]
         assert record["quantized_parameter_share"] > (0.3 if always_float > 1 else 0.95)
     else:
         assert facts.precision == "fp32"

@@ -21,4 +21,4 @@ class Reparameterize(Step):
         from edgeward.models.deploy import reparameterize
 
         piece.module, folded = fuse(reparameterize(piece.module), piece.example)
-        piece.record["folded"] = folded
+        piece.found["folded"] = folded
