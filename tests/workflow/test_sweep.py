@@ -141,8 +141,8 @@ EVERYTHING_AFTER_PREPARE = {
     [
         (
             "config/safety/default.yaml",
-            "resamples: ",
-            "resamples: 1",
+            "# Margins",
+            "resamples: 1999\n# Margins",
             {"assess": 3, "report": 1},
         ),
         (
@@ -159,8 +159,8 @@ EVERYTHING_AFTER_PREPARE = {
         ),
         (
             "config/train/smoke.yaml",
-            "batch_size: ",
-            "batch_size: 1",
+            "epochs: 2",
+            "epochs: 2\nbatch_size: 16",
             EVERYTHING_AFTER_PREPARE,
         ),
         (
@@ -175,16 +175,17 @@ EVERYTHING_AFTER_PREPARE = {
             "sizes: [24, 32]",
             {"scaling": 2, "scaling_profile": 2, "report": 1},
         ),
-        ("config/train/default.yaml", "batch_size: ", "batch_size: 1", {}),
+        ("config/train/default.yaml", "# Training", "batch_size: 16\n# Training", {}),
         ("config/safety/default.yaml", "#", "# another comment\n#", {}),
         ("src/edgeward/reporting/stage.py", '"""', '"""Edited. ', {"report": 1}),
         ("src/edgeward/safety/stage.py", '"""', '"""Edited. ', {"assess": 3, "report": 1}),
         (
-            "src/edgeward/training/loss.py",
+            "src/edgeward/tasks/multiclass/losses.py",
             '"""',
             '"""Edited. ',
-            EVERYTHING_AFTER_PREPARE,
+            EVERYTHING_AFTER_PREPARE | {"scaling": 2, "scaling_profile": 2},
         ),
+        ("src/edgeward/tasks/segmentation/report.py", '"""', '"""Edited. ', {"report": 1}),
         ("src/edgeward/tracking/deliver.py", '"""', '"""Edited. ', {}),
     ],
 )

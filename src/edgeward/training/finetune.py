@@ -92,7 +92,7 @@ def finetune(
         the number counts.
     live : called with (epoch from 1, metrics) after every epoch.
     loss : replaces the loss of ``cfg.loss``, e.g. for distillation.
-    constraint : of ``cfg.constraint``, from `edgeward.compression.constraint.constrain`. Its gradients
+    constraint : of ``cfg.constraint``, from `edgeward.compression.constraint.training.constrain`. Its gradients
         are those of the network as it would ship (eval mode) and join those of the loss.
     memory_format : layout of the images. channels_last is faster, but an exported program may hold
         views that fit only the layout of the example that it was exported with.
