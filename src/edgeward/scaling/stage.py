@@ -101,7 +101,9 @@ def export_size(
         status="exported",
         reason=None,
     )
-    out.mkdir(parents=True, exist_ok=True)  # a declared output, also where the network refuses the size
+    out.mkdir(
+        parents=True, exist_ok=True
+    )  # a declared output, also where the network refuses the size
     (out / "model.onnx").unlink(missing_ok=True)
     # The scale of an untrained network's logits means nothing, so no absolute error is allowed.
     fp32 = export_cfg.parity.fp32.model_copy(update={"absolute": 0.0})

@@ -38,7 +38,9 @@ from edgeward.runtimes.quantizer import ANNOTATION
 
 def quantized(net: nn.Module, images: torch.Tensor) -> torch.fx.GraphModule:
     graph = export_program(net.eval(), EXAMPLE).module()
-    quantizer = OnnxRuntimeQuantizer(*ptq_specs("minmax", False), keep_float=())
+    quantizer = OnnxRuntimeQuantizer(
+        *ptq_specs("minmax", OnnxRuntimeQuantizer.saturates()), keep_float=()
+    )
     prepared = prepare_pt2e(graph, quantizer)
     with torch.no_grad():
         prepared(images)

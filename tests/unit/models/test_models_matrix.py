@@ -130,9 +130,14 @@ def test_model_is_exported_checked_and_profiled(
     assert read_json(tmp_path / "parity.json")["passed"]
 
     facts.write(tmp_path / "build.json")
-    metrics = measure.run(quick, build=tmp_path / "build.json", out=tmp_path / "host_quick.json")
+    metrics = measure.run(
+        quick,
+        build=tmp_path / "build.json",
+        model=tmp_path / "model.onnx",
+        out=tmp_path / "host_quick.json",
+    )
     profile = read_json(tmp_path / "host_quick.json")
-    assert profile["model"]["sha256"] == facts["sha256"]
+    assert profile["model"]["sha256"] == facts.sha256
     assert profile["model"]["input_shape"] == [1, 3, 64, 64]
     # The exporter drops biases that are zero and unfolds tables of attention biases.
     assert abs(profile["model"]["parameters"] / facts.parameters - 1) < 0.02
