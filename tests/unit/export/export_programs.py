@@ -75,7 +75,8 @@ def to_int8(module: nn.Module, images: torch.Tensor) -> ExportedProgram:
     from edgeward.runtimes.onnxruntime.quantizer import OnnxRuntimeQuantizer
 
     graph = export_program(module, images[:2]).module()
-    prepared = prepare_pt2e(graph, OnnxRuntimeQuantizer(*ptq_specs("minmax", False), keep_float=[]))
+    specs = ptq_specs("minmax", OnnxRuntimeQuantizer.saturates())
+    prepared = prepare_pt2e(graph, OnnxRuntimeQuantizer(*specs, keep_float=[]))
     with torch.no_grad():
         prepared(images)
     converted = convert_pt2e(prepared, fold_quantize=True)
