@@ -1,4 +1,4 @@
-"""Plugins: a package in which every subpackage (or module) is one, found by its name.
+"""Plugins: a package in which every subpackage is one, found by its name.
 
 A new task or runtime is a folder in `edgeward.tasks` or `edgeward.runtimes`. These packages extend over all of
 ``sys.path`` (`pkgutil.extend_path`), so a plugin may also live outside of the project.

@@ -69,6 +69,22 @@ class File(Record):
         return content
 
     @classmethod
+    def unversioned(cls, content: dict[str, Any], rest: str | None = None) -> dict[str, Any]:
+        """Return the content of a file of the time before versions, for `upgrade`; of a later file as it is.
+
+        Parameters
+        ----------
+        rest : the field that takes what stood beside today's fields; None: there was nothing.
+        """
+        if "schema" in content:
+            return content
+        if rest is None:
+            return {"schema": cls.FORMAT, **content}
+        known = {key: value for key, value in content.items() if key in cls.model_fields}
+        others = {key: value for key, value in content.items() if key not in known}
+        return {"schema": cls.FORMAT, **known, rest: others}
+
+    @classmethod
     def read(cls, path: Path) -> Self:
         """Read a file.
 

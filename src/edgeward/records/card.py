@@ -91,8 +91,4 @@ class Card(File):
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
         """Older files name no schema, and notes stand beside the rest."""
-        if "schema" in content:
-            return content
-        known = {key: value for key, value in content.items() if key in cls.model_fields}
-        notes = {key: value for key, value in content.items() if key not in known}
-        return {"schema": cls.FORMAT, **known, "notes": notes}
+        return cls.unversioned(content, "notes")

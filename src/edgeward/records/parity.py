@@ -56,11 +56,5 @@ class Parity(File):
         """Older files name no schema, and the engine's version stands under the engine's name."""
         if "schema" in content:
             return content
-        known = {key: value for key, value in content.items() if key in cls.model_fields}
-        engine = {key: value for key, value in content.items() if key not in known}
-        return {
-            "schema": cls.FORMAT,
-            "engine": engine,
-            **known,
-            "onnx_vs_torch": content.get("onnx_vs_torch") or None,
-        }
+        older = {**content, "onnx_vs_torch": content.get("onnx_vs_torch") or None}
+        return cls.unversioned(older, "engine")

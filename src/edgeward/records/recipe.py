@@ -68,8 +68,4 @@ class Recipe(File):
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
         """Older files name no schema, and what steps add stands beside the rest."""
-        if "schema" in content:
-            return content
-        known = {key: value for key, value in content.items() if key in cls.model_fields}
-        found = {key: value for key, value in content.items() if key not in known}
-        return {"schema": cls.FORMAT, **known, "found": found}
+        return cls.unversioned(content, "found")

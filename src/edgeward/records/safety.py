@@ -163,7 +163,7 @@ class Verdict(File):
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
         """Older files name no schema and are the same otherwise."""
-        return {"schema": cls.FORMAT, **content}
+        return cls.unversioned(content)
 
 
 class RecipeOfModel(Record):
@@ -206,4 +206,4 @@ class Pooled(File):
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
         """Older files name no schema and are the same otherwise."""
-        return {"schema": cls.FORMAT, **content}
+        return cls.unversioned(content)

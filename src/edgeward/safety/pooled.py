@@ -12,7 +12,7 @@ from edgeward.core.errors import UserError
 from edgeward.data.store import open_prepared
 from edgeward.records.safety import Pooled, PooledDifference, PooledRow, RecipeOfModel
 from edgeward.safety.config import StudyConfig
-from edgeward.safety.stage import load
+from edgeward.safety.stage import fingerprint, load
 from edgeward.statistics.bootstrap import resample
 from edgeward.statistics.seeds import Values, combine, defined
 from edgeward.tasks.assessment import Arm, Key, Replicates
@@ -142,8 +142,10 @@ def run(
     seeds = [sorted(by_seed) for by_seed in folders.values()]
     if any(s != seeds[0] for s in seeds) or len(seeds[0]) < 2:
         raise UserError(f"{prepared}: pooling needs the same two or more seeds, found {seeds}.")
+    test_sha256 = fingerprint(data)
     members = {
-        key: [load(by_seed[s], data, cfg) for s in seeds[0]] for key, by_seed in folders.items()
+        key: [load(by_seed[s], data, cfg, test_sha256) for s in seeds[0]]
+        for key, by_seed in folders.items()
     }
     first = next(iter(members.values()))[0]
     found = pool(members, references, cfg)

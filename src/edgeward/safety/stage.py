@@ -43,8 +43,12 @@ def fingerprint(data: Prepared) -> str:
     )
 
 
-def load(folder: Path, data: Prepared, cfg: StudyConfig) -> Arm:
+def load(folder: Path, data: Prepared, cfg: StudyConfig, test_sha256: str) -> Arm:
     """Load an assessed model from its assess folder.
+
+    Parameters
+    ----------
+    test_sha256 : `fingerprint` of the data.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def load(folder: Path, data: Prepared, cfg: StudyConfig) -> Arm:
     """
     kind, section = of_task(data, cfg)
     safety = Safety.read(Path(folder) / "safety.json")
-    ours = {"test_sha256": fingerprint(data), "measured": kind.measured(section)}
+    ours = {"test_sha256": test_sha256, "measured": kind.measured(section)}
     for key, value in ours.items():
         if getattr(safety, key) != value:
             raise UserError(
@@ -120,12 +124,13 @@ def run(
     data, out = open_prepared(prepared), Path(out)
     session = open_session(model, threads)
     shift = inference.check_fit(inference.read_metadata(session, model), data, model)
-    against = None if reference is None else load(reference, data, cfg)
+    test_sha256 = fingerprint(data)
+    against = None if reference is None else load(reference, data, cfg, test_sha256)
     kind, section = of_task(data, cfg)
     predicted = partial(inference.predict, session, data, task=kind.task, cfg=cfg)
     arm = kind.measure(Cases.of(data), section, data, predicted, shift)
     log.info("bootstrap: %d resamples of %d groups", cfg.resamples, arm.cases.n_groups())
-    safety, verdict = assess(arm, against, cfg, shift=shift, test_sha256=fingerprint(data))
+    safety, verdict = assess(arm, against, cfg, shift=shift, test_sha256=test_sha256)
     arm.write(out / CASES)
     safety.write(out / "safety.json")
     verdict.write(out / "verdict.json")
