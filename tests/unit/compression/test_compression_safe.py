@@ -16,7 +16,7 @@ from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.placement import cost, macs, place, units
 from edgeward.compression.constraint.simulated import Simulated
 from edgeward.compression.fusion import fuse
-from edgeward.compression.steps.safe_mixed_int8 import CostConfig, SafeMixedInt8
+from edgeward.compression.steps.safe_mixed_int8 import SafeMixedInt8
 from edgeward.compression.workpiece import Workpiece
 from edgeward.data.store import to_input
 from edgeward.export.config import export_config
@@ -238,7 +238,7 @@ def test_units_and_cost_of_a_chain(world: Trained) -> None:
     assert all(
         isinstance(made.module.get_submodule(n), torch.nn.Conv2d | torch.nn.Linear) for n in layers
     )
-    free = CostConfig(int8_speedup=2.0, conversion=0.0)
+    free = {"int8_speedup": 2.0, "conversion": 0.0}
     total = (
         sum(
             macs(graph, node)
@@ -248,13 +248,13 @@ def test_units_and_cost_of_a_chain(world: Trained) -> None:
         / 1e6
     )
     first = made.module.get_submodule(layers[0])
-    assert cost(graph, place(graph, []), free) == pytest.approx(total / 2)
-    assert cost(graph, place(graph, layers), free) == pytest.approx(total)
-    assert cost(graph, place(graph, ["net"]), free) == pytest.approx(total)
+    assert cost(graph, place(graph, []), **free) == pytest.approx(total / 2)
+    assert cost(graph, place(graph, layers), **free) == pytest.approx(total)
+    assert cost(graph, place(graph, ["net"]), **free) == pytest.approx(total)
     side = 32 // first.stride[0]
     own = side**2 * first.weight.numel() / 1e6
-    assert cost(graph, place(graph, [layers[0]]), free) == pytest.approx((total + own) / 2)
+    assert cost(graph, place(graph, [layers[0]]), **free) == pytest.approx((total + own) / 2)
     # The first layer in float: its input is no longer converted, its output is.
-    dear = CostConfig(int8_speedup=2.0, conversion=1.0)
-    change = cost(graph, place(graph, [layers[0]]), dear) - cost(graph, place(graph, []), dear)
+    dear = {"int8_speedup": 2.0, "conversion": 1.0}
+    change = cost(graph, place(graph, [layers[0]]), **dear) - cost(graph, place(graph, []), **dear)
     assert change == pytest.approx(own / 2 + (16 * side**2 - 3 * 32**2) / 1e6, rel=1e-6)

@@ -40,7 +40,7 @@ def test_half_width_is_that_of_the_reported_interval() -> None:
     samples = np.random.default_rng(0).gamma(9, size=700)
     for percent, width in zip((50, 90), half_widths(samples, [50, 90], 0.95), strict=True):
         record = statistics.percentile(np.sort(samples), percent, 0.95)
-        assert width == (record["high"] - record["low"]) / 2 / record["estimate"]
+        assert width == (record.high - record.low) / 2 / record.estimate
     assert half_widths(samples[:20], [90], 0.95) == [math.inf]
 
 
@@ -78,7 +78,7 @@ def test_stopping_on_the_width_keeps_the_coverage(name: str, trials: int) -> Non
         lengths.add(len(samples))
         for percent in covered:
             record = statistics.percentile(samples, percent, 0.95)
-            covered[percent] += record["low"] <= truth[percent] <= record["high"]
+            covered[percent] += record.low <= truth[percent] <= record.high
     assert len(lengths) > 1  # it does stop at different times
     # 4000 trials gave 94.5 to 95.7 %; less three standard errors of these few.
     least = 0.945 - 3 * math.sqrt(0.945 * 0.055 / trials)
