@@ -32,7 +32,7 @@ class Workspace:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=900,
+            timeout=2000,
         )
         if check:
             assert done.returncode == 0, done.stdout
