@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from html_page import REMOTE, Page
 from PIL import Image
 from reporting_factory import Spec, build
 from segmentation_factory import PLANE, VOLUMES, candidates, family, masks
-from test_reporting_page import REMOTE, Page
 
 import edgeward
 from edgeward.core import plugins

@@ -12,16 +12,18 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
+HELPERS = HERE.parents[1] / "helpers"
 SOURCE = HERE.parents[2] / "src"
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `toy_study` wrote."""
+    """What `toy_runtime_study` wrote."""
     folder = tmp_path_factory.mktemp("toy")
-    paths = (SOURCE, HERE / "elsewhere", HERE.parents[1], HERE.parent / "profiling")
+    paths = (SOURCE, HERE / "elsewhere", HELPERS)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    subprocess.run([sys.executable, HERE / "toy_study.py", folder], env=environment, check=True)
+    command = [sys.executable, str(HELPERS / "toy_runtime_study.py"), str(folder)]
+    subprocess.run(command, env=environment, check=True)
     return folder
 
 

@@ -9,10 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safety_cases import config
-from small_models import write_model
-from test_safety_segmentation import config as of_segmentation
-from test_safety_segmentation import write_model as write_blurring
+from safety_cases import config, of_few_cases
+from small_models import write_blurring, write_model
 
 from edgeward.core.io import read_json
 from edgeward.data.store import Prepared
@@ -51,7 +49,7 @@ def test_numbers_are_those_of_the_first_edition(
     request: pytest.FixtureRequest, tmp_path: Path, name: str, fixture: str, write: Any
 ) -> None:
     data = request.getfixturevalue(fixture)
-    cfg = config(resamples=200, batch_size=7) if name == "multiclass" else of_segmentation()
+    cfg = config(resamples=200, batch_size=7) if name == "multiclass" else of_few_cases()
     write(tmp_path, data)
     for recipe, reference in (("fp32", None), ("int8", tmp_path / "fp32")):
         run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,65 +9,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from safety_cases import config as study
+from safety_cases import of_few_cases
+from small_models import write_blurring
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import digest, read_json
+from edgeward.core.io import read_json
 from edgeward.core.windows import sliding
 from edgeward.data.store import Prepared
 from edgeward.safety.config import StudyConfig
 from edgeward.safety.pooled import run as pool
 from edgeward.safety.stage import run
-
-ORGAN, SPOT = 180, 10
-
-
-def write_model(
-    path: Path, data: Prepared, size: tuple[int, ...], sharpness: float = 0.01, **changes: Any
-) -> Path:
-    """Write a network that blurs, then measures each voxel's distance from three grey levels.
-
-    ``logit = -sharpness (grey - level)^2``, less the common term: an affine map of the grey level.
-    """
-    dims, channels = len(size), data.images.shape[-1] if data.volumes is None else 1
-    blur = np.full((1, channels, *[3] * dims), 0.2 / (channels * 3**dims), np.float32)
-    blur[:, :, *[1] * dims] += 0.8 / channels
-    levels = np.array([90.0, ORGAN, SPOT], np.float32)
-    weight = (2 * sharpness * levels).reshape(3, 1, *[1] * dims).astype(np.float32)
-    bias = (-sharpness * levels**2).astype(np.float32)
-    nodes = [
-        helper.make_node("Conv", ["image", "blur"], ["grey"], pads=[1] * 2 * dims),
-        helper.make_node("Conv", ["grey", "weight", "bias"], ["logits"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", channels, *size])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3, *size])],
-        [
-            numpy_helper.from_array(value, name)
-            for name, value in (("blur", blur), ("weight", weight), ("bias", bias))
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    facts = {
-        "task": "segmentation",
-        "classes": data.classes,
-        "data": data.card.name,
-        "data_sha256": digest(data.card.hashes),
-        "image_size": list(size),
-        "logit_shift": [0.0, 0.0, 0.0],
-    }
-    helper.set_model_props(model, {k: json.dumps(v) for k, v in (facts | changes).items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def config(**changes: object) -> StudyConfig:
-    values = {"small_lesion": None, "evidence": {"reference_dice": 0.2, "groups": 6}, **changes}
-    return study(segmentation=values)
 
 
 def assess(
@@ -76,10 +26,15 @@ def assess(
     size: tuple[int, ...] | None = None, **changes: Any,
 ) -> dict[str, float]:  # fmt: skip
     size = size or ((32, 32) if data.volumes is None else (16, 16, 16))
-    model = write_model(root / "model.onnx", data, size, **changes)
+    model = write_blurring(root / "model.onnx", data, size, **changes)
     root.mkdir(parents=True, exist_ok=True)
     return run(
-        cfg or config(), model=model, prepared=data.root, out=root, reference=reference, threads=1
+        cfg or of_few_cases(),
+        model=model,
+        prepared=data.root,
+        out=root,
+        reference=reference,
+        threads=1,
     )
 
 
@@ -154,7 +109,7 @@ def test_seeds_are_pooled(assessed, tmp_path):
         assess(data, folder, sharpness=0.01 - 0.002 * seed - (0.005 if name == "int8" else 0))
         folders["m", name][seed] = folder
     out = tmp_path / "pooled.json"
-    pool(config(), prepared=data.root, folders=folders, references={"m": "fp32"}, out=out)
+    pool(of_few_cases(), prepared=data.root, folders=folders, references={"m": "fp32"}, out=out)
     found = read_json(out)
     assert found["n"] == {"test": 12, "groups": 6}
     change = found["differences"][0]
@@ -183,7 +138,7 @@ def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
     with pytest.raises(UserError, match="measured is"):
         assess(
             small_masks, tmp_path / "next", reference=tmp_path / "reference",
-            cfg=config(tolerance=5.0),
+            cfg=of_few_cases(tolerance=5.0),
         )  # fmt: skip
     with pytest.raises(UserError, match="NaN or infinite"):
         assess(small_masks, tmp_path, sharpness=float("inf"))

@@ -48,8 +48,8 @@ def test_every_metric_passes_the_tester(task: str) -> None:
 
 def test_a_task_is_one_folder(tmp_path: Path) -> None:
     """`toy` lies outside of the project, and is assessed and pooled without a change anywhere else."""
-    path = [str(TESTS / "plugins"), str(SOURCE.parent), str(TESTS)]
-    code = f"import sys; sys.path[:0] = {path}; import toy_study; toy_study.main({str(tmp_path)!r})"
+    path = [str(TESTS / "plugins"), str(SOURCE.parent), str(TESTS / "helpers")]
+    code = f"import sys; sys.path[:0] = {path}; from toy_task_study import main; main({str(tmp_path)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     verdict = json.loads((tmp_path / "int8-0" / "verdict.json").read_text())

@@ -27,7 +27,7 @@ from edgeward.tracking.loop import Deliverer
 from edgeward.tracking.outbox import pending
 from edgeward.tracking.store import init_store
 
-HERE = Path(__file__).parent
+HELPERS = Path(__file__).parents[2] / "helpers"
 STAGES = Counter({"compress": 2, "export": 2, "profile": 2, "assess": 2, "train": 1})
 
 
@@ -40,7 +40,7 @@ def until(condition: Callable[[], object], what: str, limit_s: float = 120) -> N
 
 def poster(root: Path, data: str, model: str) -> subprocess.Popen[bytes]:
     """Start a process that posts all stages of two candidates."""
-    command = [sys.executable, str(HERE / "tracking_world.py"), str(root), data, model]
+    command = [sys.executable, str(HELPERS / "tracking_world.py"), str(root), data, model]
     return subprocess.Popen([*command, "fp32", "ptq_int8"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeward.pipeline.compose import compose, names
 
-ROOTS = (Path(__file__).resolve().parents[1] / "config",)
+ROOTS = (Path(__file__).resolve().parents[2] / "config",)
 
 
 def shipped(group: str, name: str, *overrides: str) -> dict[str, Any]:

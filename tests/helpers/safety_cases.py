@@ -22,6 +22,12 @@ def config(multiclass: dict | None = None, segmentation: dict | None = None, **c
     return SafetyGroup(**values)
 
 
+def of_few_cases(**changes: object) -> StudyConfig:
+    """The shipped configuration, with limits of segmentation that a handful of cases can reach."""
+    values = {"small_lesion": None, "evidence": {"reference_dice": 0.2, "groups": 6}, **changes}
+    return config(segmentation=values)
+
+
 def of_classes() -> OfClasses:
     """The shipped section of multiclass."""
     return OfClasses.model_validate(shipped("safety", "default")["multiclass"])

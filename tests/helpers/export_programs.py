@@ -16,7 +16,7 @@ from edgeward.models.deploy import Deployable, reparameterize
 from edgeward.models.program import export_program
 from edgeward.records.recipe import Recipe
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 MEAN, STD = [0.6, 0.55, 0.5], [0.2, 0.2, 0.2]
 
 
