@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
 from compression_nets import Residual
+from guides import python
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -18,7 +23,9 @@ from edgeward.compression.layers import weighted_layers
 from edgeward.compression.pruning import MagnitudePruner, cubic
 from edgeward.compression.steps.magnitude_prune import MagnitudePrune
 from edgeward.compression.tuning import kept_zeros
+from edgeward.compression.workpiece import Workpiece
 from edgeward.core.errors import UserError
+from edgeward.records.recipe import ModelMeta
 
 
 def pruner(net: nn.Module, sparsity: float, **schedule: float) -> MagnitudePruner:
@@ -153,3 +160,19 @@ def test_modules_can_be_left_dense() -> None:
         weighted_layers(net, ["stemm"], "keep_dense")
     with pytest.raises(UserError, match="keep_dense leaves no convolution"):
         weighted_layers(net, ["stem", "fc", "depthwise", "pointwise"], "keep_dense")
+
+
+def test_the_step_of_the_guide_prunes_its_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = ModuleType("random_prune")
+    monkeypatch.setitem(sys.modules, shown.__name__, shown)
+    exec(python("class RandomPrune"), vars(shown))
+    torch.manual_seed(0)
+    net, meta = Residual(), cast(ModelMeta, None)
+    piece = Workpiece(net, meta, prepared=tmp_path, seed=0, threads=1, work=tmp_path, live=None)
+    shown.RandomPrune(step="random_prune", sparsity=0.25).apply(piece)
+    zeros = torch.cat([~mask.flatten() for mask in piece.masks.values()])
+    assert zeros.double().mean() == pytest.approx(0.25, abs=0.06)
+    assert all(torch.equal(net.get_parameter(n) != 0, mask) for n, mask in piece.masks.items())
+    assert piece.effect == {"sparsity": 0.25}

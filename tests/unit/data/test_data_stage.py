@@ -10,10 +10,12 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
+from guides import python
 from pydantic import ValidationError
 from shipped import shipped
 
@@ -322,6 +324,33 @@ def test_a_reader_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert sum(metrics[f"n_{s}"] for s in SPLITS) == 80
     with pytest.raises(UserError, match=r"data\.source\.module 'no_such_reader'"):
         stage.open_listing(small(source=source | {"module": "no_such_reader"}), None)
+
+
+def test_the_reader_of_the_guide_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Table(list[int]):
+        def __init__(self) -> None:
+            super().__init__(range(60))
+            self.ids = [f"im{i}" for i in self]
+            self.labels = np.arange(60) % 2
+            self.patients = [f"p{i // 2}" for i in self]
+
+    def check_and_read(root: Path | None, source: Any) -> Table:
+        asked.append((root, source))
+        return Table()
+
+    reader = ModuleType("guide_reader")
+    vars(reader).update(np=np, Batch=Batch, Listing=Listing, check_and_read=check_and_read)
+    vars(reader)["read"] = lambda table, rows: pixels[rows]
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 1), dtype=np.uint8)
+    exec(python("def open_source("), vars(reader))
+    monkeypatch.setitem(sys.modules, "guide_reader", reader)
+    source = {"kind": "python", "module": "guide_reader", "options": {"folder": "scans"}}
+    named = {"rule": "named", "classes": ["ill"]}
+    stage.run(small(source=source, rare=named), out=tmp_path / "out", data_root=tmp_path)
+    assert asked == [(tmp_path, {"folder": "scans"})]
+    assert open_prepared(tmp_path / "out").card.classes == ["healthy", "ill"]
 
 
 def test_array_writer_equals_numpy_at_any_length(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from typing import Any
 
 import pytest
 import torch
+from guides import python
 from shipped import all_of, shipped
 from torch import nn
 
@@ -15,6 +17,7 @@ from edgeward.core.errors import UserError
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable, reparameterize
 from edgeward.models.factory import build
+from edgeward.models.zoo import dscnn
 
 
 def config(architecture: str, builder: str = "timm", **options: Any) -> ModelConfig:
@@ -181,3 +184,19 @@ def test_every_shipped_classifier_builds(name):
     net = build(CONFIGS[name], num_classes=7, in_chans=3, image_size=(64, 64))
     net(torch.zeros(2, 3, 64, 64)).sum().backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_a_network_of_ones_own_is_called_as_the_guide_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: dict[str, Any] = {"nn": nn}
+    exec(python("def build("), shown)
+    given = inspect.signature(shown["build"])
+    theirs = dscnn.build
+
+    def called(**values: Any) -> nn.Module:
+        named = given.bind(**values).arguments
+        assert named.pop("options") == {"width": 8, "blocks": 2}
+        return theirs(**named, width=8, blocks=2)
+
+    monkeypatch.setattr(dscnn, "build", called)
+    own = config("dscnn", "edgeward", width=8, blocks=2)
+    build(own, num_classes=3, in_chans=1, image_size=(16, 16))

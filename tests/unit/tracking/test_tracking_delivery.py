@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import requests
+from guides import python
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -206,6 +207,21 @@ class TestRegistry:
         deliver(world)
         version = client.get_model_version_by_alias(name, registry.ALIAS)
         assert "edgeward.withdrawn" not in version.tags
+
+    def test_the_guide_finds_the_row_and_the_model(
+        self, world: World, deliver: Deliver, store_uri: str
+    ) -> None:
+        world.candidate("ptq_int8", "pass")
+        deliver(world)
+        mlflow.set_tracking_uri(store_uri)
+        query = python("mlflow.search_runs(").replace('"edgeward"', '"tests"')
+        load = python("load_model(").replace("phantom.mobileone_s0", f"{world.data}.small")
+        found: dict[str, Any] = {"mlflow": mlflow}
+        exec(f"rows = {query.replace('ham10000', world.data)}model = {load}", found)
+        rows = found["rows"]
+        assert list(rows["tags.edgeward.key"]) == [f"{world.data}/small/s0/ptq_int8"]
+        assert "metrics.rare_recall" in rows
+        assert found["model"].graph.name == "small"
 
     def test_another_seed_that_fails_does_not_withdraw_this_one(
         self, world: World, client: MlflowClient, deliver: Deliver
