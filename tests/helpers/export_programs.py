@@ -86,6 +86,7 @@ def to_int8(module: nn.Module, images: torch.Tensor) -> ExportedProgram:
 
 def recipe(data: Prepared, precision: str) -> dict[str, Any]:
     """What compress writes beside the program."""
+    assert data.card.image_shape is not None
     return {
         "schema": Recipe.FORMAT,
         "recipe": "fp32" if precision == "fp32" else "ptq_int8",

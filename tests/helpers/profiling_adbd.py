@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import threading
+from typing import IO
 
 VERSION, MAX_DATA = 0x01000001, 256 * 1024  # this version leaves the checksum out
 STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = 0, 1, 2, 3, 4
@@ -30,9 +31,14 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        stdin, out, err = self.process.stdin, self.process.stdout, self.process.stderr
+        assert stdin is not None
+        assert out is not None
+        assert err is not None
+        self.stdin = stdin
         self.pumps = [
             threading.Thread(target=self._pump, args=(kind, stream), daemon=True)
-            for kind, stream in ((STDOUT, self.process.stdout), (STDERR, self.process.stderr))
+            for kind, stream in ((STDOUT, out), (STDERR, err))
         ]
         for pump in self.pumps:
             pump.start()
@@ -43,7 +49,7 @@ class Shell:
         self.daemon.send(b"WRTE", self.local, self.remote, packet)
         self.ready.acquire()
 
-    def _pump(self, kind: int, stream) -> None:
+    def _pump(self, kind: int, stream: IO[bytes]) -> None:
         while data := os.read(stream.fileno(), 32768):
             self._write(kind, data)
 
@@ -64,14 +70,14 @@ class Shell:
             body, self.rest = self.rest[5 : 5 + length], self.rest[5 + length :]
             with contextlib.suppress(OSError):
                 if kind == STDIN:
-                    self.process.stdin.write(body)
-                    self.process.stdin.flush()
+                    self.stdin.write(body)
+                    self.stdin.flush()
                 elif kind == CLOSE_STDIN:
-                    self.process.stdin.close()
+                    self.stdin.close()
 
     def hang_up(self) -> None:
         with contextlib.suppress(OSError):
-            self.process.stdin.close()
+            self.stdin.close()
         self.ready.release(1000)
 
 

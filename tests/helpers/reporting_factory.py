@@ -104,7 +104,7 @@ def _safety(spec: Spec) -> dict[str, Any]:
     confusion = np.zeros((c, c), dtype=int)
     np.add.at(confusion, (labels, decision), 1)
     confidence, hit = probs.max(1), decision == labels
-    per_class = []
+    per_class: list[dict[str, Any]] = []
     for i, name in enumerate(spec.classes):
         n, true = int((labels == i).sum()), int(confusion[i, i])
         negatives = spec.n - n
@@ -264,7 +264,7 @@ CONDITIONS = {
     "steal_s": 0.01, "throttled": None, "clock_mhz": [2900.0, 2890.0], "hottest_c": [None, None],
     "cooling": [None, None], "timer_ns": 40.0, "autocorrelation": 0.02,
 }  # fmt: skip
-PARITY = {"n": 8, "spread": 3.0, "max_abs": 1e-5, "mean_abs": 1e-6, "agreement": 1.0, "limit": 1e-3,
+PARITY: dict[str, Any] = {"n": 8, "spread": 3.0, "max_abs": 1e-5, "mean_abs": 1e-6, "agreement": 1.0, "limit": 1e-3,
           "decided": None, "passed": True, "reasons": []}  # fmt: skip
 
 
@@ -311,7 +311,7 @@ def profile(device: str, settings: list[dict[str, Any]], **changed: Any) -> dict
 def _profile(spec: Spec, device: str, onnx: Path) -> dict[str, Any]:
     int8 = spec.recipe != "fp32"
     base = spec.p50 * (1 if device == "host" else 3.1)
-    more = {"valid": spec.valid, "peak_memory_mb": 31.4 if int8 else 44.9}
+    more: dict[str, Any] = {"valid": spec.valid, "peak_memory_mb": 31.4 if int8 else 44.9}
     return profile(
         device,
         [setting(base, **more), setting(base * 0.62, threads=2, **more)],
@@ -433,7 +433,7 @@ def build(root: Path, specs: list[Spec]) -> list[ResultPaths]:
 
 def default_sweep(**common: Any) -> list[Spec]:
     """Two models x three recipes with every verdict and one INVALID timing."""
-    large = {"model": "efficientformerv2_s0", "skill": 2.2, **common}
+    large: dict[str, Any] = {"model": "efficientformerv2_s0", "skill": 2.2, **common}
     return [
         Spec(p50=2.41, **common),
         Spec(recipe="ptq_int8", verdict="fail", p50=1.31, loss={"df": 0.4, "vasc": 0.1}, **common),

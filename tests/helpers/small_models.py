@@ -56,7 +56,8 @@ def write_blurring(
     """
     dims, channels = len(size), data.images.shape[-1] if data.volumes is None else 1
     blur = np.full((1, channels, *[3] * dims), 0.2 / (channels * 3**dims), np.float32)
-    blur[:, :, *[1] * dims] += 0.8 / channels
+    centre: tuple[slice | int, ...] = (slice(None), slice(None), *[1] * dims)
+    blur[centre] += 0.8 / channels
     levels = np.array([90.0, ORGAN, SPOT], np.float32)
     weight = (2 * sharpness * levels).reshape(3, 1, *[1] * dims).astype(np.float32)
     bias = (-sharpness * levels**2).astype(np.float32)

@@ -13,7 +13,7 @@ from small_models import write_model
 from edgeward.data.store import open_prepared
 from edgeward.safety import pooled, stage
 from edgeward.safety.config import SafetyGroup
-from edgeward.tasks.assessment import Cases, arm_of
+from edgeward.tasks.assessment import Arm, Cases, arm_of
 
 
 def main(folder: str) -> None:
@@ -42,7 +42,7 @@ def main(folder: str) -> None:
     decisions = np.random.default_rng(3).integers(0, 3, len(whole))
     kind = arm_of("toy", "here")
 
-    def build(rows: np.ndarray):
+    def build(rows: np.ndarray) -> Arm:
         labels, groups = whole.labels[rows], whole.groups[rows]
         cases = Cases(np.arange(len(rows)), labels, groups, whole.classes, whole.rare_classes)
         return kind(cases, cfg.toy, decisions[rows])  # type: ignore[call-arg, attr-defined]

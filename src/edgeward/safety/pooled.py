@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -21,6 +22,14 @@ Recipe = tuple[str, str]
 """Model and recipe."""
 
 
+class Comparisons(TypedDict):
+    """What `pool` finds: parts of the record."""
+
+    rows: list[PooledRow]
+    differences: list[PooledDifference]
+    between: list[PooledDifference]
+
+
 def pooled_keys(arm: Arm) -> list[Key]:
     """Return the metrics that are pooled: those in [0, 1], and the one that is compared class by class."""
     return [
@@ -29,7 +38,7 @@ def pooled_keys(arm: Arm) -> list[Key]:
     ]
 
 
-def values_of(arms: list[Arm], replicates: list[Replicates]) -> Values:
+def values_of(arms: Sequence[Arm], replicates: list[Replicates]) -> Values:
     """Return estimates and replicates of the seeds of one model and recipe."""
     return defined(
         {
@@ -43,8 +52,8 @@ def values_of(arms: list[Arm], replicates: list[Replicates]) -> Values:
 
 
 def pool(
-    members: Mapping[Recipe, list[Arm]], references: Mapping[str, str], cfg: StudyConfig
-) -> dict[str, list[PooledRow] | list[PooledDifference]]:
+    members: Mapping[Recipe, Sequence[Arm]], references: Mapping[str, str], cfg: StudyConfig
+) -> Comparisons:
     """Pool the seeds of every model and recipe on the same test cases, and compare.
 
     Parameters
@@ -56,8 +65,8 @@ def pool(
 
     Returns
     -------
-    ``rows``; ``differences``, of recipes to their reference seed by seed, then of models; ``between``: each
-    recipe of a model against every one listed before it, the reference left out.
+    ``differences`` are of recipes to their reference seed by seed, then of models; ``between`` are of each recipe of
+    a model to every one listed before it, the reference left out.
     """
     arms = {(key, i): arm for key, seeds in members.items() for i, arm in enumerate(seeds)}
     cases, level = next(iter(arms.values())).cases, cfg.confidence_level

@@ -19,8 +19,9 @@ from edgeward.models.deploy import Deployable, reparameterize
 
 
 def pruner(net: nn.Module, images: torch.Tensor | None = None, **changes: Any) -> ChannelPruner:
-    values = {"importance": "l2", "round_to": 1, "scope": "layer", "max_ratio": 0.9, "keep": []}
-    values |= changes
+    values: dict[str, Any] = {
+        "importance": "l2", "round_to": 1, "scope": "layer", "max_ratio": 0.9, "keep": [], **changes,
+    }  # fmt: skip
     torch.manual_seed(0)
     images = 255 * torch.rand(EXAMPLE.shape) if images is None else images
     values["importance"] = importance(values["importance"])

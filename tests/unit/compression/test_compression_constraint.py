@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -30,6 +30,7 @@ from edgeward.compression.constraint.training import (
     balanced_batch,
 )
 from edgeward.core.errors import UserError
+from edgeward.data.store import Prepared
 from edgeward.statistics.temperature import fit_temperature
 from edgeward.tasks.config import AugmentConfig
 from edgeward.tasks.multiclass.assess import Arm
@@ -50,7 +51,7 @@ def sample(n: int = 40, classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, 
     return logits + 1.5 * functional.one_hot(labels, classes), labels
 
 
-def test_soft_recall_has_its_closed_form():
+def test_soft_recall_has_its_closed_form() -> None:
     logits = torch.tensor([[2.0, 0.0, -5.0], [0.0, 3.0, 1.0], [1.0, 1.0, 0.0]])
     labels = torch.tensor([0, 0, 1])
     found = soft_recall(logits, labels, [0, 1], temperature=2.0)
@@ -58,13 +59,13 @@ def test_soft_recall_has_its_closed_form():
     np.testing.assert_allclose(found, [sigmoid.mean(), 0.5], rtol=1e-6)
 
 
-def test_cold_soft_recall_is_recall():
+def test_cold_soft_recall_is_recall() -> None:
     logits, labels = sample()
     hard = [(logits.argmax(1) == labels)[labels == k].double().mean() for k in range(3)]
     np.testing.assert_allclose(soft_recall(logits, labels, [0, 1, 2], 1e-4), hard, atol=1e-6)
 
 
-def test_the_shift_moves_confidence_but_no_decision():
+def test_the_shift_moves_confidence_but_no_decision() -> None:
     """At the natural prevalence the rare class is improbable, and still it is the decision."""
     logits = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
     shift = torch.log(torch.tensor([0.9, 0.1], dtype=torch.float64))
@@ -73,7 +74,7 @@ def test_the_shift_moves_confidence_but_no_decision():
     np.testing.assert_allclose(confidence, [0.1 * np.e / (0.9 + 0.1 * np.e)])
 
 
-def test_kernel_ece_between_its_two_limits():
+def test_kernel_ece_between_its_two_limits() -> None:
     """A wide kernel sees the mean gap only; a narrow one sees every image alone."""
     confidence = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
     correct = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
@@ -89,7 +90,7 @@ def test_kernel_ece_between_its_two_limits():
 
 @given(st.floats(0.02, 0.98), st.integers(0, 20), st.floats(0.01, 1.0))
 @settings(max_examples=30, deadline=None)
-def test_kernel_ece_of_one_confidence_is_its_gap(said: float, right: int, bandwidth: float):
+def test_kernel_ece_of_one_confidence_is_its_gap(said: float, right: int, bandwidth: float) -> None:
     correct = torch.zeros(20, dtype=torch.float64)
     correct[:right] = 1
     found = kernel_ece(
@@ -101,14 +102,14 @@ def test_kernel_ece_of_one_confidence_is_its_gap(said: float, right: int, bandwi
     assert float(found) == pytest.approx(abs(said - right / 20), abs=1e-9)
 
 
-def test_balanced_images_speak_for_the_natural_prevalence():
+def test_balanced_images_speak_for_the_natural_prevalence() -> None:
     labels = torch.tensor([0, 0, 1, 1, 2, 2])
     weights = natural_weights(labels, torch.tensor([0.7, 0.2, 0.1], dtype=torch.float64))
     np.testing.assert_allclose(weights, [0.35, 0.35, 0.1, 0.1, 0.05, 0.05])
 
 
 @pytest.mark.parametrize("which", range(2))
-def test_gradients_agree_with_finite_differences(limits: Limits, which: int):
+def test_gradients_agree_with_finite_differences(limits: Limits, which: int) -> None:
     logits, labels = sample(n=24)
     logits.requires_grad_(True)
     other = sample(n=24, seed=1)[0]
@@ -121,7 +122,7 @@ def test_gradients_agree_with_finite_differences(limits: Limits, which: int):
 
 
 @pytest.fixture(scope="module")
-def limits(small_prepared) -> Limits:
+def limits(small_prepared: Prepared) -> Limits:
     cfg = SafetyLimits(
         margins={"recall": 0.03, "ece": 0.01},
         recall_temperature=0.7,
@@ -131,14 +132,14 @@ def limits(small_prepared) -> Limits:
     return Limits.of(cfg, small_prepared, [0.1, 0.0, -0.4])
 
 
-def test_a_network_violates_nothing_against_itself(limits: Limits):
+def test_a_network_violates_nothing_against_itself(limits: Limits) -> None:
     logits, labels = sample()
     assert limits.names == ["recall_rare", "ece"]
     found = limits.violations(logits, logits.clone(), labels)
     np.testing.assert_allclose(found, [-0.03, -0.01], atol=1e-12)
 
 
-def test_violations_have_the_right_sign(limits: Limits):
+def test_violations_have_the_right_sign(limits: Limits) -> None:
     logits, labels = sample()
     worse = logits.clone()
     worse[labels == 2, 2] -= 2.0
@@ -149,14 +150,14 @@ def test_violations_have_the_right_sign(limits: Limits):
     assert found[1] > 0.05
 
 
-def test_data_without_a_rare_class_is_refused(small_prepared, limits: Limits):
+def test_data_without_a_rare_class_is_refused(small_prepared: Prepared, limits: Limits) -> None:
     bare = replace(small_prepared, card=small_prepared.card.model_copy(update={"rare_classes": []}))
     with pytest.raises(UserError, match="no rare class"):
         Limits.of(limits.cfg, bare, [0.0, 0.0, 0.0])
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
-def test_dual_ascent_finds_the_karush_kuhn_tucker_point(penalty: float):
+def test_dual_ascent_finds_the_karush_kuhn_tucker_point(penalty: float) -> None:
     """With the penalty, too: min (x-2)^2 + (y-1)^2 with x + y <= 1 and x <= 5: x = 1, y = 0, multipliers 2 and 0."""
     x = torch.zeros(2, dtype=torch.float64, requires_grad=True)
     multipliers = Multipliers(2, rate=0.1, largest=10.0, penalty=penalty)
@@ -172,13 +173,13 @@ def test_dual_ascent_finds_the_karush_kuhn_tucker_point(penalty: float):
     np.testing.assert_allclose(multipliers.values, [2.0, 0.0], atol=1e-6)
 
 
-def test_multipliers_stay_within_their_limits():
+def test_multipliers_stay_within_their_limits() -> None:
     multipliers = Multipliers(2, rate=1.0, largest=0.5)
     multipliers.ascend(torch.tensor([3.0, -3.0], dtype=torch.float64))
     assert multipliers.values.tolist() == [0.5, 0.0]
 
 
-def test_a_penalty_answers_at_once_and_is_gone_with_the_violation():
+def test_a_penalty_answers_at_once_and_is_gone_with_the_violation() -> None:
     multipliers = Multipliers(1, rate=1.0, largest=10.0, penalty=10.0)
     multipliers.ascend(torch.tensor([0.05], dtype=torch.float64))
     assert multipliers.values.item() == pytest.approx(0.05)
@@ -191,7 +192,9 @@ def test_a_penalty_answers_at_once_and_is_gone_with_the_violation():
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_constraint_batch_has_as_many_of_every_class(small_prepared, split):
+def test_a_constraint_batch_has_as_many_of_every_class(
+    small_prepared: Prepared, split: Literal["train", "val"]
+) -> None:
     indices = balanced_batch(small_prepared, split, 31, seed=0, step=3)
     assert np.bincount(small_prepared.labels[indices]).tolist() == [10, 10, 10]
     assert set(small_prepared.splits[indices]) == {split}
@@ -214,7 +217,9 @@ class Colour(nn.Module):
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_weights_feel_the_constraint_once_it_is_violated(small_prepared, limits, split):
+def test_weights_feel_the_constraint_once_it_is_violated(
+    small_prepared: Prepared, limits: Limits, split: Literal["train", "val"]
+) -> None:
     """Worse than its reference: no gradient at first, then one that asks for more skill."""
     cfg = ConstraintConfig(
         **limits.cfg.model_dump(), batch_size=30, every=3, multipliers_from=split, dual_rate=1.0,
@@ -231,6 +236,7 @@ def test_weights_feel_the_constraint_once_it_is_violated(small_prepared, limits,
     assert constraint.multipliers.values[0] > 0.1
     state = constraint.state_dict()
     constraint.backward(model, 3)
+    assert model.skill.grad is not None
     assert model.skill.grad < 0
     assert reference.skill.grad is None
     row = constraint.close_epoch()
@@ -243,7 +249,7 @@ def test_weights_feel_the_constraint_once_it_is_violated(small_prepared, limits,
     assert torch.equal(other.skill.grad, model.skill.grad)
 
 
-def test_a_rare_class_must_be_there_to_be_protected(small_prepared):
+def test_a_rare_class_must_be_there_to_be_protected(small_prepared: Prepared) -> None:
     val = small_prepared.splits == "val"
     splits = np.where(val & (small_prepared.labels == 2), "test", small_prepared.splits)
     with pytest.raises(UserError, match="'val' has no image of rare"):
@@ -263,11 +269,11 @@ def population(n: int = 3000) -> dict[str, Any]:
 def judged(compressed: np.ndarray, **facts: Any) -> dict[str, Any]:
     labels, cfg = facts["labels"], AcceptanceConfig(**ACCEPTANCE)
     cases = cases_of(labels, np.arange(len(labels)), ["a", "b", "c"], ["c"])
-    arms = [Arm(cases, cfg, x, np.zeros(3), 1.0) for x in (facts["logits"], compressed)]
-    return accept(*arms, cfg, seed=0)
+    before, after = (Arm(cases, cfg, x, np.zeros(3), 1.0) for x in (facts["logits"], compressed))
+    return accept(before, after, cfg, seed=0)
 
 
-def test_what_is_as_good_is_accepted_and_what_is_worse_is_not():
+def test_what_is_as_good_is_accepted_and_what_is_worse_is_not() -> None:
     facts = population()
     noise = np.random.default_rng(0).normal(0, 0.02, facts["logits"].shape)
     same = judged(facts["logits"] + noise, **facts)
@@ -287,7 +293,7 @@ def test_what_is_as_good_is_accepted_and_what_is_worse_is_not():
     assert [row["outcome"] for row in sure["endpoints"]] == ["pass", "fail"]
 
 
-def test_few_rare_cases_accept_nothing():
+def test_few_rare_cases_accept_nothing() -> None:
     facts = population()
     kept = np.flatnonzero((facts["labels"] != 2) | (np.cumsum(facts["labels"] == 2) <= 12))
     few = {key: value[kept] for key, value in facts.items()}
@@ -296,7 +302,7 @@ def test_few_rare_cases_accept_nothing():
     assert not found["accepted"]
 
 
-def test_temperature_takes_the_shift_into_account():
+def test_temperature_takes_the_shift_into_account() -> None:
     """Logits three times too large, whose shift belongs to what is not: T is 3, decisions stay."""
     facts = population(6000)
     shift = np.array([-0.3, 0.0, 0.9])
@@ -311,12 +317,12 @@ def test_temperature_takes_the_shift_into_account():
 HARM = {"a": 0.05, "b": 0.04, "c": 0.01, "d": 0.0, "e": -0.01}
 
 
-def test_order_is_harm_per_cost_then_no_harm():
+def test_order_is_harm_per_cost_then_no_harm() -> None:
     cost = {"a": 5.0, "b": 1.0, "c": -1.0, "d": 0.1, "e": 0.1}
     assert by_harm_per_cost(HARM, cost) == ["c", "b", "a", "d", "e"]
 
 
-def test_the_search_stops_when_it_holds_and_takes_back_what_was_in_vain():
+def test_the_search_stops_when_it_holds_and_takes_back_what_was_in_vain() -> None:
     """b and c together suffice; a, tried first, turns out to be needless and is the dearest."""
     price = {"a": 5.0, "b": 2.0, "c": 2.0, "d": 1.0}
     tried: list[list[str]] = []
@@ -338,13 +344,13 @@ def test_the_search_stops_when_it_holds_and_takes_back_what_was_in_vain():
     assert (found.holds, found.floating) == (True, ["c"])
 
 
-def test_an_unreachable_constraint_keeps_the_least_violation():
+def test_an_unreachable_constraint_keeps_the_least_violation() -> None:
     values = {0: 0.05, 1: 0.02, 2: 0.04, 3: 0.03}
     found = greedy(list("abc"), lambda names: torch.tensor([values[len(names)]]), len)
     assert (found.holds, found.floating) == (False, ["a"])
 
 
-def test_ranking_takes_the_rare_images_first(small_prepared):
+def test_ranking_takes_the_rare_images_first(small_prepared: Prepared) -> None:
     pool = search_images(small_prepared, [2], "all", 0)
     assert set(pool) == set(small_prepared.indices("val")) | set(small_prepared.calibration)
     rare = pool[small_prepared.labels[pool] == 2]

@@ -10,7 +10,7 @@ from edgeward.tasks.config import PatchConfig
 from edgeward.training.task import training_task
 
 
-def test_pixels_are_distilled_one_by_one():
+def test_pixels_are_distilled_one_by_one() -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(2, 2, 3, 5, 4)
     pixels = [x.movedim(1, -1).reshape(-1, 3) for x in (student, teacher)]
@@ -24,7 +24,9 @@ def test_pixels_are_distilled_one_by_one():
 
 
 @pytest.mark.parametrize("name", ["small_masks", "small_volumes"])
-def test_gradients_are_of_the_cross_entropy_of_pixels(name, request):
+def test_gradients_are_of_the_cross_entropy_of_pixels(
+    name: str, request: pytest.FixtureRequest
+) -> None:
     data = request.getfixturevalue(name)
     patches = PatchConfig(size=(16, 16, 16), per_case=1, foreground=0.5, overlap=0, windows=1)
     task = training_task(data, None, patches=None if data.volumes is None else patches)

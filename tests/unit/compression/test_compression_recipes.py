@@ -11,14 +11,26 @@ from compression_trained import Trained, recipe, train
 from shipped import shipped
 
 from edgeward.compression.config import RecipeConfig
+from edgeward.compression.step import Step
+from edgeward.compression.steps.distill import Distill
+from edgeward.compression.steps.magnitude_prune import MagnitudePrune
+from edgeward.compression.steps.qat_int8 import QatInt8
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
 from edgeward.export import stage as export
 from edgeward.export.config import export_config
 from edgeward.models.program import load_program
+from edgeward.training.config import FinetuneConfig
 
 RECIPES = ["prune_80", "structured_50", "low_rank", "prune_distil_qat"]
 SPARSITY = 0.5
+
+
+def training_of(step: Step) -> FinetuneConfig:
+    """Return the fine-tuning that a step ends with."""
+    assert isinstance(step, MagnitudePrune | Distill | QatInt8)
+    assert step.finetune is not None
+    return step.finetune
 
 
 def tiny(name: str) -> RecipeConfig:
@@ -71,7 +83,7 @@ def test_zeros_survive_distillation_and_qat(world: Trained) -> None:
     assert sum(w.numel() for w in weights) == effects["magnitude_prune"]["weights"]
     assert sum(int((w == 0).sum()) for w in weights) >= effects["magnitude_prune"]["zeros"]
     assert effects["distill"]["teacher_parameters"] > 2 * record["parameters"]
-    epochs = [step.finetune.epochs for step in recipe("prune_distil_qat").steps[1:]]
+    epochs = [training_of(step).epochs for step in recipe("prune_distil_qat").steps[1:]]
     assert [row["epoch"] for row in record["found"]["history"]] == list(range(1, sum(epochs) + 1))
 
 
@@ -107,7 +119,7 @@ class Killed(Exception):
 
 def test_killed_in_its_second_training_it_ends_the_same(world: Trained) -> None:
     chosen = tiny("prune_distil_qat")
-    first = chosen.steps[1].finetune.epochs
+    first = training_of(chosen.steps[1]).epochs
     seen: list[int] = []
 
     def kill(epoch: int, _: dict[str, float]) -> None:

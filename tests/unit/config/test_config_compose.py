@@ -76,7 +76,10 @@ for its in (*GROUPS.values(), *SweepConfig.model_fields.values()):
         sections(top, EVERY)
 
 
-@pytest.mark.parametrize("model", sorted(EVERY, key=lambda m: f"{m.__module__}.{m.__name__}"))
+BY_NAME = sorted(EVERY, key=lambda model: f"{model.__module__}.{model.__name__}")
+
+
+@pytest.mark.parametrize("model", BY_NAME)
 def test_every_key_has_a_meaning_and_every_default_is_allowed(model: type[BaseModel]) -> None:
     assert issubclass(model, Closed)
     for name, field in model.model_fields.items():
@@ -86,9 +89,8 @@ def test_every_key_has_a_meaning_and_every_default_is_allowed(model: type[BaseMo
             assert type(field.default) in held
             assert field.default == type(field.default)()
         elif not field.is_required():
-            TypeAdapter(Annotated[field.annotation, None, *field.metadata]).validate_python(
-                field.default
-            )
+            allowed: Any = Annotated[field.annotation, None, *field.metadata]
+            TypeAdapter(allowed).validate_python(field.default)
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])

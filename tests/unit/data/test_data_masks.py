@@ -40,6 +40,8 @@ def test_phantom_masks_are_prepared_as_the_contract_says(tmp_path: Path) -> None
     np.testing.assert_array_equal(mask, data.masks[7])
     assert data.spacing(7) == (1.0, 1.0)
     card = data.card
+    assert card.pixels is not None
+    assert card.strata is not None
     for split in SPLITS:
         own = data.masks[data.indices(split)]
         assert card.pixels[split] == {
@@ -137,6 +139,7 @@ def test_pairs_of_ones_own_are_read_and_bad_ones_named(tmp_path: Path) -> None:
     data = open_prepared(tmp_path / "out")
     assert data.classes == ["corner", "square"]  # in the order of the values
     assert len(set(data.groups)) == 6
+    assert data.card.strata is not None
     assert {c for s in data.card.strata.values() for c in s} == {"corner", "square"}
     image, mask = data.case(0)
     assert (mask == 1).mean() == pytest.approx(8 * 16 / (40 * 64), abs=0.01)

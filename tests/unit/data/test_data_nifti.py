@@ -31,6 +31,12 @@ def pairs(root: Path, images: str = "images", masks: str = "masks", n: int = 8) 
     return root
 
 
+def stored(path: Path, canonical: bool = False) -> np.ndarray:
+    """Return what a file holds, as it lies there or along the axes of the patient."""
+    image = nib.Nifti1Image.from_filename(path)
+    return np.asarray((nib.as_closest_canonical(image) if canonical else image).dataobj)
+
+
 def nifti(root: Path, **changes: Any) -> Any:
     source = {"path": root.name, "labels": {1: "box", 2: "corner"}} | changes.pop("source", {})
     return config("nifti", source=source, volume=VOLUME, calibration=FEW, **changes)
@@ -54,16 +60,14 @@ def test_pairs_are_read_turned_and_grouped(tmp_path: Path) -> None:
     image, mask = data.case(5)
     assert data.volumes is not None
     at = data.volumes[5]
-    reference = nib.as_closest_canonical(nib.load(root / "masks/p2_5.nii.gz"))
-    np.testing.assert_array_equal(mask, np.asarray(reference.dataobj).transpose(2, 1, 0))
-    values = np.asarray(nib.as_closest_canonical(nib.load(root / "images/p2_5.nii.gz")).dataobj)
+    reference = stored(root / "masks/p2_5.nii.gz", canonical=True)
+    np.testing.assert_array_equal(mask, reference.transpose(2, 1, 0))
+    values = stored(root / "images/p2_5.nii.gz", canonical=True)
     z = (values - values.mean()) / values.std()
     expected = np.clip((z + 4) / 8 * 255, 0, 255).transpose(2, 1, 0)
     np.testing.assert_allclose(image[0], expected, atol=0.13)
     np.testing.assert_array_equal(at.source_affine, AFFINE)
-    np.testing.assert_array_equal(
-        grid.to_source(mask, at), np.asarray(nib.load(root / "masks/p2_5.nii.gz").dataobj)
-    )
+    np.testing.assert_array_equal(grid.to_source(mask, at), stored(root / "masks/p2_5.nii.gz"))
 
 
 def test_every_unusable_pair_is_named_with_its_reason(tmp_path: Path) -> None:
@@ -168,7 +172,7 @@ def test_paths_in_dataset_json_stay_below_the_task(tmp_path: Path) -> None:
 def test_a_fourth_axis_is_the_channel(tmp_path: Path) -> None:
     root = pairs(tmp_path / "mine")
     for path in (root / "images").iterdir():
-        image = np.asarray(nib.load(path).dataobj)
+        image = stored(path)
         write_nifti(path, np.stack([image, 300 - 2 * image], -1).astype(np.int16), AFFINE)
     stage.run(nifti(root), out=tmp_path / "out", data_root=tmp_path)
     data = open_prepared(tmp_path / "out")
@@ -200,10 +204,9 @@ def test_hippocampus_is_prepared_from_the_published_files(
     data = open_prepared(tmp_path / "out")
     voxels = np.zeros(3, int)
     for path in found:
-        voxels += np.bincount(
-            np.asarray(nib.load(root / "labels" / path.name).dataobj).astype(int).reshape(-1),
-            minlength=3,
-        )
+        labels = stored(root / "labels" / path.name).astype(int)
+        voxels += np.bincount(labels.reshape(-1), minlength=3)
+    assert data.card.pixels is not None
     stated = [
         sum(s[c] for s in data.card.pixels.values())
         for c in ("background", "anterior", "posterior")

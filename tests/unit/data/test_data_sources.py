@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def mask(size: tuple[int, int] = (80, 64)) -> bytes:
 
 # --- decoding -------------------------------------------------------------------------------
 
-FITS = {"size": 32, "channels": 3, "fit": "crop", "min_side": 32}
+FITS: dict[str, Any] = {"size": 32, "channels": 3, "fit": "crop", "min_side": 32}
 
 
 def encoded(array: np.ndarray, kind: str = "PNG") -> bytes:
@@ -225,6 +226,7 @@ def test_missing_masks_can_be_done_without(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"data\.source\.masks: ignore"):
         stage.open_listing(config("ham10000"), tmp_path)
     listing = stage.open_listing(config("ham10000", {"masks": "ignore"}), tmp_path)
+    assert listing.batches is not None
     assert all(batch.masks is None for batch in listing.batches())
 
 
@@ -246,7 +248,9 @@ def test_faults_of_ham10000_are_named(tmp_path: Path) -> None:
     metrics = stage.run(
         config("ham10000", invalid="skip", **SMALL), out=tmp_path / "out", data_root=tmp_path
     )
-    named = dict(open_prepared(tmp_path / "out").card.invalid.first)
+    invalid = open_prepared(tmp_path / "out").card.invalid
+    assert invalid is not None
+    named = {row[0]: row[1] for row in invalid.first}
     assert "cannot be decoded" in named["ISIC_0"]
     assert "shorter side" in named["ISIC_1"]
     assert named["ISIC_2"] == "in the metadata, but no such image file"
@@ -261,6 +265,7 @@ def test_published_ham10000_is_listed_whole_and_split_by_lesion(shared_data: Pat
     cfg = config("ham10000")
     listing = stage.open_listing(cfg, shared_data)
     assert not listing.invalid
+    assert listing.labels is not None
     counts = Counter(listing.classes[k] for k in listing.labels)
     assert counts == {
         "nv": 6705, "mel": 1113, "bkl": 1099, "bcc": 514, "akiec": 327, "vasc": 142, "df": 115
@@ -298,6 +303,7 @@ def test_a_part_of_published_ham10000_is_prepared(shared_data: Path, tmp_path: P
         writer.writerows(rows)
     stage.run(config("ham10000", invalid="skip"), out=tmp_path / "out", data_root=tmp_path)
     data = open_prepared(tmp_path / "out")
+    assert data.card.invalid is not None
     assert data.card.invalid.n == 10015 - len(rows)
     assert len(data.images) == len(rows)
     masks = np.load(tmp_path / "out" / "masks.npy")
@@ -309,7 +315,9 @@ def test_a_part_of_published_ham10000_is_prepared(shared_data: Path, tmp_path: P
 # --- MedMNIST -------------------------------------------------------------------------------
 
 
-def npz(path: Path, n: tuple[int, int, int] = (60, 20, 30), **changes: np.ndarray) -> str:
+def npz(
+    path: Path, n: tuple[int, int, int] = (60, 20, 30), changes: dict[str, np.ndarray] | None = None
+) -> str:
     """A MedMNIST-like file; returns its MD5."""
     rng = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}
@@ -317,7 +325,7 @@ def npz(path: Path, n: tuple[int, int, int] = (60, 20, 30), **changes: np.ndarra
         arrays[f"{split}_images"] = rng.integers(0, 256, (k, 28, 28), dtype=np.uint8)
         arrays[f"{split}_labels"] = (np.arange(k) % 2).astype(np.uint8)[:, None]
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **arrays | changes)
+    np.savez(path, allow_pickle=True, **arrays | (changes or {}))
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
@@ -399,7 +407,7 @@ def test_a_damaged_local_file_is_refused(tmp_path: Path) -> None:
 def test_odd_arrays_are_refused(
     tmp_path: Path, published: Any, changes: dict[str, np.ndarray], reason: str
 ) -> None:
-    published(MD5=npz(tmp_path / "medmnist" / "pneumoniamnist.npz", **changes))
+    published(MD5=npz(tmp_path / "medmnist" / "pneumoniamnist.npz", changes=changes))
     with pytest.raises(UserError, match=reason):
         stage.open_listing(config("pneumoniamnist"), tmp_path)
 
@@ -427,12 +435,7 @@ def test_published_pneumoniamnist(shared_data: Path, tmp_path: Path) -> None:
             np.testing.assert_array_equal(data.images[own][..., 0], archive[f"{split}_images"])
             np.testing.assert_array_equal(data.labels[own], archive[f"{split}_labels"][:, 0])
         digests = {s: {i.tobytes() for i in archive[f"{s}_images"]} for s in SPLITS}
-    shared = set.union(
-        *(
-            digests[a] & digests[b]
-            for a, b in (("train", "val"), ("train", "test"), ("val", "test"))
-        )
-    )
+    shared = set.union(*(digests[a] & digests[b] for a, b in combinations(SPLITS, 2)))
     assert metrics["leak_identical"] == len(shared) > 0
     assert data.card.licence == "CC BY 4.0"
 
@@ -475,6 +478,7 @@ def test_class_folders(tmp_path: Path) -> None:
     listing = listing_of(folder_config(group_pattern=r"^(p\d+)", classes=["well", "ill"]), tmp_path)
     assert listing.classes == ["well", "ill"]
     assert set(listing.groups) == {"p0", "p1", "p2", "p3"}
+    assert listing.labels is not None
     assert [listing.classes[k] for k in listing.labels] == [i.split("/")[0] for i in listing.ids]
 
 

@@ -213,11 +213,15 @@ def test_invalid_images_can_be_left_out_and_are_counted(tmp_path: Path, planted:
     metrics = stage.run(small(invalid="skip"), out=tmp_path, data_root=None)
     data = open_prepared(tmp_path)
     assert metrics["n_invalid"] == 3
+    assert data.card.invalid is not None
     assert data.card.invalid.n == 3
     assert data.images.shape == (118, 32, 32, 3)
     kept = [i for i in range(120) if i not in (3, 64)]
-    whole = np.concatenate([b.images for b in listed(120).batches()])
+    undisturbed = listed(120).batches
+    assert undisturbed is not None
+    whole = np.concatenate([b.images for b in undisturbed()])
     np.testing.assert_array_equal(data.images, whole[kept])
+    assert listing.labels is not None
     np.testing.assert_array_equal(data.labels, listing.labels[kept])
     assert len(np.load(tmp_path / "masks.npy")) == 118
 
@@ -381,6 +385,11 @@ def test_older_cards_open(small_prepared: Prepared, tmp_path: Path) -> None:
 def test_request_carries_what_a_source_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Request] = []
     cfg = small()
-    monkeypatch.setattr(phantom, "open_source", lambda request: seen.append(request) or listed())
+
+    def remembered(request: Request) -> Listing:
+        seen.append(request)
+        return listed()
+
+    monkeypatch.setattr(phantom, "open_source", remembered)
     stage.open_listing(cfg, Path("somewhere"))
     assert seen == [Request(cfg.source, 32, cfg.seed, Path("somewhere"))]

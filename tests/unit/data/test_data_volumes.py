@@ -234,6 +234,7 @@ def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
     data = open_prepared(tmp_path)
     assert (data.task, data.spatial_dims, data.n_labels) == ("segmentation", 3, 3)
     assert data.images.dtype == np.float16
+    assert data.masks is not None
     assert data.images.ndim == data.masks.ndim == 1
     assert data.masks.dtype == np.uint8
     assert metrics["n_train"] == 6
@@ -241,6 +242,7 @@ def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
     assert card.classes == ["organ", "lesion"]
     assert card.image_shape == [20, 32, 36, 1]
     listing = phantom3d.open_source(Request(cfg.source, 0, cfg.seed, None))
+    assert listing.read is not None
     counts = np.zeros(3, int)
     total = []
     for i in range(13):
@@ -259,6 +261,7 @@ def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
             counts += np.bincount(mask.reshape(-1), minlength=3)
             total.append(image)
     np.testing.assert_allclose(card.train_prior, counts / counts.sum())
+    assert card.pixels is not None
     assert card.pixels["train"] == dict(
         zip(["background", "organ", "lesion"], counts.tolist(), strict=True)
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -31,9 +32,11 @@ class Recurrence(torch.nn.Module):
         self.heads, self.groups = heads, groups
         self.sizes = [groups * n, groups * n, heads * p, heads]
 
-    def parts(self, x: torch.Tensor) -> list[torch.Tensor]:
+    def parts(
+        self, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         q, k, v, g = x.split(self.sizes, dim=2)
-        return [q, k, v, -g.square()]
+        return q, k, v, -g.square()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return gated_scan(*self.parts(x), self.heads, self.groups)
@@ -96,7 +99,7 @@ def test_the_standard_operator_against_the_reference_of_onnx(groups: int) -> Non
     assert np.abs(found - exact).max() <= 1e-5 * np.abs(exact).max()
 
 
-def test_an_engine_without_the_standard_operator_is_an_error(tmp_path) -> None:
+def test_an_engine_without_the_standard_operator_is_an_error(tmp_path: Path) -> None:
     module = Recurrence(1, 1, n=4, p=8)
     x = torch.randn(2, 5, sum(module.sizes))
     [(_, model)] = in_forms(export_program(module, x), ["opset27"])
@@ -133,7 +136,7 @@ def tiny(order: str) -> torch.nn.Module:
 
 
 @pytest.mark.parametrize("order", ["raster", "bidirectional", "cross", "wavefront"])
-def test_a_backbone_is_exported_in_every_order_and_form(order: str, tmp_path) -> None:
+def test_a_backbone_is_exported_in_every_order_and_form(order: str, tmp_path: Path) -> None:
     net = tiny(order)
     x = torch.randn(3, 3, 24, 40, generator=torch.Generator().manual_seed(2))
     save_program(tmp_path / "model.pt2", export_program(net, x))

@@ -33,8 +33,8 @@ from edgeward.models.factory import build
 from edgeward.models.program import export_program
 from edgeward.models.zoo.ssd import ScanBlock
 from edgeward.records.recipe import ModelMeta, Recipe
-from edgeward.runtimes.base import ExportConfig
 from edgeward.runtimes.onnxruntime import export as onnx_file
+from edgeward.runtimes.onnxruntime.config import Export
 from edgeward.runtimes.onnxruntime.graph import read_graph
 from edgeward.runtimes.parity import compare
 from edgeward.runtimes.session import open_session
@@ -46,10 +46,12 @@ torch.set_num_threads(1)
 PATCHES = {"size": [16, 32, 16], "per_case": 1, "foreground": 0.67, "overlap": 0.25, "windows": 4}
 
 
-def onnx_config() -> ExportConfig:
+def onnx_config() -> Export:
     content = shipped("export", "onnx")
     content["parity"] |= {"dense_images": 6, "dense_batch": 3, "batch_sizes": [1, 3]}
-    return export_config(content)
+    found = export_config(content)
+    assert isinstance(found, Export)
+    return found
 
 
 def meta_of(name: str, data: Prepared, size: list[int]) -> ModelMeta:

@@ -25,6 +25,7 @@ from edgeward.models.ssm.reference import sequential_scan
 from edgeward.models.ssm.ss2d import SS2D
 from edgeward.models.zoo import medmamba, vmamba
 from edgeward.runtimes.onnxruntime import export as onnx_file
+from edgeward.runtimes.onnxruntime.config import Export
 from edgeward.runtimes.onnxruntime.lowering import DOMAIN, Site, selective, softplus
 
 Run = Callable[..., np.ndarray]
@@ -77,7 +78,7 @@ def forms(length: int) -> dict[str, Callable[[Site], None]]:
 
 
 @pytest.mark.parametrize(("length", "k", "n", "d"), [(1, 1, 1, 1), (48, 4, 3, 5), (37, 2, 1, 4)])
-def test_every_form_is_the_recurrence_at_every_batch(length, k, n, d):
+def test_every_form_is_the_recurrence_at_every_batch(length: int, k: int, n: int, d: int) -> None:
     for name, form in forms(length).items():
         run = written(form, length, k, n, d)
         for batch in (1, 3):
@@ -88,7 +89,7 @@ def test_every_form_is_the_recurrence_at_every_batch(length, k, n, d):
 
 
 @pytest.mark.parametrize("name", ["scan", "chunked"])
-def test_long_sequences_stay_exact(name):
+def test_long_sequences_stay_exact(name: str) -> None:
     run = written(forms(16384)[name], 16384, 2, 2, 4)
     values = inputs(16384, 2, 1, 2, 4)
     expected = sequential_scan(*values)[0]
@@ -99,11 +100,13 @@ def test_long_sequences_stay_exact(name):
     ("length", "state", "chunk"),
     [(3136, 3072, 16), (196, 1536, 14), (49, 64, 7), (3136, 12288, 1), (37, 64, 1), (1, 1, 1)],
 )
-def test_chunks_divide_the_sequence_and_are_for_small_states(length, state, chunk):
+def test_chunks_divide_the_sequence_and_are_for_small_states(
+    length: int, state: int, chunk: int
+) -> None:
     assert selective.chunk_length(length, state) == chunk
 
 
-def test_softplus_is_exact_to_float32_everywhere():
+def test_softplus_is_exact_to_float32_everywhere() -> None:
     node = helper.make_node("Softplus", ["x"], ["y"])
     site = Site(node, {"x": [-1]})
     softplus.lower(site)
@@ -124,6 +127,7 @@ def to_onnx(module: nn.Module, size: int, tmp_path: Path) -> onnx.ModelProto:
     exported = program.export_program(module.eval(), torch.zeros(2, 3, size, size))
     program.save_program(tmp_path / "model.pt2", exported)
     cfg = export_config(shipped("export", "onnx"))
+    assert isinstance(cfg, Export)
     return onnx_file.to_onnx(
         program.load_program(tmp_path / "model.pt2"), cfg.opset, cfg.recurrence
     )
@@ -142,8 +146,10 @@ class EveryOrder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embed = nn.Conv2d(3, 8, 2, 2)
-        options = {"d_state": 4, "expand": 1, "gated": False, "conv_bias": True}
-        self.layers = nn.ModuleList(SS2D(8, (6, 6), order=name, **options) for name in ORDERS)
+        self.layers = nn.ModuleList(
+            SS2D(8, (6, 6), order=name, d_state=4, expand=1, gated=False, conv_bias=True)
+            for name in ORDERS
+        )
         self.head = nn.Linear(8 * 36, 5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -151,7 +157,7 @@ class EveryOrder(nn.Module):
         return torch.cat([self.head(layer(tokens).flatten(1)) for layer in self.layers], 1)
 
 
-def test_every_order_is_exported(tmp_path):
+def test_every_order_is_exported(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = Deployable(EveryOrder(), [0.5] * 3, [0.2] * 3)
     model = to_onnx(module, 12, tmp_path)
@@ -171,9 +177,11 @@ SCAN = {"order": "cross", "drop_path_rate": 0.1, "width": 16, "depths": [1, 1]}
 
 
 @pytest.mark.parametrize("name", ["medmamba", "vmamba"])
-def test_networks_are_exported(name, tmp_path):
+def test_networks_are_exported(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    given = {"num_classes": 4, "in_chans": 3, "image_size": (64, 64), "drop_rate": 0.0, **SCAN}
+    given: dict[str, Any] = {
+        "num_classes": 4, "in_chans": 3, "image_size": (64, 64), "drop_rate": 0.0, **SCAN,
+    }  # fmt: skip
     net = (
         medmamba.build(**given, d_state=16, expand=2)
         if name == "medmamba"

@@ -26,6 +26,7 @@ from edgeward.models.program import export_program, save_program
 from edgeward.records.recipe import Recipe
 from edgeward.runtimes.base import ExportConfig
 from edgeward.runtimes.onnxruntime import export as onnx_file
+from edgeward.runtimes.onnxruntime.config import Export
 
 METADATA = (
     "edgeward_format task data model recipe seed precision classes input_range mean std image_size "
@@ -33,10 +34,12 @@ METADATA = (
 )
 
 
-def config(**parity_changes: Any) -> ExportConfig:
+def config(**parity_changes: Any) -> Export:
     values = shipped("export", "onnx")
     values["parity"].update(parity_changes)
-    return export_config(values)
+    found = export_config(values)
+    assert isinstance(found, Export)
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -54,12 +54,12 @@ def stir(module: nn.Module) -> None:
             part.bias.data = torch.randn(n, generator=generator) * 0.2
 
 
-def test_a_head_of_seven_classes_changes_the_count_by_its_size():
+def test_a_head_of_seven_classes_changes_the_count_by_its_size() -> None:
     assert count(make("efficientformerv2_s0", 7, 224)) == 3_600_256 - 2 * 177 * 993
 
 
 @pytest.mark.parametrize(("classes", "fused"), [(1000, 2_078_504), (7, 1_060_679)])
-def test_mobileone_fuses_to_the_published_size(classes, fused):
+def test_mobileone_fuses_to_the_published_size(classes: int, fused: int) -> None:
     assert count(reparameterize(make("mobileone_s0", classes))) == fused
 
 
@@ -67,7 +67,7 @@ def test_mobileone_fuses_to_the_published_size(classes, fused):
     "architecture",
     ["mobileone_s0", "fastvit_t8", "repvit_m0_9", "efficientformerv2_s0", "resnet18"],
 )
-def test_reparameterized_net_gives_equal_outputs(architecture):
+def test_reparameterized_net_gives_equal_outputs(architecture: str) -> None:
     net = Deployable(make(architecture), [0.7, 0.5, 0.5], [0.2, 0.2, 0.2])
     stir(net)
     before = {key: value.clone() for key, value in net.state_dict().items()}
@@ -81,14 +81,14 @@ def test_reparameterized_net_gives_equal_outputs(architecture):
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
-def test_reparameterized_mobileone_has_one_trainable_branch():
+def test_reparameterized_mobileone_has_one_trainable_branch() -> None:
     fused = reparameterize(make("mobileone_s0"))
     assert not any(isinstance(m, nn.BatchNorm2d) for m in fused.modules())
     assert sum(isinstance(m, nn.Conv2d) for m in fused.modules()) == 43
     assert all(p.requires_grad and p.is_leaf for p in fused.parameters())
 
 
-def test_branch_gain_starts_blocks_near_the_identity():
+def test_branch_gain_starts_blocks_near_the_identity() -> None:
     plain = build(config("mobileone_s0"), num_classes=7, in_chans=3, image_size=(64, 64))
     cfg = config("mobileone_s0").model_copy(update={"branch_gain": 0.25})
     damped = build(cfg, num_classes=7, in_chans=3, image_size=(64, 64))
@@ -105,13 +105,13 @@ def test_branch_gain_starts_blocks_near_the_identity():
     assert left + quarters == ones, "nothing else may change"
 
 
-def test_branch_gain_without_such_branches_is_an_error():
+def test_branch_gain_without_such_branches_is_an_error() -> None:
     cfg = config("resnet18").model_copy(update={"branch_gain": 0.5})
     with pytest.raises(UserError, match="branch_gain"):
         build(cfg, num_classes=7, in_chans=3, image_size=(64, 64))
 
 
-def test_efficientformer_averages_its_two_heads():
+def test_efficientformer_averages_its_two_heads() -> None:
     net = make("efficientformerv2_s0").eval()
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -124,17 +124,19 @@ def test_efficientformer_averages_its_two_heads():
 
 @pytest.mark.parametrize("architecture", ["efficientformerv2_s0", "mobileone_s0", "levit_128s"])
 @pytest.mark.parametrize(("size", "chans"), [(64, 3), (96, 1)])
-def test_fixed_size_networks_are_built_for_the_image_size(architecture, size, chans):
+def test_fixed_size_networks_are_built_for_the_image_size(
+    architecture: str, size: int, chans: int
+) -> None:
     net = make(architecture, 5, size, chans).eval()
     assert net(torch.zeros(2, chans, size, size)).shape == (2, 5)
 
 
-def test_same_seed_same_weights():
+def test_same_seed_same_weights() -> None:
     first, second = make("mobilevit_xxs").state_dict(), make("mobilevit_xxs").state_dict()
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def test_own_network_is_found_by_its_file_name():
+def test_own_network_is_found_by_its_file_name() -> None:
     cfg = config("dscnn", "edgeward", width=64, blocks=4)
     net = build(cfg, num_classes=7, in_chans=3, image_size=(64, 64))
     separable = 4 * (9 * 64 + 128 + 64 * 64 + 128)
@@ -151,13 +153,15 @@ def test_own_network_is_found_by_its_file_name():
         (config("dscnn", "edgeward", width=8, blocks=12), 64, ["12 blocks", "3x64x64"]),
     ],
 )
-def test_what_cannot_be_built_is_one_clear_error(cfg, size, words):
+def test_what_cannot_be_built_is_one_clear_error(
+    cfg: ModelConfig, size: int, words: list[str]
+) -> None:
     with pytest.raises(UserError) as error:
         build(cfg, num_classes=7, in_chans=3, image_size=(size, size))
     assert all(word in str(error.value) for word in words), str(error.value)
 
 
-def test_deployable_normalises_as_the_textbook_does():
+def test_deployable_normalises_as_the_textbook_does() -> None:
     mean, std = [0.7, 0.5, 0.4], [0.2, 0.1, 0.3]
     image = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255
     got = Deployable(nn.Identity(), mean, std)(image)
@@ -165,12 +169,12 @@ def test_deployable_normalises_as_the_textbook_does():
     torch.testing.assert_close(got, (image / 255 - m) / s, atol=1e-5, rtol=1e-5)
 
 
-def test_constant_channel_is_refused():
+def test_constant_channel_is_refused() -> None:
     with pytest.raises(UserError, match="channel_std"):
         Deployable(nn.Identity(), [0.5], [0.0])
 
 
-def test_configs_are_read_without_torch():
+def test_configs_are_read_without_torch() -> None:
     code = "import edgeward.models.config, sys; assert not {'torch', 'timm'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -180,7 +184,7 @@ CLASSIFIERS = [name for name, cfg in CONFIGS.items() if not cfg.dense]
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_every_shipped_classifier_builds(name):
+def test_every_shipped_classifier_builds(name: str) -> None:
     net = build(CONFIGS[name], num_classes=7, in_chans=3, image_size=(64, 64))
     net(torch.zeros(2, 3, 64, 64)).sum().backward()
     assert all(p.grad is not None for p in net.parameters())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,7 +41,7 @@ def net() -> Deployable:
     return Deployable(inner, META.mean, META.std)
 
 
-def test_round_trip_keeps_outputs_and_meta(net, tmp_path):
+def test_round_trip_keeps_outputs_and_meta(net: Deployable, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "model.pt", net, META)
     again, found = load_checkpoint(tmp_path / "model.pt")
     image = torch.rand(4, 3, 32, 32) * 255
@@ -48,20 +50,20 @@ def test_round_trip_keeps_outputs_and_meta(net, tmp_path):
     assert not again.training
 
 
-def test_same_weights_same_bytes(net, tmp_path):
+def test_same_weights_same_bytes(net: Deployable, tmp_path: Path) -> None:
     for name in ("a.pt", "b.pt"):
         save_checkpoint(tmp_path / name, net, META)
     assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
 
 
-def test_weights_that_are_not_finite_are_not_written(net, tmp_path):
+def test_weights_that_are_not_finite_are_not_written(net: Deployable, tmp_path: Path) -> None:
     net.net[0][0].weight.data[0] = float("nan")
     with pytest.raises(UserError, match="not finite"):
         save_checkpoint(tmp_path / "model.pt", net, META)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_older_files_are_read(net, tmp_path):
+def test_older_files_are_read(net: Deployable, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     model = CONFIG.model_dump(mode="json", exclude={"dense", "family"})
     older = META.content() | {
@@ -77,11 +79,13 @@ def test_older_files_are_read(net, tmp_path):
 
 
 class Exploit:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
         return (print, ("executed",))
 
 
-def test_code_in_a_checkpoint_is_not_executed(tmp_path, capsys):
+def test_code_in_a_checkpoint_is_not_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "model.pt"
     torch.save({"format": 1, "state_dict": {}, "meta": Exploit()}, path)
     with pytest.raises(UserError, match="not a readable checkpoint"):
@@ -92,7 +96,7 @@ def test_code_in_a_checkpoint_is_not_executed(tmp_path, capsys):
     assert "executed" not in capsys.readouterr().out
 
 
-def test_other_files_are_refused(net, tmp_path):
+def test_other_files_are_refused(net: Deployable, tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     with pytest.raises(UserError, match="does not exist"):
         load_checkpoint(path)

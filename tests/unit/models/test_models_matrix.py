@@ -126,6 +126,8 @@ def test_model_is_exported_checked_and_profiled(
     fused = PUBLISHED.get(name, (0, None))[1]
     if fused:
         assert facts.parameters == fused
+    assert facts.logit_error is not None
+    assert facts.logit_spread is not None
     assert 0 < facts.logit_error < 1e-3 * facts.logit_spread
     assert read_json(tmp_path / "parity.json")["passed"]
 

@@ -75,14 +75,16 @@ def stir(module: nn.Module) -> None:
         ("u_lite3d", 3, 1, 3, {}, 380_155),
     ],
 )
-def test_parameters_are_the_published_ones(name, dims, chans, labels, options, parameters):
+def test_parameters_are_the_published_ones(
+    name: str, dims: int, chans: int, labels: int, options: dict[str, Any], parameters: int
+) -> None:
     with torch.device("meta"):
         net = make(name, labels, chans, (32,) * dims, **options)
     assert count(net) == parameters
 
 
 @pytest.mark.parametrize("order", sorted(ORDERS))
-def test_the_scan_order_changes_no_size(order):
+def test_the_scan_order_changes_no_size(order: str) -> None:
     with torch.device("meta"):
         assert count(make("lightm_unet_w8", 3, 1, (8, 16, 8), order=order)) == 381_822
 
@@ -95,7 +97,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "size"), CASES, ids=lambda v: v if isinstance(v, str) else len(v))
-def test_training_outputs_reach_every_parameter_and_the_first_is_what_ships(name, size):
+def test_training_outputs_reach_every_parameter_and_the_first_is_what_ships(
+    name: str, size: tuple[int, ...]
+) -> None:
     net = make(name, 3, 2, size)
     assert isinstance(net, Segmenter)
     image = torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(0))
@@ -121,7 +125,9 @@ def test_training_outputs_reach_every_parameter_and_the_first_is_what_ships(name
     ],
     ids=lambda v: v if isinstance(v, str) else None,
 )
-def test_single_branch_form_gives_equal_outputs_without_norms(name, size, left):
+def test_single_branch_form_gives_equal_outputs_without_norms(
+    name: str, size: tuple[int, ...], left: int
+) -> None:
     net = Deployable(make(name, 3, 1, size), [0.4], [0.3], len(size))
     stir(net)
     image = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(1)) * 255
@@ -132,7 +138,7 @@ def test_single_branch_form_gives_equal_outputs_without_norms(name, size, left):
     assert sum("BatchNorm" in type(m).__name__ for m in single.modules()) == left
 
 
-def test_deployable_normalises_volumes_and_passes_deep_supervision_on():
+def test_deployable_normalises_volumes_and_passes_deep_supervision_on() -> None:
     net = make("mk_unet_t", 2, 1, (32, 32, 32))
     image = torch.rand(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0)) * 255
     ship = Deployable(net, [0.5], [0.25], 3).eval()
@@ -145,7 +151,7 @@ def test_deployable_normalises_volumes_and_passes_deep_supervision_on():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 6), (2, 3, 4, 6, 5)])
-def test_doubling_is_nearest_neighbour_interpolation(shape):
+def test_doubling_is_nearest_neighbour_interpolation(shape: tuple[int, ...]) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     expected = nn.functional.interpolate(x, scale_factor=2, mode="nearest")
     assert torch.equal(double(x), expected)
@@ -164,14 +170,14 @@ def mamba_by_definition(net: Mamba, x: np.ndarray) -> np.ndarray:
     dt = np.logaddexp(0, low @ weights["dt_proj.weight"].T + weights["dt_proj.bias"])
     a = -np.exp(weights["a_log"]).reshape(1, net.d_state, -1)
     y, _ = sequential_scan(
-        *(v[:, None, None] for v in (u, dt)), a, *(v[:, None, None] for v in (b, c))
+        u[:, None, None], dt[:, None, None], a, b[:, None, None], c[:, None, None]
     )
     y = (y[:, 0, 0] + u * weights["skip"]) * gate / (1 + np.exp(-gate))
     return y @ weights["out_proj.weight"].T
 
 
 @pytest.mark.parametrize("order", sorted(ORDERS))
-def test_mamba_is_what_its_definition_says_in_every_direction(order):
+def test_mamba_is_what_its_definition_says_in_every_direction(order: str) -> None:
     torch.manual_seed(0)
     net = Mamba(6, (2, 3, 4), order=order, d_state=4, d_conv=4, expand=2)
     x = torch.randn(24, 2, 6)
@@ -197,7 +203,9 @@ def test_mamba_is_what_its_definition_says_in_every_direction(order):
         ),
     ],
 )
-def test_sides_that_cannot_be_halved_are_refused(name, size, words):
+def test_sides_that_cannot_be_halved_are_refused(
+    name: str, size: tuple[int, ...], words: list[str]
+) -> None:
     with pytest.raises(SizeError) as error:
         make(name, 2, 3, size)
     assert all(word in str(error.value) for word in words), str(error.value)
@@ -216,11 +224,13 @@ def test_sides_that_cannot_be_halved_are_refused(name, size, words):
         ("ultralight_vm_unet", {"options": {"widths": [6, 8], **SCAN}}, (32, 32), r"\[6, 8\]"),
     ],
 )
-def test_what_cannot_be_built_is_one_clear_error(name, changes, size, words):
+def test_what_cannot_be_built_is_one_clear_error(
+    name: str, changes: dict[str, Any], size: tuple[int, ...], words: str
+) -> None:
     with pytest.raises(UserError, match=words):
         build(CONFIGS[name].model_copy(update=changes), num_classes=2, in_chans=3, image_size=size)
 
 
-def test_networks_of_timm_are_not_dense():
+def test_networks_of_timm_are_not_dense() -> None:
     with pytest.raises(ValidationError, match="dense is true"):
         ModelConfig(**CONFIGS["resnet18"].model_dump() | {"dense": True})

@@ -20,9 +20,9 @@ from edgeward.models.zoo.s6 import SelectiveBlock
 
 torch.set_num_threads(1)
 
-MEDMAMBA = {"drop_path_rate": 0.1, "order": "cross", "d_state": 16, "expand": 2}
-VMAMBA = {**MEDMAMBA, "d_state": 1, "expand": 1.0, "mlp_ratio": 4.0}
-SMALL = {"width": 16, "depths": [1, 1]}
+MEDMAMBA: dict[str, Any] = {"drop_path_rate": 0.1, "order": "cross", "d_state": 16, "expand": 2}
+VMAMBA: dict[str, Any] = {**MEDMAMBA, "d_state": 1, "expand": 1.0, "mlp_ratio": 4.0}
+SMALL: dict[str, Any] = {"width": 16, "depths": [1, 1]}
 
 
 def make(
@@ -55,20 +55,28 @@ def count(module: nn.Module) -> int:
     ],
     ids=["t", "s", "b"],
 )
-def test_medmamba_has_the_published_parameters(width, depths, six, thousand):
+def test_medmamba_has_the_published_parameters(
+    width: int, depths: list[int], six: int, thousand: int
+) -> None:
     net = make("medmamba", 6, width=width, depths=depths, **MEDMAMBA)
     assert count(net) == six
     net.head = nn.Linear(8 * width, 1000)
     assert count(net) == thousand
 
 
-def test_vmamba_has_the_parameters_of_the_released_network():
+def test_vmamba_has_the_parameters_of_the_released_network() -> None:
     """30,249,064, published as 30M: what the authors' class has with the options of their
     ``vmambav2v_tiny_224`` (commit 2ed52ea); of 1000 classes."""
     assert count(make("vmamba", 1000, width=96, depths=[2, 2, 8, 2], **VMAMBA)) == 30_249_064
 
 
-TWIN = {"inner": [8, 16], "blocks": "cs-s", "expand": 2, "order": "cross", "state": 4}
+TWIN: dict[str, Any] = {
+    "inner": [8, 16],
+    "blocks": "cs-s",
+    "expand": 2,
+    "order": "cross",
+    "state": 4,
+}
 
 
 @pytest.mark.parametrize(
@@ -79,12 +87,14 @@ TWIN = {"inner": [8, 16], "blocks": "cs-s", "expand": 2, "order": "cross", "stat
         ("s6", {"dims": [16, 24], **TWIN}),
     ],
 )
-def test_training_lowers_the_loss_and_reaches_every_parameter(architecture, options):
+def test_training_lowers_the_loss_and_reaches_every_parameter(
+    architecture: str, options: dict[str, Any]
+) -> None:
     net = make(architecture, **options)
     images = torch.randn(12, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(12) % 3
     optimiser = torch.optim.AdamW(net.parameters(), 3e-3)
-    losses = []
+    losses: list[float] = []
     for _ in range(18):
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(net(images), labels)
@@ -98,12 +108,14 @@ def test_training_lowers_the_loss_and_reaches_every_parameter(architecture, opti
 
 @pytest.mark.parametrize(("architecture", "options"), [("medmamba", MEDMAMBA), ("vmamba", VMAMBA)])
 @pytest.mark.parametrize("size", [(28, 28), (36, 52)])
-def test_odd_and_unequal_sizes_work(architecture, options, size):
+def test_odd_and_unequal_sizes_work(
+    architecture: str, options: dict[str, Any], size: tuple[int, int]
+) -> None:
     net = make(architecture, size=size, **SMALL, **options).eval()
     assert net(torch.zeros(1, 3, *size)).shape == (1, 3)
 
 
-def test_images_too_small_for_the_stages_are_refused():
+def test_images_too_small_for_the_stages_are_refused() -> None:
     with pytest.raises(UserError, match=r"4 stages reduce \(16, 16\) pixels by 32"):
         make("medmamba", size=(16, 16), width=16, depths=[1, 1, 1, 1], **MEDMAMBA)
 
@@ -138,7 +150,7 @@ def scanned(net: SS2D, x: torch.Tensor, order: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("order", sorted(ORDERS))
-def test_layer_is_its_definition(order):
+def test_layer_is_its_definition(order: str) -> None:
     net = layer(order)
     with torch.no_grad():
         net.skip.uniform_()
@@ -147,7 +159,7 @@ def test_layer_is_its_definition(order):
 
 
 @pytest.mark.parametrize("order", sorted(ORDERS))
-def test_twin_of_ssd_scans_channels_of_its_own_in_each_direction(order):
+def test_twin_of_ssd_scans_channels_of_its_own_in_each_direction(order: str) -> None:
     torch.manual_seed(0)
     net = SelectiveBlock(6, 8, (3, 4), order, 2).double().eval()
     x = torch.randn(2, 6, 3, 4, dtype=torch.float64)
@@ -171,7 +183,7 @@ def test_twin_of_ssd_scans_channels_of_its_own_in_each_direction(order):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_twins_of_the_comparison_have_equal_parameters():
+def test_twins_of_the_comparison_have_equal_parameters() -> None:
     counts = {}
     for name in ("ssd_xs", "s6_xs"):
         cfg = ModelConfig(**shipped("model", name))
@@ -179,7 +191,7 @@ def test_twins_of_the_comparison_have_equal_parameters():
     assert abs(counts["s6_xs"] / counts["ssd_xs"] - 1) < 0.03, counts
 
 
-def test_raster_is_causal_and_cross_sees_everything():
+def test_raster_is_causal_and_cross_sees_everything() -> None:
     """What the last token says reaches the first only where an order reads backwards."""
     x = torch.randn(1, 4, 5, 8, dtype=torch.float64)
     changed = x.clone()
@@ -191,7 +203,7 @@ def test_raster_is_causal_and_cross_sees_everything():
         assert (difference > 1e-9) == reaches, order
 
 
-def test_recurrence_starts_as_mamba_does():
+def test_recurrence_starts_as_mamba_does() -> None:
     net = layer("cross", d_state=16)
     steps = nn.functional.softplus(net.dt_bias)
     assert steps.min() > 0.99e-3
@@ -201,6 +213,6 @@ def test_recurrence_starts_as_mamba_does():
     assert (net.skip == 1).all()
 
 
-def test_parameters_of_the_recurrence_are_not_decayed():
+def test_parameters_of_the_recurrence_are_not_decayed() -> None:
     net = layer("cross")
     assert all(p.ndim == 1 for p in (net.a_log, net.dt_bias, net.skip))

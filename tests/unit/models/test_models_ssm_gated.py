@@ -15,16 +15,16 @@ from edgeward.models.ssm.gated import chunk_length, chunked, gated_scan, sequent
 
 def inputs(
     length: int, heads: int, groups: int, seed: int = 0, n: int = 3, p: int = 4, batch: int = 2
-) -> list[torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     rng = torch.Generator().manual_seed(seed)
 
     def normal(size: int) -> torch.Tensor:
         return torch.randn(batch, length, size, generator=rng, dtype=torch.float64)
 
-    return [normal(groups * n), normal(groups * n), normal(heads * p), -normal(heads).exp()]
+    return normal(groups * n), normal(groups * n), normal(heads * p), -normal(heads).exp()
 
 
-def by_hand(q, k, v, g):
+def by_hand(q: np.ndarray, k: np.ndarray, v: np.ndarray, g: np.ndarray) -> np.ndarray:
     """One head in numpy: the sums written out, o_t = sum_s exp(g_{s+1} + .. + g_t) (q_t k_s) v_s."""
     out = np.zeros_like(v)
     for t in range(len(v)):
@@ -35,7 +35,7 @@ def by_hand(q, k, v, g):
 
 def test_the_recurrence_is_the_sum_that_it_stands_for() -> None:
     q, k, v, g = inputs(17, 1, 1, batch=1)
-    expected = by_hand(*(part[0].numpy() for part in (q, k, v)), g[0, :, 0].numpy())
+    expected = by_hand(q[0].numpy(), k[0].numpy(), v[0].numpy(), g[0, :, 0].numpy())
     assert np.allclose(sequential(q, k, v, g, 1)[0].numpy(), expected, rtol=1e-12)
 
 
@@ -46,16 +46,19 @@ def test_the_recurrence_is_the_sum_that_it_stands_for() -> None:
     chunk=st.sampled_from([None, 1, 7, 16]),
     seed=st.integers(0, 1000),
 )
-def test_chunks_equal_the_recurrence(length, layout, chunk, seed) -> None:
-    parts = inputs(length, *layout, seed=seed)
-    expected = sequential(*parts, *layout)
-    assert torch.allclose(chunked(*parts, *layout, chunk), expected, rtol=1e-10, atol=1e-10)
+def test_chunks_equal_the_recurrence(
+    length: int, layout: tuple[int, int], chunk: int | None, seed: int
+) -> None:
+    heads, groups = layout
+    parts = inputs(length, heads, groups, seed=seed)
+    expected = sequential(*parts, heads, groups)
+    assert torch.allclose(chunked(*parts, heads, groups, chunk), expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("length", [256, 4096, 16384])
 def test_float32_is_exact_to_rounding_at_any_length(length: int) -> None:
     parts = inputs(length, 2, 1, batch=1)
-    parts[3] *= torch.logspace(-6, 3, length, dtype=torch.float64)[None, :, None]
+    parts[3].mul_(torch.logspace(-6, 3, length, dtype=torch.float64)[None, :, None])
     exact = sequential(*parts, 2, 1)
     found = gated_scan(*(part.float() for part in parts), 2, 1)
     assert (found - exact).abs().max() <= 1e-5 * exact.abs().max()
@@ -68,7 +71,9 @@ def test_gradients_of_the_operator(heads: int, groups: int) -> None:
 
 
 def test_float32_gradients_at_length_4096() -> None:
-    exact = [part.requires_grad_() for part in inputs(4096, 2, 1, batch=1)]
+    exact = inputs(4096, 2, 1, batch=1)
+    for part in exact:
+        part.requires_grad_()
     single = [part.detach().float().requires_grad_() for part in exact]
     weight = torch.randn(1, 4096, 8, generator=torch.Generator().manual_seed(1))
     (sequential(*exact, 2, 1) * weight).sum().backward()

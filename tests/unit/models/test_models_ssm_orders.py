@@ -14,7 +14,9 @@ grids = st.tuples(st.integers(1, 24), st.integers(1, 24))
 
 
 @given(st.sampled_from(sorted(ORDERS)), grids)
-def test_every_direction_reads_every_token_once_and_can_be_undone(name, grid):
+def test_every_direction_reads_every_token_once_and_can_be_undone(
+    name: str, grid: tuple[int, int]
+) -> None:
     order = order_indices(name, *grid)
     length = grid[0] * grid[1]
     assert order.dtype == np.int64
@@ -28,13 +30,13 @@ def test_every_direction_reads_every_token_once_and_can_be_undone(name, grid):
 
 
 @given(st.sampled_from(["bidirectional", "cross", "wavefront"]), grids)
-def test_second_half_reads_backwards(name, grid):
+def test_second_half_reads_backwards(name: str, grid: tuple[int, int]) -> None:
     order = order_indices(name, *grid)
     half = len(order) // 2
     assert (order[half:] == order[:half, ::-1]).all()
 
 
-def test_orders_of_a_small_grid_are_those_of_the_definition():
+def test_orders_of_a_small_grid_are_those_of_the_definition() -> None:
     # 0 1 2
     # 3 4 5
     assert order_indices("raster", 2, 3).tolist() == [[0, 1, 2, 3, 4, 5]]
@@ -43,7 +45,7 @@ def test_orders_of_a_small_grid_are_those_of_the_definition():
 
 
 @given(st.sampled_from(sorted(ORDERS)), st.tuples(*[st.integers(1, 6)] * 3))
-def test_volumes_have_orders_too(name, grid):
+def test_volumes_have_orders_too(name: str, grid: tuple[int, int, int]) -> None:
     order = order_indices(name, *grid)
     assert len(order) == {"raster": 1, "bidirectional": 2, "cross": 6, "wavefront": 8}[name]
     assert (np.sort(order, axis=1) == np.arange(np.prod(grid))).all()
@@ -66,14 +68,14 @@ def test_volumes_have_orders_too(name, grid):
 
 
 @given(grids)
-def test_wavefront_reads_neighbours_above_and_left_first(grid):
+def test_wavefront_reads_neighbours_above_and_left_first(grid: tuple[int, int]) -> None:
     height, width = grid
     step = inverse(order_indices("wavefront", height, width))[0].reshape(height, width)
     assert (np.diff(step, axis=0) > 0).all()
     assert (np.diff(step, axis=1) > 0).all()
 
 
-def test_unknown_order_names_the_known_ones():
+def test_unknown_order_names_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"'crss'.*'cross'.*wavefront"):
         order_indices("crss", 2, 2)
     with pytest.raises(ValueError, match="0 x 3"):

@@ -73,13 +73,13 @@ def sequential_gradients(values: list[Tensor], weight: Tensor) -> list[np.ndarra
 @pytest.mark.parametrize(
     "shape", [(1, 1, 1, 1, 1), (2, 4, 3, 5, 2), (255, 2, 2, 6, 4), (1024, 4, 2, 24, 16)]
 )
-def test_forward_is_the_recurrence(shape):
+def test_forward_is_the_recurrence(shape: tuple[int, int, int, int, int]) -> None:
     values = inputs(*shape, torch.float32)
     assert error(selective_scan(*values).numpy(), reference(values)) < 1e-6
 
 
 @pytest.mark.parametrize("length", [257, 16384])
-def test_long_sequences_forward_and_backward_in_float32(length):
+def test_long_sequences_forward_and_backward_in_float32(length: int) -> None:
     values = [v.requires_grad_() for v in inputs(length, 2, 1, 4, 4, torch.float32, seed=length)]
     weight = torch.randn(length, 2, 1, 4, generator=torch.Generator().manual_seed(1))
     y = selective_scan(*values)
@@ -92,13 +92,13 @@ def test_long_sequences_forward_and_backward_in_float32(length):
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 2, 1, 1), (4, 2, 1, 2, 3), (7, 1, 2, 3, 2)])
-def test_gradients_are_those_of_finite_differences(shape):
+def test_gradients_are_those_of_finite_differences(shape: tuple[int, int, int, int, int]) -> None:
     values = inputs(*shape, torch.float64)
     values[1] = values[1].clamp(max=2)  # finite differences need curvature that is not extreme
     assert torch.autograd.gradcheck(selective_scan, [v.requires_grad_() for v in values])
 
 
-def test_operator_keeps_the_rules_of_torch():
+def test_operator_keeps_the_rules_of_torch() -> None:
     values = [v.requires_grad_() for v in inputs(5, 2, 2, 3, 2, torch.float64)]
     torch.library.opcheck(
         torch.ops.edgeward.selective_scan.default,
@@ -107,7 +107,7 @@ def test_operator_keeps_the_rules_of_torch():
     )
 
 
-def test_one_state_with_constant_decay_is_a_first_order_filter():
+def test_one_state_with_constant_decay_is_a_first_order_filter() -> None:
     rng = np.random.default_rng(0)
     u = rng.normal(size=500)
     dt, a = 0.3, -0.7
@@ -123,7 +123,9 @@ def test_one_state_with_constant_decay_is_a_first_order_filter():
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 40), st.data())
-def test_a_split_sequence_with_the_state_carried_over_gives_the_same(length, data):
+def test_a_split_sequence_with_the_state_carried_over_gives_the_same(
+    length: int, data: st.DataObject
+) -> None:
     """What makes the scan associative; the part after the cut sees the first only in its state."""
     cut = data.draw(st.integers(1, length - 1))
     values = inputs(length, 2, 1, 3, 2, torch.float64, seed=length)
@@ -139,14 +141,14 @@ def test_a_split_sequence_with_the_state_carried_over_gives_the_same(length, dat
 
 
 @given(st.integers(1, 20000))
-def test_chunks_cover_the_sequence_and_memory_is_of_its_root(length):
+def test_chunks_cover_the_sequence_and_memory_is_of_its_root(length: int) -> None:
     step = steps_at_once(length)
     chunks = -(-length // step)
     assert (chunks - 1) * step < length <= chunks * step
     assert step + chunks <= 2 * length**0.5 + 2
 
 
-def test_kept_for_the_backward_pass_are_states_of_chunks_only():
+def test_kept_for_the_backward_pass_are_states_of_chunks_only() -> None:
     values = [v.requires_grad_() for v in inputs(1024, 1, 1, 8, 4, torch.float32)]
     kept: list[int] = []
 
@@ -159,7 +161,7 @@ def test_kept_for_the_backward_pass_are_states_of_chunks_only():
     assert sum(kept) == sum(v.numel() for v in values) + 32 * 8 * 4
 
 
-def test_autocast_leaves_the_recurrence_in_float32():
+def test_autocast_leaves_the_recurrence_in_float32() -> None:
     values = inputs(64, 2, 1, 4, 4, torch.float32)
     expected = selective_scan(*values)
     with torch.autocast("cpu", torch.bfloat16):
@@ -168,13 +170,13 @@ def test_autocast_leaves_the_recurrence_in_float32():
     assert torch.equal(found, expected)
 
 
-def test_layout_of_the_inputs_does_not_matter():
+def test_layout_of_the_inputs_does_not_matter() -> None:
     values = inputs(9, 2, 3, 4, 2, torch.float64)
     strided = [v.transpose(0, -1).contiguous().transpose(0, -1) for v in values]
     assert torch.equal(selective_scan(*strided), selective_scan(*values))
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_are_refused() -> None:
     values = inputs(6, 2, 1, 3, 2, torch.float32)
     for index in range(1, 5):
         wrong = list(values)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgeward.pipeline import closure
-from edgeward.pipeline.closure import AROUND, Closure, closures
+from edgeward.pipeline.closure import AROUND, Closure, Facts, closures
 
 PROJECT = Path(__file__).resolve().parents[3]
 LIBRARY = PROJECT / "src" / "edgeward"
@@ -104,7 +104,12 @@ def test_what_counts_as_an_import(library: Path) -> None:
 def test_only_what_changed_is_read_again(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     facts = closure.facts
-    monkeypatch.setattr(closure, "facts", lambda s, p: (read.append(p), facts(s, p))[1])
+
+    def noted(source: str, package: str) -> Facts:
+        read.append(package)
+        return facts(source, package)
+
+    monkeypatch.setattr(closure, "facts", noted)
     ask = (library / "edgeward", [library / "stage.py"], library / "cache.json")
     before = closures(*ask)
     assert len(read) > 10

@@ -20,6 +20,7 @@ from profiling_sshd import free_port
 from edgeward.core.errors import UserError
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device, remote
+from edgeward.profiling.transport.remote import RemoteDevice
 
 
 def device(there: Path, serial: str = "A1B2C3", **changed: Any) -> ProfileConfig:
@@ -93,11 +94,15 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         pytest.skip("no adb at hand; Debian's package adb has it")
     monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(free_port()))
     running = Daemon("shell_v2,cmd")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 60}
-    subprocess.run([adb, "start-server"], check=True, **quiet)
-    subprocess.run([adb, "connect", f"127.0.0.1:{running.port}"], check=True, **quiet)
+
+    def control(*words: str) -> None:
+        none = subprocess.DEVNULL  # a pipe would be held open by the server
+        subprocess.run([adb, *words], check=True, stdout=none, stderr=none, timeout=60)
+
+    control("start-server")
+    control("connect", f"127.0.0.1:{running.port}")
     yield running
-    subprocess.run([adb, "kill-server"], check=True, **quiet)
+    control("kill-server")
     running.stop()
 
 
@@ -115,6 +120,7 @@ def test_session_through_the_real_client(daemon: Daemon, there: Path, tmp_path: 
 
     def cut() -> None:
         until(lambda: pids.is_file() and len(pids.read_text().split()) == 2)
+        assert isinstance(opened, RemoteDevice)
         opened.channel.kill()
 
     with open_device(device(there, serial)) as opened:

@@ -18,6 +18,7 @@ from edgeward.pipeline.compose import compose
 from edgeward.profiling import stage
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device
+from edgeward.profiling.transport.config import EmulatedTransport
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,6 +34,7 @@ def emulated() -> ProfileConfig:
 @pytest.fixture(scope="module")
 def arm64() -> ProfileConfig:
     cfg = emulated()
+    assert isinstance(cfg.transport, EmulatedTransport)
     if not shutil.which(cfg.transport.emulator) or not Path(cfg.transport.packages).is_dir():
         pytest.skip("no emulated device; tools/arm64_device.sh sets it up")
     return cfg

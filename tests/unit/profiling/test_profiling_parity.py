@@ -55,6 +55,7 @@ def test_rounding_passes_and_lower_precision_does_not(
         result = parity.compare(logits, found, "fp32", cfg)
         assert result.passed is passes, share
         assert bool(result.reasons) is not passes
+        assert result.max_abs is not None
         assert result.max_abs <= share * spread
     assert "lower precision" in result.reasons[0]
 
@@ -121,6 +122,7 @@ def test_a_pixel_of_thousands_may_be_decided_otherwise_but_no_image(
     for flipped, passes in ((1, True), (8, True), (9, False)):  # of 8,192; 0.1 % are 8
         found = np.where(np.arange(8192).reshape(2, 1, 64, 64) < flipped, -clear, clear)
         result = parity.compare(clear, found, "int8", cfg)
+        assert result.decided is not None
         assert result.decided.n == 8192
         assert result.passed is passes, flipped
     images = np.array([[9.0, -9.0]] * 200)
@@ -138,6 +140,8 @@ def test_clear_images_have_to_be_decided_alike(logits: np.ndarray, cfg: DevicePa
     found[clear, order[[-1, -2]]] = found[clear, order[[-2, -1]]]
     loose = cfg.model_copy(update={"int8": cfg.int8.model_copy(update={"mean_to_spread": 0.05})})
     result = parity.compare(logits, found, "int8", loose)
+    assert result.mean_abs is not None
+    assert result.limit is not None
     assert result.mean_abs <= result.limit
     assert result.agreement == pytest.approx(15 / 16)
     assert len(result.reasons) == 1

@@ -35,6 +35,7 @@ from edgeward.pipeline.compose import compose
 from edgeward.profiling.bundle import AGENT
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device, remote, remote_session
+from edgeward.profiling.transport.remote import RemoteDevice
 from edgeward.runtimes import agent as shared
 
 DIGEST = hashlib.sha256(SMALL_AGENT).hexdigest()
@@ -288,6 +289,7 @@ def test_connection_lost_in_mid_run(
 
         def cut() -> None:
             _sleeping(pids)
+            assert isinstance(device, RemoteDevice)
             device.channel.kill()
 
         threading.Thread(target=cut).start()

@@ -14,7 +14,7 @@ from profiling_models import host_quick
 
 from edgeward.core.errors import UserError
 from edgeward.profiling import parity
-from edgeward.profiling.explain.kernels import kernel_macs, tensor_bytes
+from edgeward.profiling.explain.kernels import Tensor, kernel_macs, tensor_bytes
 from edgeward.profiling.stage import run
 from edgeward.runtimes.onnxruntime.graph import read_graph
 from edgeward.runtimes.onnxruntime.kernels import NAMES
@@ -70,7 +70,7 @@ def test_counts_of_a_volume_are_those_of_its_layers(volume_model: Path, batch: i
 def test_kernels_of_volumes_compute_and_move_what_their_shapes_say() -> None:
     data, weight = ["uint8", [1, 4, 5, 6, 8]], ["int8", [16, 1, 3, 3, 3]]
     scale = ["float", []]
-    inputs = [data, scale, ["uint8", []], weight]
+    inputs: list[Tensor] = [data, scale, ["uint8", []], weight]
     out = ["uint8", [1, 4, 5, 6, 16]]  # channels last, as integer kernels have them
     assert kernel_macs("QLinearConv", inputs, [out], NAMES) == 4 * 5 * 6 * 16 * 27
     up = [["float", [1, 8, 4, 6, 5]], ["float", [8, 4, 2, 2, 2]]]

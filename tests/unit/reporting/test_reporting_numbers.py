@@ -64,11 +64,10 @@ def test_ratio_covers_all_pairs_of_ends(a: float, b: float, da: float, db: float
     top, bottom = interval(a, a * (1 - da), a * (1 + da)), interval(b, b * (1 - db), b * (1 + db))
     found = ratio(top, bottom)
     assert found.estimate == a / b
-    for x in (top.low, top.high):
-        for y in (bottom.low, bottom.high):
-            assert found.low - 1e-12 <= x / y <= found.high + 1e-12 or math.isclose(
-                x / y, found.high
-            )
+    _, low, high = found
+    for x in list(top)[1:]:
+        for y in list(bottom)[1:]:
+            assert low - 1e-12 <= x / y <= high + 1e-12 or math.isclose(x / y, high)
 
 
 def test_ratio_without_parts() -> None:

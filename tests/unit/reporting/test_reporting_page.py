@@ -7,6 +7,7 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_metrics_count(made: Made) -> None:
 
 def test_text_from_data_is_escaped_everywhere(tmp_path: Path) -> None:
     evil = "<script>alert('x')</script> & $\\frac{1}$ \"q\" |"
-    names = {"classes": ["a", evil, "c<b>"], "rare": [evil], "n": 400}
+    names: dict[str, Any] = {"classes": ["a", evil, "c<b>"], "rare": [evil], "n": 400}
     specs = [
         Spec(**names),
         Spec(recipe="ptq_int8", verdict="fail", leaks=[f"{evil} twice"], loss={evil: 0.5}, **names),
@@ -197,7 +198,7 @@ def test_text_from_data_is_escaped_everywhere(tmp_path: Path) -> None:
 
 
 def test_several_data_sets_seeds_and_devices(tmp_path: Path) -> None:
-    small = {"classes": ["a", "b", "c"], "rare": ["c"], "n": 300}
+    small: dict[str, Any] = {"classes": ["a", "b", "c"], "rare": ["c"], "n": 300}
     specs = [
         Spec(seed=seed, recipe=recipe, verdict=verdict, **small)
         for seed in (0, 1)

@@ -172,7 +172,11 @@ def test_networks_of_the_same_size_join_the_rank_study(tmp_path: Path) -> None:
 
 def test_a_network_that_the_engine_refuses_has_its_reason(tmp_path: Path) -> None:
     ((build_file, measured),) = write(tmp_path, "ssd_xs", "ssm", {64: 1.0})
-    refusal = {"refused": "no kernel for LinearAttention", "settings": [], "explanation": None}
+    refusal: dict[str, Any] = {
+        "refused": "no kernel for LinearAttention",
+        "settings": [],
+        "explanation": None,
+    }
     write_json(measured, read_json(measured) | refusal)
     (cell,) = load([(build_file, measured)])
     assert cell.timing is None

@@ -236,7 +236,7 @@ def test_windows_are_those_that_the_assessment_runs() -> None:
 
     for shape, size, overlap in (((9, 20, 31), (8, 16, 16), 0.5), ((5, 8, 8), (8, 8, 8), 0.25),
                                  ((8, 8, 8), (8, 8, 8), 0.5), ((40, 8, 9), (8, 8, 8), 0.0)):  # fmt: skip
-        ran = []
+        ran: list[int] = []
 
         def forward(x: np.ndarray, ran: list[int] = ran) -> np.ndarray:
             ran.append(len(x))

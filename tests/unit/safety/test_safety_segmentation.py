@@ -38,16 +38,18 @@ def assess(
     )
 
 
+Assessed = tuple[Prepared, Path, dict[str, float]]
+"""Data, where a model was assessed on them, and its metrics."""
+
+
 @pytest.fixture(scope="module", params=["small_masks", "small_volumes"])
-def assessed(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Prepared, Path, dict[str, float]]:
+def assessed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Assessed:
     data = request.getfixturevalue(request.param)
     root = tmp_path_factory.mktemp("assessed") / "reference"
     return data, root, assess(data, root)
 
 
-def test_the_reference_writes_what_the_contract_says(assessed):
+def test_the_reference_writes_what_the_contract_says(assessed: Assessed) -> None:
     data, root, metrics = assessed
     safety, verdict = read_json(root / "safety.json"), read_json(root / "verdict.json")
     rows = data.indices("test")
@@ -68,7 +70,7 @@ def test_the_reference_writes_what_the_contract_says(assessed):
         assert len(content["labels"]) == content["shape"].prod(axis=1).sum()
 
 
-def test_label_maps_are_those_of_the_blended_windows(assessed):
+def test_label_maps_are_those_of_the_blended_windows(assessed: Assessed) -> None:
     data, root, _ = assessed
     index = int(data.indices("test")[3])
     import onnxruntime
@@ -86,7 +88,9 @@ def test_label_maps_are_those_of_the_blended_windows(assessed):
     assert expected.shape == data.case(index)[1].shape
 
 
-def test_the_same_model_again_passes_and_a_blunt_one_fails_on_calibration(assessed, tmp_path):
+def test_the_same_model_again_passes_and_a_blunt_one_fails_on_calibration(
+    assessed: Assessed, tmp_path: Path
+) -> None:
     data, root, _ = assessed
     again = assess(data, tmp_path / "same", reference=root)
     assert again["verdict_code"] == 1, read_json(tmp_path / "same" / "verdict.json")["reasons"]
@@ -101,7 +105,7 @@ def test_the_same_model_again_passes_and_a_blunt_one_fails_on_calibration(assess
     assert not any(metric.startswith("dice") for metric in failed)
 
 
-def test_seeds_are_pooled(assessed, tmp_path):
+def test_seeds_are_pooled(assessed: Assessed, tmp_path: Path) -> None:
     data, root, _ = assessed
     folders: dict[tuple[str, str], dict[int, Path]] = {("m", "fp32"): {0: root}, ("m", "int8"): {}}
     for name, seed in (("fp32", 1), ("int8", 0), ("int8", 1)):
@@ -127,7 +131,7 @@ def test_seeds_are_pooled(assessed, tmp_path):
     assert set(change["metrics"]) >= {"dice", "dice_organ", "dice_spot", "boundary_ece"}
 
 
-def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
+def test_what_does_not_belong_together_is_refused(small_masks: Prepared, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="task is multiclass in the model"):
         assess(small_masks, tmp_path, task="multiclass")
     with pytest.raises(UserError, match="image_size"):
@@ -144,7 +148,7 @@ def test_what_does_not_belong_together_is_refused(small_masks, tmp_path):
         assess(small_masks, tmp_path, sharpness=float("inf"))
 
 
-def test_no_torch_is_imported():
+def test_no_torch_is_imported() -> None:
     code = (
         "import edgeward.tasks.segmentation.assess, edgeward.safety.stage, edgeward.safety.pooled, sys; "
         "assert not {'torch', 'monai', 'mlflow', 'skimage'} & set(sys.modules)"

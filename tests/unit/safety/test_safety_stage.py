@@ -17,7 +17,7 @@ from small_models import write_model
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
-from edgeward.data.store import Prepared, open_prepared, to_input
+from edgeward.data.store import Prepared, Split, open_prepared, to_input
 from edgeward.safety import stage
 from edgeward.tasks.multiclass.task import TASK
 
@@ -50,7 +50,8 @@ def _run(
 
 
 def test_logits_are_those_of_the_split_in_order(chain: Path, small_prepared: Prepared) -> None:
-    for name, split in (("logits.npy", "test"), ("val_logits.npy", "val")):
+    splits: dict[str, Split] = {"logits.npy": "test", "val_logits.npy": "val"}
+    for name, split in splits.items():
         logits = np.load(chain / "fp32/cases" / name)
         images = to_input(small_prepared.images[small_prepared.indices(split)])
         assert logits.dtype == np.float32

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
 from edgeward.core.errors import UserError
+from edgeward.data.store import Prepared
 from edgeward.tasks.augment import augment
 from edgeward.tasks.batches import epoch_batches, read, split_batches, stream, to_float
 from edgeward.tasks.config import AugmentConfig
@@ -40,11 +41,11 @@ def noise(n: int, h: int = 12, w: int = 12, c: int = 3) -> torch.Tensor:
     return torch.rand(n, c, h, w, generator=torch.Generator().manual_seed(1)) * 255
 
 
-def test_no_augmentation_changes_nothing():
+def test_no_augmentation_changes_nothing() -> None:
     assert torch.equal(changed(noise(4)), noise(4))
 
 
-def test_flips_and_quarter_turns_are_exactly_the_eight_symmetries():
+def test_flips_and_quarter_turns_are_exactly_the_eight_symmetries() -> None:
     images = noise(200)
     got = changed(images, flips=True, rotate90=True)
     seen = set()
@@ -56,7 +57,7 @@ def test_flips_and_quarter_turns_are_exactly_the_eight_symmetries():
     assert seen == set(range(8))
 
 
-def test_images_that_are_not_square_keep_their_content():
+def test_images_that_are_not_square_keep_their_content() -> None:
     images = noise(50, h=8, w=14)
     got = changed(images, flips=True, rotate90=True)
     for before, after in zip(images, got, strict=True):
@@ -64,7 +65,7 @@ def test_images_that_are_not_square_keep_their_content():
         assert min(float((pose - after).abs().max()) for pose in poses) < 0.05
 
 
-def test_rotation_is_by_the_angle_also_off_square():
+def test_rotation_is_by_the_angle_also_off_square() -> None:
     """A disc off-centre moves on a circle about the centre, in pixels, whatever the aspect."""
     h, w = 41, 81
     y, x = torch.meshgrid(torch.arange(h) - 20.0, torch.arange(w) - 40.0, indexing="ij")
@@ -79,7 +80,7 @@ def test_rotation_is_by_the_angle_also_off_square():
     assert angles.abs().max() < 91
 
 
-def test_tone_stays_in_range_and_differs_between_images():
+def test_tone_stays_in_range_and_differs_between_images() -> None:
     flat = torch.full((16, 3, 4, 4), 128.0)
     got = changed(flat, brightness=0.2)
     gains = got[:, 0, 0, 0] / 128
@@ -93,7 +94,7 @@ def test_tone_stays_in_range_and_differs_between_images():
     assert extreme.max() <= 255
 
 
-def test_contrast_keeps_the_mean():
+def test_contrast_keeps_the_mean() -> None:
     images = noise(8) * 0.2 + 100
     got = changed(images, contrast=0.3)
     means = (1, 2, 3)
@@ -106,7 +107,7 @@ def test_contrast_keeps_the_mean():
 
 @given(seed=st.integers(0, 2**62))
 @settings(max_examples=20, deadline=None)
-def test_augmentation_is_a_function_of_the_seed(seed):
+def test_augmentation_is_a_function_of_the_seed(seed: int) -> None:
     everything = {"flips": True, "rotate90": True, "degrees": 30.0, "scale": 0.2, "colour": 0.1}
     first, second = (changed(noise(3), seed, **everything) for _ in range(2))
     assert torch.equal(first, second)
@@ -114,13 +115,15 @@ def test_augmentation_is_a_function_of_the_seed(seed):
     assert not torch.equal(first, changed(noise(3), seed + 1, **everything))
 
 
-def test_streams_differ_by_purpose_and_fit_a_generator():
+def test_streams_differ_by_purpose_and_fit_a_generator() -> None:
     keys = {stream(s, e, p) for s in range(5) for e in range(20) for p in (1, 2)}
     assert len(keys) == 200
     assert all(0 <= key < 2**63 for key in keys)
 
 
-def test_an_epoch_is_a_permutation_of_train_that_depends_on_seed_and_epoch(small_prepared):
+def test_an_epoch_is_a_permutation_of_train_that_depends_on_seed_and_epoch(
+    small_prepared: Prepared,
+) -> None:
     def order(seed: int, epoch: int) -> list[int]:
         batches = epoch_batches(small_prepared, 8, seed=seed, epoch=epoch)
         assert {len(batch) for batch in batches} == {8}
@@ -134,7 +137,7 @@ def test_an_epoch_is_a_permutation_of_train_that_depends_on_seed_and_epoch(small
     assert order(0, 3) != order(1, 3)
 
 
-def test_balanced_sampling_draws_every_class_equally(small_prepared):
+def test_balanced_sampling_draws_every_class_equally(small_prepared: Prepared) -> None:
     drawn = np.concatenate(
         [
             batch
@@ -149,13 +152,13 @@ def test_balanced_sampling_draws_every_class_equally(small_prepared):
     np.testing.assert_allclose(share, 1 / 3, atol=5 * error)
 
 
-def test_train_set_smaller_than_a_batch_is_one_batch(small_prepared):
+def test_train_set_smaller_than_a_batch_is_one_batch(small_prepared: Prepared) -> None:
     train = small_prepared.indices("train")
     (only,) = epoch_batches(small_prepared, 10_000, seed=0, epoch=0)
     assert sorted(only) == train.tolist()
 
 
-def test_empty_validation_is_named(small_prepared):
+def test_empty_validation_is_named(small_prepared: Prepared) -> None:
     nothing = dataclasses.replace(
         small_prepared, splits=np.where(small_prepared.splits == "val", "test", "train")
     )
@@ -163,7 +166,7 @@ def test_empty_validation_is_named(small_prepared):
         split_batches(nothing, "val", 8)
 
 
-def test_reading_keeps_the_order_and_the_memory_map(small_prepared):
+def test_reading_keeps_the_order_and_the_memory_map(small_prepared: Prepared) -> None:
     indices = np.array([7, 3, 200, 3])
     images, labels = read(small_prepared, indices)
     assert isinstance(small_prepared.images, np.memmap)
@@ -188,7 +191,7 @@ def sklearn_auc(scores: np.ndarray, labels: np.ndarray) -> float:
     st.integers(0, 2**31),
 )
 @settings(max_examples=60, deadline=None)
-def test_validation_metrics_agree_with_scikit_learn(case, seed):
+def test_validation_metrics_agree_with_scikit_learn(case: tuple[int, list[int]], seed: int) -> None:
     classes, drawn = case
     labels = np.array([*range(classes), *drawn])
     rng = np.random.default_rng(seed)
@@ -207,7 +210,7 @@ def test_validation_metrics_agree_with_scikit_learn(case, seed):
     assert got["val_rare_recall"] == pytest.approx((decisions[last] == classes - 1).mean())
 
 
-def test_auc_of_ties_and_of_absent_classes():
+def test_auc_of_ties_and_of_absent_classes() -> None:
     labels = np.array([0, 0, 1, 1])
     assert macro_auc(np.zeros((4, 3)), labels) == 0.5
     scores = np.array([[0.9, 0.1, 0.0], [0.4, 0.6, 0.0], [0.4, 0.6, 0.0], [0.1, 0.9, 0.0]])

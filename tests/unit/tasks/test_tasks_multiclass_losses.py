@@ -11,6 +11,8 @@ import torch
 from pydantic import ValidationError
 
 from edgeward.core.errors import UserError
+from edgeward.data.store import Prepared
+from edgeward.tasks.batches import Sampling
 from edgeward.tasks.multiclass.config import LossConfig
 from edgeward.tasks.multiclass.losses import class_weights, logit_shift, make_loss, train_counts
 
@@ -28,21 +30,21 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
-def test_cross_entropy_is_the_textbook_s():
+def test_cross_entropy_is_the_textbook_s() -> None:
     expected = -log_softmax(LOGITS.double().numpy())[np.arange(4), LABELS].mean()
     assert float(make_loss(config("cross_entropy"), COUNTS)(LOGITS, LABELS)) == pytest.approx(
         expected, rel=1e-6
     )
 
 
-def test_logit_adjusted_loss_adds_the_log_prior():
+def test_logit_adjusted_loss_adds_the_log_prior() -> None:
     adjusted = LOGITS.double().numpy() + 0.7 * np.log([0.6, 0.3, 0.1])
     expected = -log_softmax(adjusted)[np.arange(4), LABELS].mean()
     loss = make_loss(config("logit_adjusted", tau=0.7), COUNTS)
     assert float(loss(LOGITS, LABELS)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_class_balanced_loss_weighs_by_effective_number():
+def test_class_balanced_loss_weighs_by_effective_number() -> None:
     raw = np.array([(1 - 0.99) / (1 - 0.99**n) for n in COUNTS])
     weights = raw * 3 / raw.sum()
     np.testing.assert_allclose(class_weights(COUNTS, 0.99), weights)
@@ -52,7 +54,7 @@ def test_class_balanced_loss_weighs_by_effective_number():
     assert got == pytest.approx(expected, rel=1e-6)
 
 
-def test_class_weights_run_from_equal_to_inverse_counts():
+def test_class_weights_run_from_equal_to_inverse_counts() -> None:
     np.testing.assert_allclose(class_weights(COUNTS, 0.0), 1.0)
     inverse = 1 / COUNTS
     np.testing.assert_allclose(
@@ -60,7 +62,7 @@ def test_class_weights_run_from_equal_to_inverse_counts():
     )
 
 
-def test_focal_loss_is_the_formula_and_cross_entropy_at_gamma_zero():
+def test_focal_loss_is_the_formula_and_cross_entropy_at_gamma_zero() -> None:
     p = np.exp(log_softmax(LOGITS.double().numpy()))[np.arange(4), LABELS]
     got = float(make_loss(config("focal", gamma=1.5), COUNTS)(LOGITS, LABELS))
     assert got == pytest.approx((-((1 - p) ** 1.5) * np.log(p)).mean(), rel=1e-5)
@@ -70,7 +72,7 @@ def test_focal_loss_is_the_formula_and_cross_entropy_at_gamma_zero():
     )
 
 
-def test_focal_loss_of_a_certain_prediction_has_a_finite_gradient():
+def test_focal_loss_of_a_certain_prediction_has_a_finite_gradient() -> None:
     logits = torch.tensor([[60.0, 0.0, 0.0]], requires_grad=True)
     make_loss(config("focal"), COUNTS)(logits, torch.tensor([0])).backward()
     assert logits.grad is not None
@@ -106,7 +108,7 @@ def fit(loss: Any, joint: np.ndarray, sampled: np.ndarray) -> np.ndarray:
         (config("logit_adjusted", tau=0.3), "class_balanced"),
     ],
 )
-def test_shift_recovers_the_natural_probabilities(cfg, sampling):
+def test_shift_recovers_the_natural_probabilities(cfg: LossConfig, sampling: Sampling) -> None:
     """At the minimum of each loss, softmax(logits + shift) is p(y|x) of the natural data."""
     prior = COUNTS / COUNTS.sum()
     given_class = np.array([[0.6, 0.1, 0.2], [0.3, 0.2, 0.1], [0.1, 0.7, 0.7]])  # p(x|y)
@@ -117,7 +119,7 @@ def test_shift_recovers_the_natural_probabilities(cfg, sampling):
     np.testing.assert_allclose(natural, joint / joint.sum(axis=1, keepdims=True), atol=3e-3)
 
 
-def test_logit_adjustment_decides_for_the_balanced_error():
+def test_logit_adjustment_decides_for_the_balanced_error() -> None:
     prior = COUNTS / COUNTS.sum()
     given_class = np.array([[0.6, 0.1, 0.2], [0.3, 0.2, 0.1], [0.1, 0.7, 0.7]])
     joint = given_class * prior
@@ -125,12 +127,12 @@ def test_logit_adjustment_decides_for_the_balanced_error():
     assert logits.argmax(axis=1).tolist() == given_class.argmax(axis=1).tolist()
 
 
-def test_focal_with_smoothing_is_refused():
+def test_focal_with_smoothing_is_refused() -> None:
     with pytest.raises(ValidationError, match="label_smoothing"):
         config("focal", label_smoothing=0.1)
 
 
-def test_class_without_training_images_is_named(small_prepared):
+def test_class_without_training_images_is_named(small_prepared: Prepared) -> None:
     labels = np.where(small_prepared.labels == 2, 0, small_prepared.labels)
     with pytest.raises(UserError, match="rare"):
         train_counts(dataclasses.replace(small_prepared, labels=labels))

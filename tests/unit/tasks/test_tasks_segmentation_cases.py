@@ -37,7 +37,7 @@ def hot(mask: np.ndarray, labels: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize(("shape", "spacing"), CASES)
 @pytest.mark.parametrize("seed", range(4))
-def test_a_case_equals_monai(shape, spacing, seed):
+def test_a_case_equals_monai(shape: tuple[int, ...], spacing: tuple[float, ...], seed: int) -> None:
     truth, said = blobs(shape, seed), blobs(shape, seed + 100)
     said[: shape[0] // 2] = truth[: shape[0] // 2]
     logits = np.where(np.arange(3).reshape(-1, *[1] * len(shape)) == said, 3.0, 0.0)
@@ -63,7 +63,7 @@ def test_a_case_equals_monai(shape, spacing, seed):
 
 
 @pytest.mark.parametrize("shape", [(40, 40), (16, 20, 18)])
-def test_lesions_are_the_components_of_scikit_image(shape):
+def test_lesions_are_the_components_of_scikit_image(shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     truth = ndimage.gaussian_filter(rng.normal(size=shape), 1.2) > 0.25
     said = truth & (rng.random(shape) < 0.5)
@@ -79,7 +79,7 @@ def test_lesions_are_the_components_of_scikit_image(shape):
     assert false == sum(not truth[said_parts == k + 1].any() for k in range(said_parts.max()))
 
 
-def test_empty_masks_and_predictions_follow_the_convention():
+def test_empty_masks_and_predictions_follow_the_convention() -> None:
     mask = np.zeros((12, 9), dtype=np.uint8)
     filled = mask.copy()
     filled[3:6, 3:6] = 1
@@ -100,7 +100,9 @@ def test_empty_masks_and_predictions_follow_the_convention():
 
 
 @pytest.mark.parametrize(("shape", "spacing"), CASES)
-def test_the_band_is_what_lies_near_another_label(shape, spacing):
+def test_the_band_is_what_lies_near_another_label(
+    shape: tuple[int, ...], spacing: tuple[float, ...]
+) -> None:
     mask, width = blobs(shape, 3)[: shape[0] // 2], 2.1
     found = near_boundary(mask, width, spacing)
     places = np.argwhere(np.ones(mask.shape, bool)) * spacing
@@ -111,7 +113,7 @@ def test_the_band_is_what_lies_near_another_label(shape, spacing):
     assert not near_boundary(np.ones((5, 5), np.uint8), 3.0, (1.0, 1.0)).any()
 
 
-def test_distance_is_in_mm_along_each_axis():
+def test_distance_is_in_mm_along_each_axis() -> None:
     truth, said = np.zeros((2, 9, 20, 20), dtype=bool)
     truth[2, 5:15, 5:15] = said[5, 5:15, 5:15] = True
     measured = surfaces(truth, said, (2.5, 1.0, 1.0))
@@ -120,7 +122,7 @@ def test_distance_is_in_mm_along_each_axis():
     assert measured.dice(7.5) == 1
 
 
-def test_calibration_sums_give_the_ece_of_all_voxels():
+def test_calibration_sums_give_the_ece_of_all_voxels() -> None:
     rng = np.random.default_rng(0)
     truth = blobs((30, 30), 1)
     logits = rng.normal(0, 1.5, (3, 30, 30)).astype(np.float32)
@@ -140,7 +142,7 @@ def test_calibration_sums_give_the_ece_of_all_voxels():
         assert np.abs(sums - correct).sum() / count.sum() == pytest.approx(expected, abs=1e-6)
 
 
-def test_tables_are_read_back_exactly(tmp_path: Path):
+def test_tables_are_read_back_exactly(tmp_path: Path) -> None:
     tables, cfg = Tables(), of_labels()
     classes = ["left, upper", 'the "other"']
     for index in (4, 9):
@@ -159,12 +161,12 @@ def test_tables_are_read_back_exactly(tmp_path: Path):
     )
     assert again.lesions == tables.lesions
     np.testing.assert_array_equal(again.sums, tables.sums)
-    for indices, names, said in (
+    for indices, names, words in (
         ([4, 8], classes, "of other cases"),
         ([4, 9, 11], classes, "another test set"),
         ([4, 9], ["left", "right"], "of other cases"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=words):
             read_tables(tmp_path, indices, names)
     (tmp_path / "lesions.csv").unlink()
     with pytest.raises(UserError, match=r"lesions\.csv is missing"):

@@ -13,6 +13,7 @@ from monai.losses import DiceCELoss
 from monai.metrics import compute_dice
 from torch import nn
 
+from edgeward.data.store import Prepared
 from edgeward.tasks.augment import augment_with_masks
 from edgeward.tasks.config import AugmentConfig, PatchConfig
 from edgeward.tasks.patches import corner, crop, draw
@@ -34,7 +35,7 @@ def dice_loss(**changes: Any) -> DiceLossConfig:
 
 @pytest.mark.parametrize("shape", [(3, 20, 17), (2, 9, 12, 8)])
 @pytest.mark.parametrize("sums", ["image", "batch"])
-def test_loss_equals_monai(shape, sums):
+def test_loss_equals_monai(shape: tuple[int, ...], sums: str) -> None:
     torch.manual_seed(0)
     logits = 3 * torch.randn(shape[0], 4, *shape[1:])
     labels = torch.randint(4, shape)
@@ -51,7 +52,7 @@ def test_loss_equals_monai(shape, sums):
     torch.testing.assert_close(ours(logits, labels), theirs(logits, labels[:, None]))
 
 
-def test_deep_supervision_weighs_levels_and_shrinks_labels():
+def test_deep_supervision_weighs_levels_and_shrinks_labels() -> None:
     labels = torch.randint(2, (2, 8, 8))
     seen: list[tuple[int, ...]] = []
 
@@ -69,7 +70,7 @@ def test_deep_supervision_weighs_levels_and_shrinks_labels():
         loss(outputs[1], labels)
 
 
-def test_train_outputs_are_used_where_there_are_any():
+def test_train_outputs_are_used_where_there_are_any() -> None:
     class Supervised(nn.Module):
         def train_outputs(self, image: torch.Tensor) -> list[torch.Tensor]:
             return [image, image[..., ::2]]
@@ -88,7 +89,7 @@ def augmentation(**changes: Any) -> AugmentConfig:
 
 
 @pytest.mark.parametrize("shape", [(6, 24, 24), (6, 12, 16, 16)])
-def test_masks_move_with_their_images(shape):
+def test_masks_move_with_their_images(shape: tuple[int, ...]) -> None:
     rng = torch.Generator().manual_seed(5)
     masks = torch.zeros(shape, dtype=torch.uint8)
     masks[(slice(None), *[slice(2, 7)] * (len(shape) - 1))] = 1
@@ -109,7 +110,7 @@ def test_masks_move_with_their_images(shape):
     assert not torch.equal(moved_masks, masks)
 
 
-def test_a_turned_ball_is_a_ball_in_a_volume_of_unequal_sides():
+def test_a_turned_ball_is_a_ball_in_a_volume_of_unequal_sides() -> None:
     places = torch.stack(torch.meshgrid(*map(torch.arange, (20, 36, 28)), indexing="ij")).float()
     middle = torch.tensor([9.5, 17.5, 13.5])[:, None, None, None]
     away = ((places - middle) ** 2).sum(0)
@@ -131,7 +132,9 @@ def test_a_turned_ball_is_a_ball_in_a_volume_of_unequal_sides():
     st.tuples(*[st.integers(2, 10)] * 3),
     st.integers(0, 10_000),
 )
-def test_patches_lie_inside_and_hold_the_foreground(shape, size, seed):
+def test_patches_lie_inside_and_hold_the_foreground(
+    shape: tuple[int, ...], size: tuple[int, ...], seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     mask = np.zeros(shape, dtype=np.uint8)
     lesion = tuple(int(rng.integers(side)) for side in shape)
@@ -147,7 +150,7 @@ def test_patches_lie_inside_and_hold_the_foreground(shape, size, seed):
     assert image.sum() == 2 * np.prod(np.minimum(shape, size))
 
 
-def test_rare_labels_are_drawn_as_often_as_frequent_ones():
+def test_rare_labels_are_drawn_as_often_as_frequent_ones() -> None:
     mask = np.ones((40, 40, 40), dtype=np.uint8)
     mask[35, 35, 35] = 2
     rng = np.random.default_rng(0)
@@ -159,7 +162,7 @@ def test_rare_labels_are_drawn_as_often_as_frequent_ones():
     assert corner(np.zeros((9, 9), np.uint8), (4, 4), rng, foreground=True)  # nothing to find
 
 
-def test_patches_depend_on_the_key_alone(small_volumes):
+def test_patches_depend_on_the_key_alone(small_volumes: Prepared) -> None:
     cfg = PatchConfig(size=(16, 16, 16), per_case=2, foreground=0.5, overlap=0.25, windows=2)
     first = draw(small_volumes, np.array([3, 5, 8]), cfg, 7)
     again = draw(small_volumes, np.array([3, 5, 8]), cfg, 7)
@@ -172,16 +175,16 @@ def test_patches_depend_on_the_key_alone(small_volumes):
     assert not np.array_equal(first[0], other[0])
 
 
-def test_dice_equals_monai_and_leaves_out_what_is_not_there():
+def test_dice_equals_monai_and_leaves_out_what_is_not_there() -> None:
     rng = np.random.default_rng(0)
     masks, said = rng.integers(0, 4, (2, 5, 12, 10))
     masks[0][masks[0] == 2] = 0  # class 2 is missing from the first image
     masks[masks == 3] = 0  # and class 3 from all
     counts = overlap(said, masks, 4)
-    hot = [
+    hot, hot_masks = (
         torch.nn.functional.one_hot(torch.from_numpy(m), 4).movedim(-1, 1) for m in (said, masks)
-    ]
-    theirs = compute_dice(*hot, include_background=False, ignore_empty=True).numpy()
+    )
+    theirs = compute_dice(hot, hot_masks, include_background=False, ignore_empty=True).numpy()
     found = dice_metrics(counts, ["a", "b", "c"])
     assert found["val_dice_a"] == pytest.approx(np.nanmean(theirs[:, 0]))
     assert found["val_dice_b"] == pytest.approx(np.nanmean(theirs[:, 1]))

@@ -274,7 +274,7 @@ def flaky(world: World, uri: str, *args: Any) -> Deliverer:
     deliverer.open()
     assert deliverer._delivery is not None
     store = deliverer._delivery.store
-    broken = ExperimentStore(Flaky(store.client, *args), store.experiment_id)  # type: ignore[arg-type]
+    broken = ExperimentStore(Flaky(store.client, *args), store.experiment_id)
     deliverer._delivery = Delivery(broken, uri, world.outbox)
     return deliverer
 

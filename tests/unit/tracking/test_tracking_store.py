@@ -6,6 +6,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import _validate_batch_log_data, _validate_dataset_inputs
 
@@ -31,9 +32,13 @@ class Recorder:
     """Takes batches as MLflow does: whatever its own validation refuses is an error."""
 
     def __init__(self) -> None:
-        self.metrics, self.params, self.tags = [], [], []
+        self.metrics: list[Metric] = []
+        self.params: list[Param] = []
+        self.tags: list[RunTag] = []
 
-    def log_batch(self, run_id, metrics, params, tags):
+    def log_batch(
+        self, run_id: str, metrics: list[Metric], params: list[Param], tags: list[RunTag]
+    ) -> None:
         metrics, params, tags = _validate_batch_log_data(metrics, params, tags)
         size = sum(len(p.value.encode()) for p in params) + sum(len(t.value) for t in tags)
         assert size + 200 * len(metrics) < 1e6

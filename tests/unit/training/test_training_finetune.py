@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,13 @@ from small_data import meta
 from torch import nn
 
 from edgeward.core.errors import UserError
+from edgeward.data.store import Prepared
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.training.config import FinetuneConfig, LearningConfig, TrainConfig
 from edgeward.training.finetune import finetune
-from edgeward.training.history import Pace
+from edgeward.training.history import Pace, Row
 
 
 def config(**changes: Any) -> FinetuneConfig:
@@ -47,12 +50,16 @@ def network() -> nn.Module:
     return Deployable(net, [0.5, 0.5, 0.5], [0.2, 0.2, 0.2])
 
 
+Tune = Callable[..., list[Row]]
+"""`finetune` of a network on the small data."""
+
+
 @pytest.fixture
-def tune(small_prepared, tmp_path):
+def tune(small_prepared: Prepared, tmp_path: Path) -> Tune:
     counts = np.bincount(small_prepared.labels[small_prepared.indices("train")])
     shifted = meta(logit_shift=np.log(counts / counts.sum()).tolist())
 
-    def call(model: nn.Module, work: str = "work", **changes: Any) -> list[dict[str, float]]:
+    def call(model: nn.Module, work: str = "work", **changes: Any) -> list[Row]:
         (tmp_path / work).mkdir(exist_ok=True)
         arguments: dict[str, Any] = {
             "cfg": config(),
@@ -71,8 +78,8 @@ class Stopped(Exception):
     pass
 
 
-def test_it_learns_and_reports_every_epoch(tune):
-    model, seen, hooks = network(), [], []
+def test_it_learns_and_reports_every_epoch(tune: Tune) -> None:
+    model, seen, hooks = network(), list[tuple[int, dict[str, float]]](), list[int]()
     history = tune(model, live=lambda e, m: seen.append((e, m)), on_epoch_start=hooks.append)
     assert hooks == [0, 1, 2, 3]
     assert [e for e, _ in seen] == [1, 2, 3, 4] == [row["epoch"] for row in history]
@@ -81,7 +88,7 @@ def test_it_learns_and_reports_every_epoch(tune):
     assert not model.training
 
 
-def test_interrupted_it_resumes_to_the_same_weights(tune):
+def test_interrupted_it_resumes_to_the_same_weights(tune: Tune) -> None:
     whole, halved, again = network(), network(), network()
     expected = tune(whole, "a")
 
@@ -99,7 +106,7 @@ def test_interrupted_it_resumes_to_the_same_weights(tune):
     assert [row["val_loss"] for row in history] == [row["val_loss"] for row in expected]
 
 
-def test_modes_are_set_by_the_caller_alone(tune):
+def test_modes_are_set_by_the_caller_alone(tune: Tune) -> None:
     """A module without train() and eval(), as exported programs are."""
 
     class Exported(nn.Module):
@@ -126,14 +133,14 @@ def test_modes_are_set_by_the_caller_alone(tune):
     assert modes == ["train", "eval", "train", "eval", "eval"]
 
 
-def test_loss_with_another_shift_is_refused(tune):
+def test_loss_with_another_shift_is_refused(tune: Tune) -> None:
     values = config().loss.model_dump()
     other = config(loss={**values, "name": "cross_entropy"})
     with pytest.raises(UserError, match=r"another shift"):
         tune(network(), cfg=other)
 
 
-def test_own_loss_replaces_the_configured_one(tune):
+def test_own_loss_replaces_the_configured_one(tune: Tune) -> None:
     calls: list[int] = []
 
     def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -145,7 +152,7 @@ def test_own_loss_replaces_the_configured_one(tune):
     assert set(calls) == {16}
 
 
-def test_divergence_and_a_broken_state_are_clear_errors(tune, tmp_path):
+def test_divergence_and_a_broken_state_are_clear_errors(tune: Tune, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="diverged"):
         tune(network(), cfg=config(lr=1e18, grad_clip=1e18, warmup_fraction=0.0))
     (tmp_path / "work" / "finetune.pt").write_bytes(b"half a file")
@@ -153,7 +160,7 @@ def test_divergence_and_a_broken_state_are_clear_errors(tune, tmp_path):
         tune(network())
 
 
-def test_neither_lightning_nor_timm_is_imported():
+def test_neither_lightning_nor_timm_is_imported() -> None:
     code = (
         "import edgeward.training.finetune, sys; "
         "assert not {'pytorch_lightning', 'timm', 'torchvision'} & set(sys.modules)"
@@ -161,18 +168,18 @@ def test_neither_lightning_nor_timm_is_imported():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_configs_are_read_without_torch():
+def test_configs_are_read_without_torch() -> None:
     code = "import edgeward.training.config, sys; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_fine_tuning_shares_all_keys_of_training_but_the_constraint():
+def test_fine_tuning_shares_all_keys_of_training_but_the_constraint() -> None:
     shared = set(FinetuneConfig.model_fields) & set(TrainConfig.model_fields)
     assert shared == set(FinetuneConfig.model_fields) - {"constraint"}
     assert shared == set(LearningConfig.model_fields)
 
 
-def test_a_constraint_is_not_silently_left_out(tune):
+def test_a_constraint_is_not_silently_left_out(tune: Tune) -> None:
     """A step that forgets to hand it over must not train without it."""
     limits = shipped("compress", "safe_qat_int8")
     asked = limits["steps"][-1]["finetune"]["constraint"]
@@ -182,7 +189,10 @@ def test_a_constraint_is_not_silently_left_out(tune):
 
 
 def test_every_epoch_says_how_far_it_is(
-    tune, small_prepared, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tune: Tune,
+    small_prepared: Prepared,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(Pace, "EVERY_S", 0.0)
     caplog.set_level(logging.INFO)

@@ -10,7 +10,7 @@ from torch import nn
 from edgeward.training.optim import Average, cosine
 
 
-def test_average_follows_weights_and_running_statistics():
+def test_average_follows_weights_and_running_statistics() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
     average = Average(net, decay=0.9)
     expected = net[1].running_mean.clone()
@@ -29,7 +29,7 @@ def test_average_follows_weights_and_running_statistics():
     assert not any(p.requires_grad for p in average.net.parameters())
 
 
-def test_schedule_warms_up_then_falls_to_zero():
+def test_schedule_warms_up_then_falls_to_zero() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
     schedule = cosine(optimizer, total_steps=100, warmup_fraction=0.1)
     rates = []

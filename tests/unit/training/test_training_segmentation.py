@@ -15,6 +15,7 @@ from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.config import ModelConfig
+from edgeward.tasks.segmentation.train import Segmentation
 from edgeward.training.config import FinetuneConfig, TrainConfig
 from edgeward.training.finetune import evaluate, finetune
 from edgeward.training.stage import run
@@ -57,7 +58,9 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("name", ["small_masks", "small_volumes"])
-def test_it_learns_and_resumes_bit_for_bit(name, request, tmp_path):
+def test_it_learns_and_resumes_bit_for_bit(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     data = request.getfixturevalue(name)
     metrics = train(data, tmp_path / "whole")
     net, meta = load_checkpoint(tmp_path / "whole" / "out" / "model.pt")
@@ -95,7 +98,9 @@ def test_it_learns_and_resumes_bit_for_bit(name, request, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["small_masks", "small_volumes"])
-def test_fine_tuning_goes_on_from_there(name, request, tmp_path):
+def test_fine_tuning_goes_on_from_there(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
     data = request.getfixturevalue(name)
     train(data, tmp_path, epochs=2)
     net, meta = load_checkpoint(tmp_path / "out" / "model.pt")
@@ -113,7 +118,7 @@ def test_fine_tuning_goes_on_from_there(name, request, tmp_path):
     assert not torch.equal(before, torch.cat([p.flatten() for p in net.parameters()]))
 
 
-def test_divergence_is_named(small_masks, tmp_path):
+def test_divergence_is_named(small_masks: Prepared, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="diverged"):
         train(small_masks, tmp_path, lr=1e18, grad_clip=1e18, warmup_fraction=0.0)
 
@@ -122,17 +127,20 @@ SHIPPED = [name for name in all_of("train") if "segmentation" in name]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_config_is_valid_and_runs(name, small_masks, small_volumes, tmp_path):
+def test_every_shipped_config_is_valid_and_runs(
+    name: str, small_masks: Prepared, small_volumes: Prepared, tmp_path: Path
+) -> None:
     values = shipped("train", name)
     data = small_masks if values["patches"] is None else small_volumes
     metrics = train(data, tmp_path, **{**values, "epochs": 1, "precision": "fp32"})
     assert np.isfinite(metrics["val_loss"])
 
 
-def test_volumes_are_judged_whole(small_volumes):
+def test_volumes_are_judged_whole(small_volumes: Prepared) -> None:
     """Validation sees every voxel of a volume, in windows, and its prediction is that of the windows."""
     cfg = settings(3)
     task = training_task(small_volumes, cfg.loss, patches=cfg.patches)
+    assert isinstance(task, Segmentation)
 
     class Threshold(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

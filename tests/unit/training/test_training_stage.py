@@ -62,15 +62,21 @@ def train(data: Prepared, root: Path, live: Any = None, **changes: Any) -> dict[
     )
 
 
+Reference = tuple[Path, dict[str, float], list[Any]]
+"""Where a run lies, its metrics, and what it told while it ran."""
+
+
 @pytest.fixture(scope="module")
-def reference(small_prepared, tmp_path_factory) -> tuple[Path, dict[str, float], list[Any]]:
+def reference(small_prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     root = tmp_path_factory.mktemp("reference")
     calls: list[Any] = []
     metrics = train(small_prepared, root, lambda *call: calls.append(call))
     return root, metrics, calls
 
 
-def test_stage_learns_and_writes_what_it_says(reference, small_prepared):
+def test_stage_learns_and_writes_what_it_says(
+    reference: Reference, small_prepared: Prepared
+) -> None:
     root, metrics, calls = reference
     net, meta = load_checkpoint(root / "out" / "model.pt")
     val = small_prepared.indices("val")
@@ -101,7 +107,9 @@ def test_stage_learns_and_writes_what_it_says(reference, small_prepared):
     )
 
 
-def test_nothing_of_lightning_is_left_behind(reference, tmp_path, monkeypatch, small_prepared):
+def test_nothing_of_lightning_is_left_behind(
+    reference: Reference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_prepared: Prepared
+) -> None:
     root, _, _ = reference
     assert sorted(p.name for p in (root / "out").iterdir()) == ["history.csv", "model.pt"]
     assert list((root / "work").iterdir()) == []
@@ -127,7 +135,9 @@ run(ModelConfig(**model), TrainConfig(**train), seed=3, prepared=Path(prepared),
 """
 
 
-def test_killed_and_run_again_ends_with_the_same_bytes(reference, small_prepared, tmp_path):
+def test_killed_and_run_again_ends_with_the_same_bytes(
+    reference: Reference, small_prepared: Prepared, tmp_path: Path
+) -> None:
     (tmp_path / "work").mkdir()
     arguments = json.dumps([MODEL, settings(), str(small_prepared.root), str(tmp_path)])
     child = subprocess.Popen([sys.executable, "-c", CHILD, arguments])
@@ -153,7 +163,9 @@ def test_killed_and_run_again_ends_with_the_same_bytes(reference, small_prepared
     }
 
 
-def test_killed_after_the_last_epoch_only_writes(reference, small_prepared, tmp_path):
+def test_killed_after_the_last_epoch_only_writes(
+    reference: Reference, small_prepared: Prepared, tmp_path: Path
+) -> None:
     def interrupt(epoch: int, metrics: dict[str, float]) -> None:
         if epoch == 4:
             raise MemoryError
@@ -168,7 +180,7 @@ def test_killed_after_the_last_epoch_only_writes(reference, small_prepared, tmp_
     assert model == (root / "out" / "model.pt").read_bytes()
 
 
-def test_early_stop_ends_and_ships_the_best_epoch(small_prepared, tmp_path):
+def test_early_stop_ends_and_ships_the_best_epoch(small_prepared: Prepared, tmp_path: Path) -> None:
     metrics = train(small_prepared, tmp_path, epochs=30, early_stop_patience=2)
     rows = list(csv.DictReader((tmp_path / "out" / "history.csv").open()))
     scores = [float(row["val_balanced_accuracy"]) for row in rows]
@@ -176,19 +188,21 @@ def test_early_stop_ends_and_ships_the_best_epoch(small_prepared, tmp_path):
     assert metrics["epoch"] == int(np.argmax(scores)) + 1 == len(rows) - 2
 
 
-def test_last_epoch_ships_when_asked(small_prepared, tmp_path):
+def test_last_epoch_ships_when_asked(small_prepared: Prepared, tmp_path: Path) -> None:
     metrics = train(small_prepared, tmp_path, select="last", early_stop_patience=100)
     assert metrics["epoch"] == metrics["epochs"] == 4
 
 
-def test_balanced_sampling_is_undone_by_the_shift_in_the_model(small_prepared, tmp_path):
+def test_balanced_sampling_is_undone_by_the_shift_in_the_model(
+    small_prepared: Prepared, tmp_path: Path
+) -> None:
     loss = {**settings()["loss"], "name": "cross_entropy"}
     train(small_prepared, tmp_path, epochs=1, sampling="class_balanced", loss=loss)
     _, meta = load_checkpoint(tmp_path / "out" / "model.pt")
     np.testing.assert_allclose(meta.logit_shift, np.log(small_prepared.card.train_prior))
 
 
-def test_no_rare_class_is_no_rare_recall(small_prepared, tmp_path):
+def test_no_rare_class_is_no_rare_recall(small_prepared: Prepared, tmp_path: Path) -> None:
     shutil.copytree(small_prepared.root, tmp_path / "data")
     card = small_prepared.card.model_copy(update={"rare_classes": []})
     card.write(tmp_path / "data" / "card.json")
@@ -199,14 +213,14 @@ def test_no_rare_class_is_no_rare_recall(small_prepared, tmp_path):
     assert "val_auc" in seen[0] & set(metrics)
 
 
-def test_divergence_is_one_clear_error(small_prepared, tmp_path):
+def test_divergence_is_one_clear_error(small_prepared: Prepared, tmp_path: Path) -> None:
     wild = {"lr": 1e18, "grad_clip": 1e18, "warmup_fraction": 0.0}
     with pytest.raises(UserError, match=r"diverged.*Lower 'lr'"):
         train(small_prepared, tmp_path, **wild)
     assert not (tmp_path / "out").exists()
 
 
-def test_precision_is_measured_once_and_kept(small_prepared, tmp_path):
+def test_precision_is_measured_once_and_kept(small_prepared: Prepared, tmp_path: Path) -> None:
     train(small_prepared, tmp_path, precision="auto", epochs=1)
     memory = tmp_path / "work" / "precision.json"
     choice = json.loads(memory.read_text())
@@ -215,7 +229,7 @@ def test_precision_is_measured_once_and_kept(small_prepared, tmp_path):
     assert train(small_prepared, tmp_path, precision="auto", epochs=1)["bf16"] == 1.0
 
 
-def test_gpu_that_is_not_there_is_named(small_prepared, tmp_path):
+def test_gpu_that_is_not_there_is_named(small_prepared: Prepared, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(UserError, match=r"train\.accelerator"):
@@ -226,13 +240,15 @@ SHIPPED = [name for name in all_of("train") if "segmentation" not in name]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_every_shipped_config_is_valid_and_runs(name, small_prepared, tmp_path):
+def test_every_shipped_config_is_valid_and_runs(
+    name: str, small_prepared: Prepared, tmp_path: Path
+) -> None:
     values = shipped("train", name)
     metrics = train(small_prepared, tmp_path, **{**values, "epochs": 1, "batch_size": 16})
     assert np.isfinite(metrics["val_loss"])
 
 
-def test_real_images_are_told_apart(shared_data, tmp_path):
+def test_real_images_are_told_apart(shared_data: Path, tmp_path: Path) -> None:
     """A short run on the real chest X-rays of PneumoniaMNIST: grey, 28 pixels, two classes."""
     source = np.load(shared_data / "medmnist" / "pneumoniamnist.npz", allow_pickle=False)
     data = write_prepared(tmp_path / "data", source)

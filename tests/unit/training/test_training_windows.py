@@ -16,7 +16,7 @@ from edgeward.core.windows import gaussian, sliding, starts
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.floats(0, 0.95))
-def test_windows_cover_an_axis_without_gaps(length, size, overlap):
+def test_windows_cover_an_axis_without_gaps(length: int, size: int, overlap: float) -> None:
     size = min(size, length)
     found = starts(length, size, overlap)
     assert found[0] == 0
@@ -26,7 +26,7 @@ def test_windows_cover_an_axis_without_gaps(length, size, overlap):
     assert (steps <= max(1, size * (1 - overlap))).all()
 
 
-def test_weights_are_highest_in_the_middle_and_positive():
+def test_weights_are_highest_in_the_middle_and_positive() -> None:
     weight = gaussian((5, 8, 31))
     assert weight.shape == (5, 8, 31)
     assert weight.dtype == np.float32
@@ -52,7 +52,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("shape", "size", "overlap", "batch"), CASES)
-def test_equal_to_monai(shape, size, overlap, batch):
+def test_equal_to_monai(
+    shape: tuple[int, ...], size: tuple[int, ...], overlap: float, batch: int
+) -> None:
     net = network(len(shape))
     image = np.random.default_rng(0).uniform(0, 255, (2, *shape)).astype(np.float32)
     with torch.no_grad():
@@ -63,7 +65,7 @@ def test_equal_to_monai(shape, size, overlap, batch):
     np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-5)
 
 
-def test_onnxruntime_and_torch_agree():
+def test_onnxruntime_and_torch_agree() -> None:
     net = network(3)
     conv = [layer for layer in net if isinstance(layer, nn.Conv3d)]
     graph = helper.make_graph(

@@ -1,11 +1,29 @@
 """Its models on the test cases: a decision per image, and shares of right ones."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
 import numpy as np
 
+from edgeward.data.store import Prepared
+from edgeward.records import safety as records
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.tasks import assessment
-from edgeward.tasks.assessment import Resampled, Share, keyed, mean_there
+from edgeward.tasks.assessment import (
+    Cases,
+    Intervals,
+    Key,
+    Predicted,
+    Replicates,
+    Resampled,
+    Share,
+    keyed,
+    mean_there,
+)
 
+from .config import Safety
 from .task import TASK
 
 
@@ -14,7 +32,7 @@ class Arm(assessment.Arm):
 
     task = TASK
 
-    def __init__(self, cases, cfg, decisions):
+    def __init__(self, cases: Cases, cfg: Safety, decisions: np.ndarray) -> None:
         self.cases, self.cfg, self.decisions = cases, cfg, decisions
         self.right = decisions == cases.labels
         self.onehot = np.arange(len(cases.classes))[:, None] == cases.labels
@@ -26,18 +44,20 @@ class Arm(assessment.Arm):
         )
 
     @classmethod
-    def measure(cls, cases, cfg, data, predicted, shift):
+    def measure(
+        cls, cases: Cases, cfg: Safety, data: Prepared, predicted: Predicted, shift: np.ndarray
+    ) -> Self:
         return cls(cases, cfg, np.array([logits.argmax() for _, logits in predicted("test")]))
 
-    def write(self, folder):
+    def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "decisions.npy", self.decisions)
 
     @classmethod
-    def read(cls, cases, cfg, folder, safety):
+    def read(cls, cases: Cases, cfg: Safety, folder: Path, safety: records.Safety) -> Self:
         return cls(cases, cfg, np.load(folder / "decisions.npy"))
 
-    def replicates(self, weights):
+    def replicates(self, weights: np.ndarray) -> Replicates:
         with np.errstate(invalid="ignore"):
             recall = (self.onehot & self.right) @ weights / (self.onehot @ weights)
         whole = {
@@ -46,7 +66,7 @@ class Arm(assessment.Arm):
         }
         return keyed(whole, {"recall": recall}, self.cases.classes)
 
-    def basis(self, key):
+    def basis(self, key: Key) -> Resampled | Share:
         if key.metric == "balanced":
             return Resampled(len(self.cases), self.cases.n_groups())
         where = np.ones(len(self.cases), dtype=bool)
@@ -54,12 +74,12 @@ class Arm(assessment.Arm):
             where = self.has(self.cases.classes.index(key.subset))
         return Share(self.right, self.cases.labels, self.cases.groups, where, 0.0)
 
-    def has(self, k):
+    def has(self, k: int) -> np.ndarray:
         return self.onehot[k]
 
-    def endpoints(self, found):
+    def endpoints(self, found: Intervals) -> list[Endpoint]:
         n, groups = len(self.cases), self.cases.n_groups()
         return [Endpoint("accuracy", "accuracy", self.cfg.margin, "higher", n, groups)]
 
-    def changed(self, other):
+    def changed(self, other: Self) -> np.ndarray:
         return self.decisions != other.decisions
