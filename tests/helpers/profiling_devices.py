@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from shipped import shipped
 
 from edgeward.profiling.config import ProfileConfig
@@ -73,7 +74,7 @@ sys.exit(shell.wait())
 """
 
 
-def fake_client(folder: Path, name: str, monkeypatch: Any) -> Path:
+def fake_client(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Put a stand-in on the PATH; return the file with the arguments of its latest start."""
     log = folder / f"{name}.arguments"
     program = folder / "bin" / name

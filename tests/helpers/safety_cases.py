@@ -14,7 +14,11 @@ from edgeward.tasks.multiclass.config import Safety as OfClasses
 from edgeward.tasks.segmentation.config import Safety as OfLabels
 
 
-def config(multiclass: dict | None = None, segmentation: dict | None = None, **changes: Any) -> StudyConfig:  # fmt: skip
+def config(
+    multiclass: dict[str, Any] | None = None,
+    segmentation: dict[str, Any] | None = None,
+    **changes: Any,
+) -> StudyConfig:
     """The shipped configuration with fewer resamples, and `changes`; of the sections those of a task."""
     values = shipped("safety", "default") | {"resamples": 400} | changes
     values["multiclass"] |= multiclass or {}

@@ -45,6 +45,7 @@ def main(folder: str) -> None:
     def build(rows: np.ndarray) -> Arm:
         labels, groups = whole.labels[rows], whole.groups[rows]
         cases = Cases(np.arange(len(rows)), labels, groups, whole.classes, whole.rare_classes)
+        # Of a plugin, which only this process has on its path.
         return kind(cases, cfg.toy, decisions[rows])  # type: ignore[call-arg, attr-defined]
 
     check_metrics(build, len(whole))

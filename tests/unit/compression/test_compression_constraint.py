@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -327,7 +328,7 @@ def test_the_search_stops_when_it_holds_and_takes_back_what_was_in_vain() -> Non
     price = {"a": 5.0, "b": 2.0, "c": 2.0, "d": 1.0}
     tried: list[list[str]] = []
 
-    def measure(floating: Any) -> torch.Tensor:
+    def measure(floating: Sequence[str]) -> torch.Tensor:
         tried.append(list(floating))
         return torch.tensor([0.029 - 0.01 * ("a" in floating) - 0.02 * ("b" in floating)
                              - 0.01 * ("c" in floating), -1.0])  # fmt: skip
@@ -337,7 +338,7 @@ def test_the_search_stops_when_it_holds_and_takes_back_what_was_in_vain() -> Non
     assert ["a", "b", "c", "d"] not in tried
     assert sorted(found.floating) == ["a", "b"]  # holds at once; c is never needed
 
-    def needless(floating: Any) -> torch.Tensor:
+    def needless(floating: Sequence[str]) -> torch.Tensor:
         return torch.tensor([0.01 - 0.01 * ("c" in floating)])
 
     found = greedy(list("abcd"), needless, lambda names: sum(price[n] for n in names))

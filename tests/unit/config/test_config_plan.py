@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -169,7 +170,9 @@ def test_each_task_has_its_own_slice_of_safety(tree: Path) -> None:
         ({"recipe": ["fp32", "scaled"]}, r"scaled\.yaml: steps\[0\] \(temperature_scale\)"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(tree: Path, changes: dict, words: str) -> None:
+def test_what_does_not_fit_together_is_refused(
+    tree: Path, changes: dict[str, Any], words: str
+) -> None:
     odd = {"step": "magnitude_prune", "sparsity": 0.5, "finetune": {"loss": {"name": "focal"}}}
     for name, step in (("odd", odd), ("scaled", {"step": "temperature_scale"})):
         (tree / "compress" / f"{name}.yaml").write_text(yaml.safe_dump({"steps": [step]}))

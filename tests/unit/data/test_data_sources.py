@@ -10,7 +10,7 @@ import runpy
 import threading
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import HTTPServer, SimpleHTTPRequestHandler
 from itertools import combinations
@@ -329,8 +329,11 @@ def npz(
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
+Published = Callable[..., None]
+
+
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> Any:
+def published(monkeypatch: pytest.MonkeyPatch) -> Published:
     """Change what the catalogue says of pneumoniamnist."""
 
     def publish(**changes: str) -> None:
@@ -363,7 +366,7 @@ def test_catalogue_is_medmnists_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_download_is_used_only_with_the_right_md5(
-    tmp_path: Path, server: str, published: Any
+    tmp_path: Path, server: str, published: Published
 ) -> None:
     md5 = npz(tmp_path / "web" / "p.npz")
     cfg, root = config("pneumoniamnist"), tmp_path / "data"
@@ -379,7 +382,9 @@ def test_a_download_is_used_only_with_the_right_md5(
     assert len(stage.open_listing(cfg, root).ids) == 110  # from the local file
 
 
-def test_a_download_that_fails_says_what_to_do(tmp_path: Path, server: str, published: Any) -> None:
+def test_a_download_that_fails_says_what_to_do(
+    tmp_path: Path, server: str, published: Published
+) -> None:
     published(url=f"{server}/gone.npz")
     with pytest.raises(UserError, match=r"gone\.npz could not be fetched .*404.*by hand"):
         stage.open_listing(config("pneumoniamnist"), tmp_path)
@@ -405,7 +410,7 @@ def test_a_damaged_local_file_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_odd_arrays_are_refused(
-    tmp_path: Path, published: Any, changes: dict[str, np.ndarray], reason: str
+    tmp_path: Path, published: Published, changes: dict[str, np.ndarray], reason: str
 ) -> None:
     published(MD5=npz(tmp_path / "medmnist" / "pneumoniamnist.npz", changes=changes))
     with pytest.raises(UserError, match=reason):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -66,8 +66,11 @@ def listed(n: int = 60, **changes: Any) -> Listing:
     return Listing(**facts | changes)
 
 
+Planted = Callable[[Listing], None]
+
+
 @pytest.fixture
-def planted(monkeypatch: pytest.MonkeyPatch) -> Any:
+def planted(monkeypatch: pytest.MonkeyPatch) -> Planted:
     """Let the phantom's config open a listing of the test's own."""
 
     def plant(listing: Listing) -> None:
@@ -131,7 +134,7 @@ def test_the_same_config_gives_the_same_bytes(tmp_path: Path) -> None:
     assert first["images.npy"] != second["images.npy"]
 
 
-def test_memory_does_not_grow_with_the_images(tmp_path: Path, planted: Any) -> None:
+def test_memory_does_not_grow_with_the_images(tmp_path: Path, planted: Planted) -> None:
     def peak(n: int) -> int:
         def batches() -> Iterator[Batch]:
             rng = np.random.default_rng(0)
@@ -193,7 +196,7 @@ def test_source_folders_stay_below_the_root(path: str) -> None:
         DataConfig(**values("folder", source=source))
 
 
-def test_invalid_images_are_refused_named_and_counted(tmp_path: Path, planted: Any) -> None:
+def test_invalid_images_are_refused_named_and_counted(tmp_path: Path, planted: Planted) -> None:
     bad = set(range(10, 35))
     planted(listed(120, bad=bad))
     with pytest.raises(UserError) as caught:
@@ -207,7 +210,7 @@ def test_invalid_images_are_refused_named_and_counted(tmp_path: Path, planted: A
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_invalid_images_can_be_left_out_and_are_counted(tmp_path: Path, planted: Any) -> None:
+def test_invalid_images_can_be_left_out_and_are_counted(tmp_path: Path, planted: Planted) -> None:
     listing = listed(120, bad={3, 64}, invalid=[("lost", "no such file")], masks=True)
     planted(listing)
     metrics = stage.run(small(invalid="skip"), out=tmp_path, data_root=None)
@@ -226,13 +229,13 @@ def test_invalid_images_can_be_left_out_and_are_counted(tmp_path: Path, planted:
     assert len(np.load(tmp_path / "masks.npy")) == 118
 
 
-def test_nothing_usable_is_one_clear_error(tmp_path: Path, planted: Any) -> None:
+def test_nothing_usable_is_one_clear_error(tmp_path: Path, planted: Planted) -> None:
     planted(listed(20, bad=set(range(20))))
     with pytest.raises(UserError, match="no usable case in test"):
         stage.run(small(invalid="skip"), out=tmp_path, data_root=None)
 
 
-def test_masks_of_an_earlier_run_do_not_survive(tmp_path: Path, planted: Any) -> None:
+def test_masks_of_an_earlier_run_do_not_survive(tmp_path: Path, planted: Planted) -> None:
     planted(listed(masks=True))
     stage.run(small(), out=tmp_path, data_root=None)
     assert (tmp_path / "masks.npy").exists()
@@ -242,7 +245,7 @@ def test_masks_of_an_earlier_run_do_not_survive(tmp_path: Path, planted: Any) ->
     assert "masks.npy" not in open_prepared(tmp_path).card.hashes
 
 
-def test_a_failed_run_leaves_the_earlier_set_whole(tmp_path: Path, planted: Any) -> None:
+def test_a_failed_run_leaves_the_earlier_set_whole(tmp_path: Path, planted: Planted) -> None:
     planted(listed())
     stage.run(small(), out=tmp_path, data_root=None)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
@@ -252,7 +255,7 @@ def test_a_failed_run_leaves_the_earlier_set_whole(tmp_path: Path, planted: Any)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
-def test_what_a_killed_run_left_is_cleared(tmp_path: Path, planted: Any) -> None:
+def test_what_a_killed_run_left_is_cleared(tmp_path: Path, planted: Planted) -> None:
     (tmp_path / ".partial").mkdir()
     (tmp_path / ".partial" / "masks.npy").write_bytes(b"half")
     planted(listed())
@@ -285,13 +288,13 @@ def test_a_death_while_publishing_leaves_a_set_that_does_not_open(
         open_prepared(tmp_path)
 
 
-def test_given_split_of_a_source_without_sides(tmp_path: Path, planted: Any) -> None:
+def test_given_split_of_a_source_without_sides(tmp_path: Path, planted: Planted) -> None:
     planted(listed())
     with pytest.raises(UserError, match=r"data\.split\.kind"):
         stage.run(small(split={"kind": "given"}), out=tmp_path, data_root=None)
 
 
-def test_a_side_without_a_class_is_refused(tmp_path: Path, planted: Any) -> None:
+def test_a_side_without_a_class_is_refused(tmp_path: Path, planted: Planted) -> None:
     listing = listed()
     sides = np.where(np.arange(60) < 30, "train", np.where(np.arange(60) < 45, "val", "test"))
     sides[(sides == "val") & (listing.labels == 1)] = "train"
@@ -300,13 +303,13 @@ def test_a_side_without_a_class_is_refused(tmp_path: Path, planted: Any) -> None
         stage.run(small(split={"kind": "given"}), out=tmp_path, data_root=None)
 
 
-def test_a_group_on_two_given_sides_is_refused(tmp_path: Path, planted: Any) -> None:
+def test_a_group_on_two_given_sides_is_refused(tmp_path: Path, planted: Planted) -> None:
     planted(listed(splits=np.resize(["train", "val", "test"], 60)))
     with pytest.raises(UserError, match=r"shared_groups.*data\.audit"):
         stage.run(small(split={"kind": "given"}), out=tmp_path, data_root=None)
 
 
-def test_named_rare_classes(tmp_path: Path, planted: Any) -> None:
+def test_named_rare_classes(tmp_path: Path, planted: Planted) -> None:
     planted(listed())
     stage.run(small(rare={"rule": "named", "classes": ["b"]}), out=tmp_path, data_root=None)
     assert open_prepared(tmp_path).card.rare_classes == ["b"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import tracemalloc
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 from types import ModuleType
@@ -139,7 +140,9 @@ def test_an_affine_without_a_grid_is_refused(affine: np.ndarray, reason: str) ->
 
 
 def volume(**changes: Any) -> VolumeConfig:
-    return config("phantom3d", volume=changes).volume  # type: ignore[return-value]
+    found = config("phantom3d", volume=changes).volume
+    assert found is not None
+    return found
 
 
 def test_intensity_is_what_its_name_says() -> None:
@@ -312,7 +315,9 @@ def cases(n: int = 10, seed: int = 0) -> list[Any]:
     ]
 
 
-def test_unusable_volumes_are_named_or_left_out(tmp_path: Path, monkeypatch: Any) -> None:
+def test_unusable_volumes_are_named_or_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given_cases = cases()
     flat = RawCase(np.ones((1, 24, 20, 18)), given_cases[0].mask, given_cases[0].affine)
     thin = RawCase(
@@ -336,15 +341,18 @@ def test_unusable_volumes_are_named_or_left_out(tmp_path: Path, monkeypatch: Any
     np.testing.assert_array_equal(data.case(9)[1], given_cases[9].mask.transpose(2, 1, 0))
 
 
-def test_identical_and_shared_volumes_are_leaks(tmp_path: Path, monkeypatch: Any) -> None:
+def test_identical_and_shared_volumes_are_leaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given_cases = cases(8)
     brighter = RawCase(
         given_cases[1].image * 2, given_cases[1].mask, given_cases[1].affine
     )  # the same once normalised
     sides = ["train"] * 4 + ["val"] * 2 + ["test"] * 4
     planted(monkeypatch, [*given_cases, given_cases[0], brighter])
-    listing = phantom3d.open_source(None)  # type: ignore[arg-type]
-    fixed = Listing(**{**listing.__dict__, "splits": np.array(sides)})
+    cfg = tiny()
+    listing = phantom3d.open_source(Request(cfg.source, 0, cfg.seed, None))
+    fixed = replace(listing, splits=np.array(sides))
     monkeypatch.setattr(phantom3d, "open_source", lambda request: fixed)
     with pytest.raises(UserError, match=r"identical: 2.*case0.*case8.*case1.*case9"):
         stage.run(tiny(volume={"intensity": ZSCORE}), out=tmp_path, data_root=None)
@@ -379,7 +387,9 @@ def test_strata_are_the_rarest_finding() -> None:
     assert [names[i] for i in labels] == ["organ"] * 8 + ["none"] * 4 + ["organ"]
 
 
-def test_a_class_without_cases_on_a_side_is_named(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_class_without_cases_on_a_side_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given_cases = cases(9)
     bare = [RawCase(c.image, np.minimum(c.mask, 1), c.affine) for c in given_cases[1:]]
     planted(monkeypatch, [given_cases[0], *bare])
@@ -405,19 +415,25 @@ def test_a_config_that_contradicts_itself_is_refused(changes: Any, words: str) -
         config("phantom3d", **changes)
 
 
-def test_a_reader_of_ones_own_gives_volumes(tmp_path: Path, monkeypatch: Any) -> None:
+def test_a_reader_of_ones_own_gives_volumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = ModuleType("own_reader")
     given_cases = cases(8)
-    own.open_source = lambda request: Listing(  # type: ignore[attr-defined]
-        ids=[f"c{i}" for i in range(8)],
-        groups=[f"patient{i // 2}" for i in range(8)],
-        foreground=["box", "corner"],
-        splits=None,
-        read=lambda row: given_cases[row],
-        source=str(request.source["folder"]),
-        licence="none",
-        citation="none",
-    )
+
+    def open_source(request: Any) -> Listing:
+        return Listing(
+            ids=[f"c{i}" for i in range(8)],
+            groups=[f"patient{i // 2}" for i in range(8)],
+            foreground=["box", "corner"],
+            splits=None,
+            read=lambda row: given_cases[row],
+            source=str(request.source["folder"]),
+            licence="none",
+            citation="none",
+        )
+
+    monkeypatch.setattr(own, "open_source", open_source, raising=False)
     monkeypatch.setitem(sys.modules, "own_reader", own)
     values = tiny(split=STRATIFIED, volume={"intensity": ZSCORE}).model_dump()
     values["source"] = {"kind": "python", "module": "own_reader", "options": {"folder": "scans"}}
@@ -428,7 +444,9 @@ def test_a_reader_of_ones_own_gives_volumes(tmp_path: Path, monkeypatch: Any) ->
         stage.run(flat, out=tmp_path / "flat", data_root=None)
 
 
-def test_memory_does_not_grow_with_the_volumes(tmp_path: Path, monkeypatch: Any) -> None:
+def test_memory_does_not_grow_with_the_volumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def peak(n: int) -> int:
         one = cases(1)[0]
 

@@ -74,10 +74,14 @@ def export(source: Path, data: Prepared, out: Path, cfg: ExportConfig) -> dict[s
     )
 
 
+Exported = dict[str, tuple[Path, dict[str, float]]]
+"""Precision -> folder and metrics."""
+
+
 @pytest.fixture(scope="module")
 def exported(
-    compressed: dict[str, Path], small_prepared: Prepared, tmp_path_factory: Any
-) -> dict[str, tuple[Path, dict[str, float]]]:
+    compressed: dict[str, Path], small_prepared: Prepared, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
     found = {}
     for precision, folder in compressed.items():
         out = tmp_path_factory.mktemp("export") / precision
@@ -87,7 +91,7 @@ def exported(
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_one_valid_file_as_the_contract_says(
-    exported: Any, small_prepared: Prepared, precision: str
+    exported: Exported, small_prepared: Prepared, precision: str
 ) -> None:
     out, metrics = exported[precision]
     assert sorted(p.name for p in out.iterdir()) == ["model.onnx", "parity.json"]
@@ -111,7 +115,7 @@ def test_one_valid_file_as_the_contract_says(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_file_says_nothing_about_this_machine(exported: Any, precision: str) -> None:
+def test_file_says_nothing_about_this_machine(exported: Exported, precision: str) -> None:
     content = (exported[precision][0] / "model.onnx").read_bytes()
     for trace in (str(Path(__file__).parents[3]), str(Path.home()), "site-packages", "stack_trace"):
         assert trace.encode() not in content
@@ -121,7 +125,11 @@ def test_file_says_nothing_about_this_machine(exported: Any, precision: str) -> 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_export_is_reproducible(
-    exported: Any, compressed: Any, small_prepared: Prepared, tmp_path: Path, precision: str
+    exported: Exported,
+    compressed: dict[str, Path],
+    small_prepared: Prepared,
+    tmp_path: Path,
+    precision: str,
 ) -> None:
     export(compressed[precision], small_prepared, tmp_path, config())
     first = (exported[precision][0] / "model.onnx").read_bytes()
@@ -129,7 +137,7 @@ def test_export_is_reproducible(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_operators_are_the_golden_ones(exported: Any, precision: str) -> None:
+def test_operators_are_the_golden_ones(exported: Exported, precision: str) -> None:
     model = onnx.load(exported[precision][0] / "model.onnx")
     assert Counter(node.op_type for node in model.graph.node) == golden(f"residual_{precision}")
 
@@ -153,7 +161,7 @@ def test_operators_of_the_default_models_are_the_golden_ones(
         assert found == golden(f"{name}_{precision}")
 
 
-def test_int8_runs_in_integer_kernels(exported: Any, tmp_path: Path) -> None:
+def test_int8_runs_in_integer_kernels(exported: Exported, tmp_path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "fused.onnx")
     options.log_severity_level = 3
@@ -165,7 +173,7 @@ def test_int8_runs_in_integer_kernels(exported: Any, tmp_path: Path) -> None:
 
 
 def test_logits_of_the_file_are_those_of_the_program(
-    exported: Any, compressed: Any, small_prepared: Prepared
+    exported: Exported, compressed: dict[str, Path], small_prepared: Prepared
 ) -> None:
     images = to_input(small_prepared.images[small_prepared.indices("test")[:9]])
     for precision in ("fp32", "int8"):
@@ -180,7 +188,7 @@ def test_logits_of_the_file_are_those_of_the_program(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_parity_carries_every_figure(exported: Any, precision: str) -> None:
+def test_parity_carries_every_figure(exported: Exported, precision: str) -> None:
     out, metrics = exported[precision]
     result = json.loads((out / "parity.json").read_text())
     assert result["passed"]
@@ -198,7 +206,7 @@ def test_parity_carries_every_figure(exported: Any, precision: str) -> None:
 
 
 def test_fp32_out_of_tolerance_fails_with_the_figures(
-    compressed: Any, small_prepared: Prepared, tmp_path: Path
+    compressed: dict[str, Path], small_prepared: Prepared, tmp_path: Path
 ) -> None:
     (tmp_path / "model.onnx").write_text("the model of an earlier run")
     cfg = config(fp32={"absolute": 0.0, "to_spread": 1e-12})
@@ -220,7 +228,7 @@ def damaged(path: Path, target: Path, factor: float) -> Path:
 
 
 def test_int8_kernel_that_computes_something_else_is_caught(
-    exported: Any, compressed: Any, small_prepared: Prepared, tmp_path: Path
+    exported: Exported, compressed: dict[str, Path], small_prepared: Prepared, tmp_path: Path
 ) -> None:
     program = stage.load_program(compressed["int8"] / "model.pt2")
     path = damaged(exported["int8"][0] / "model.onnx", tmp_path / "damaged.onnx", 0.5)
@@ -232,7 +240,7 @@ def test_int8_kernel_that_computes_something_else_is_caught(
 
 
 def test_program_with_a_fixed_batch_is_refused(
-    compressed: Any, small_prepared: Prepared, tmp_path: Path
+    compressed: dict[str, Path], small_prepared: Prepared, tmp_path: Path
 ) -> None:
     module = trained(small_prepared)
     save_program(tmp_path / "model.pt2", torch.export.export(module, (torch.zeros(2, 3, 32, 32),)))
@@ -251,7 +259,7 @@ def test_program_with_a_fixed_batch_is_refused(
     ],
 )
 def test_recipe_that_does_not_fit_is_refused(
-    compressed: Any, small_prepared: Prepared, tmp_path: Path, change: Any, message: str
+    compressed: dict[str, Path], small_prepared: Prepared, tmp_path: Path, change: Any, message: str
 ) -> None:
     facts = recipe(small_prepared, "fp32")
     change(facts)
@@ -262,7 +270,7 @@ def test_recipe_that_does_not_fit_is_refused(
 
 
 def test_exporter_is_silent(
-    compressed: Any,
+    compressed: dict[str, Path],
     small_prepared: Prepared,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

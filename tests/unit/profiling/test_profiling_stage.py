@@ -38,10 +38,14 @@ def ask(request: dict[str, Any], cfg: ProfileConfig) -> dict[str, Any]:
         return device.ask(request)
 
 
+Profiles = dict[str, tuple[dict[str, Any], dict[str, float]]]
+"""Precision -> what the file holds, and the metrics."""
+
+
 @pytest.fixture(scope="module")
 def profiles(
     fp32_model: Path, int8_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[dict[str, Any], dict[str, float]]]:
+) -> Profiles:
     found = {}
     for name, model in (("fp32", fp32_model), ("int8", int8_model)):
         out = tmp_path_factory.mktemp(name) / "host_quick.json"
@@ -51,7 +55,7 @@ def profiles(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-def test_profile_holds_what_the_contract_says(profiles: Any, precision: str) -> None:
+def test_profile_holds_what_the_contract_says(profiles: Profiles, precision: str) -> None:
     profile, _ = profiles[precision]
     assert profile["schema"] == "edgeward-profile/2"
     assert profile["device"] == "host_quick"
@@ -78,7 +82,7 @@ def test_profile_holds_what_the_contract_says(profiles: Any, precision: str) -> 
         assert latency["mean"] * setting["n"] / 1000 <= setting["duration_s"]
 
 
-def test_int8_share_is_none_in_fp32_and_all_when_quantised(profiles: Any) -> None:
+def test_int8_share_is_none_in_fp32_and_all_when_quantised(profiles: Profiles) -> None:
     fp32, int8 = profiles["fp32"][0], profiles["int8"][0]
     assert fp32["int8_mac_share"] == 0
     assert int8["int8_mac_share"] == 1
@@ -95,7 +99,7 @@ def test_int8_share_of_a_partly_quantised_model(fp32_model: Path, tmp_path: Path
     assert metrics["int8_mac_share"] == pytest.approx(16 * 5 / MACS)
 
 
-def test_metrics_are_flat_numbers_of_the_first_setting(profiles: Any) -> None:
+def test_metrics_are_flat_numbers_of_the_first_setting(profiles: Profiles) -> None:
     profile, metrics = profiles["fp32"]
     first = profile["settings"][0]
     assert all(isinstance(v, int | float) for v in metrics.values())
@@ -108,7 +112,7 @@ def test_metrics_are_flat_numbers_of_the_first_setting(profiles: Any) -> None:
         assert metrics[name] == setting["latency_ms"]["p50"]["estimate"]
 
 
-def test_peak_memory_grows_with_what_the_model_needs(tmp_path: Path, profiles: Any) -> None:
+def test_peak_memory_grows_with_what_the_model_needs(tmp_path: Path, profiles: Profiles) -> None:
     model = small_model()
     ballast = np.ones((1000, 10_000), dtype=np.float32)  # 40 MB that every inference touches
     model.graph.initializer.append(onnx.numpy_helper.from_array(ballast, "ballast"))

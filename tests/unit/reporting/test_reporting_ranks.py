@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reporting_factory import Spec, build
+from reporting_factory import Spec, build, profile, setting
 from scipy import stats
 
+from edgeward.records.profile import Profile
 from edgeward.reporting import ranks
-from edgeward.reporting.load import load_all
+from edgeward.reporting.load import Timing, load_all
 
 VALUES = st.lists(st.integers(-5, 5), min_size=3, max_size=12)
 
@@ -85,10 +86,12 @@ def test_memory_that_orders_latency_is_found(tmp_path: Path) -> None:
 
 def test_the_roofline_is_compared_with_macs_too() -> None:
     order = np.random.default_rng(5).permutation(12)
+    record = Profile.model_validate(profile("host", [setting(1.0)]))
+    timing = Timing(record, record.settings[0])  # the study does not look at it
     found = [
         ranks.Point(
             f"model_{i}",
-            None,  # type: ignore[arg-type]  # the study does not look at it
+            timing,
             1.0 + i,
             {
                 "macs": float(m),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from edgeward.tasks.base import task
 SCALING = ScalingConfig(seed=0, classes=5, channels=1, spatial_dims=2, images=16, batch=8)
 
 
-def export(root: Path, model: dict, size: int, **changes: int) -> dict[str, float]:
+def export(root: Path, model: dict[str, Any], size: int, **changes: int) -> dict[str, float]:
     torch.set_num_threads(1)
     return run(
         ModelConfig.model_validate(model),

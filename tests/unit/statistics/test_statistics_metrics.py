@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,8 +26,8 @@ ZERO = np.zeros(3)
     hnp.arrays(np.int64, st.integers(4, 60), elements=st.integers(0, 6)),
     st.randoms(use_true_random=False),
 )
-def test_auc_with_ties_is_sklearn(values: np.ndarray, random: object) -> None:
-    positive = np.array([random.random() < 0.4 for _ in values])  # type: ignore[attr-defined]
+def test_auc_with_ties_is_sklearn(values: np.ndarray, random: Random) -> None:
+    positive = np.array([random.random() < 0.4 for _ in values])
     positive[:2] = [True, False]
     assert auc(values, positive) == pytest.approx(roc_auc_score(positive, values))
 
@@ -146,7 +148,7 @@ def test_confidence_of_one_is_in_the_last_bin() -> None:
     st.randoms(use_true_random=False),
 )  # fmt: skip
 def test_equal_mass_bins_keep_order_and_ties(
-    confidence: np.ndarray, bins: int, random: object
+    confidence: np.ndarray, bins: int, random: Random
 ) -> None:
     bin_of = calibration.equal_mass_bins(confidence, bins)
     assert bin_of.max() < bins
@@ -156,7 +158,7 @@ def test_equal_mass_bins_keep_order_and_ties(
     for value in np.unique(confidence):
         assert len(np.unique(bin_of[confidence == value])) == 1
     shuffled = list(range(len(confidence)))
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert (calibration.equal_mass_bins(confidence[shuffled], bins) == bin_of[shuffled]).all()
 
 

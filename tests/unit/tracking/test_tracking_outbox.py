@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -26,9 +27,11 @@ from edgeward.tracking.outbox import pending, post, quiet
 from edgeward.tracking.row_metrics import RowMetrics
 
 
-def entry(stage: str = "train", **kwargs: object) -> StageEntry:
-    known = {"data": "phantom", "model": "m", "seed": 0, "config": {}, "folder": Path("x")}
-    return StageEntry(stage=stage, **(known | kwargs))  # type: ignore[arg-type]
+def entry(stage: str = "train", **changes: Any) -> StageEntry:
+    known: dict[str, Any] = {
+        "data": "phantom", "model": "m", "seed": 0, "config": {}, "folder": Path("x"), **changes,
+    }  # fmt: skip
+    return StageEntry(stage=stage, **known)
 
 
 @pytest.mark.parametrize(
