@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reporting_factory import Spec, build, profile, setting
+from reporting_factory import Spec, build, explanation, profile, setting
 from scipy import stats
 
 from edgeward.records.profile import Profile
@@ -86,7 +86,8 @@ def test_memory_that_orders_latency_is_found(tmp_path: Path) -> None:
 
 def test_the_roofline_is_compared_with_macs_too() -> None:
     order = np.random.default_rng(5).permutation(12)
-    record = Profile.model_validate(profile("host", [setting(1.0)]))
+    content = profile("host", [setting(1.0)], explanation=explanation(Spec(), 1.0))
+    record = Profile.model_validate(content)
     timing = Timing(record, record.settings[0])  # the study does not look at it
     found = [
         ranks.Point(
