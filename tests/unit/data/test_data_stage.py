@@ -349,8 +349,8 @@ def test_the_reader_of_the_guide_is_one(tmp_path: Path, monkeypatch: pytest.Monk
 
     reader = ModuleType("guide_reader")
     vars(reader).update(np=np, Batch=Batch, Listing=Listing, check_and_read=check_and_read)
-    vars(reader)["read"] = lambda table, rows: pixels[rows]
     pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 1), dtype=np.uint8)
+    vars(reader)["read"] = lambda table, rows: pixels[rows]
     exec(python("def open_source("), vars(reader))
     monkeypatch.setitem(sys.modules, "guide_reader", reader)
     source = {"kind": "python", "module": "guide_reader", "options": {"folder": "scans"}}
