@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import naming
 from safety_cases import cases_of
 from torch import nn
 from torch.nn import functional
@@ -153,7 +154,7 @@ def test_violations_have_the_right_sign(limits: Limits) -> None:
 
 def test_data_without_a_rare_class_is_refused(small_prepared: Prepared, limits: Limits) -> None:
     bare = replace(small_prepared, card=small_prepared.card.model_copy(update={"rare_classes": []}))
-    with pytest.raises(UserError, match="no rare class"):
+    with pytest.raises(UserError, match=naming("'rare'", "config/data/", "finetune.constraint")):
         Limits.of(limits.cfg, bare, [0.0, 0.0, 0.0])
 
 
@@ -202,7 +203,7 @@ def test_a_constraint_batch_has_as_many_of_every_class(
     again = balanced_batch(small_prepared, split, 31, seed=0, step=3)
     np.testing.assert_array_equal(indices, again)
     assert set(indices) != set(balanced_batch(small_prepared, split, 31, seed=0, step=4))
-    with pytest.raises(UserError, match="set it to 6 or more"):
+    with pytest.raises(UserError, match=naming("finetune.constraint.batch_size", 5, 6)):
         balanced_batch(small_prepared, split, 5, seed=0, step=0)
 
 
@@ -253,7 +254,9 @@ def test_weights_feel_the_constraint_once_it_is_violated(
 def test_a_rare_class_must_be_there_to_be_protected(small_prepared: Prepared) -> None:
     val = small_prepared.splits == "val"
     splits = np.where(val & (small_prepared.labels == 2), "test", small_prepared.splits)
-    with pytest.raises(UserError, match="'val' has no image of rare"):
+    with pytest.raises(
+        UserError, match=naming("'val'", "rare", "finetune.constraint.multipliers_from")
+    ):
         balanced_batch(replace(small_prepared, splits=splits), "val", 30, seed=0, step=0)
 
 

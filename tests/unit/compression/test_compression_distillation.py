@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import naming
 from scipy.special import softmax
 from torch import nn
 
@@ -135,17 +136,17 @@ def test_the_loss_wants_the_logits_of_the_last_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "parts"),
     [
-        ({"classes": ["b", "a"]}, "trained with classes"),
-        ({"seed": 1}, "trained with seed 1, the student with 0"),
-        ({"logit_shift": [0.0, 0.0]}, "another loss"),
+        ({"classes": ["b", "a"]}, ("'big'", "['b', 'a']", "['a', 'b']")),
+        ({"seed": 1}, ("'big'", "seed 1", 0)),
+        ({"logit_shift": [0.0, 0.0]}, ("'big'", "logit_shift", "train.loss")),
     ],
 )
 def test_a_teacher_that_means_something_else_is_refused(
-    change: dict[str, Any], message: str
+    change: dict[str, Any], parts: tuple[object, ...]
 ) -> None:
     shifted = META.model_copy(update={"logit_shift": [1.0, 0.0]})
     check_teacher("big", shifted, META)  # the same but for a constant
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=naming(*parts)):
         check_teacher("big", META.model_copy(update=change), META)

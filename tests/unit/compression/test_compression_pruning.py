@@ -16,6 +16,7 @@ from compression_nets import Residual
 from guides import python
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import naming
 from torch import nn
 from torch.nn.utils import prune
 
@@ -96,7 +97,7 @@ def test_no_layer_is_emptied_and_the_share_still_holds() -> None:
 def test_sparsity_and_what_layers_keep_must_fit() -> None:
     values = {"step": "magnitude_prune", "sparsity": 0.95, "least_kept": 0.1, "ramp": 0.5,
               "interval": 1, "keep_dense": [], "finetune": None}  # fmt: skip
-    with pytest.raises(ValueError, match=r"sparsity 0\.95 and least_kept 0\.1 exceed 1 together"):
+    with pytest.raises(ValueError, match=naming("sparsity 0.95", "least_kept 0.1")):
         MagnitudePrune(**values)
 
 
@@ -147,7 +148,7 @@ def test_gradients_do_not_reach_kept_zeros() -> None:
 
 def test_masks_of_weights_that_are_gone_are_an_error() -> None:
     with (
-        pytest.raises(AssertionError, match="nowhere"),
+        pytest.raises(AssertionError, match=naming("'nowhere.weight'")),
         kept_zeros(Residual(), {"nowhere.weight": torch.ones(1, dtype=torch.bool)}),
     ):
         pass
@@ -156,9 +157,11 @@ def test_masks_of_weights_that_are_gone_are_an_error() -> None:
 def test_modules_can_be_left_dense() -> None:
     net = Residual()
     assert set(weighted_layers(net, ["stem", "fc"], "keep_dense")) == {"depthwise", "pointwise"}
-    with pytest.raises(UserError, match=r"stemm.*Did you mean 'stem'.*keep_dense"):
+    with pytest.raises(
+        UserError, match=naming("'stemm'", "'stem'", "compress.steps[..].keep_dense")
+    ):
         weighted_layers(net, ["stemm"], "keep_dense")
-    with pytest.raises(UserError, match="keep_dense leaves no convolution"):
+    with pytest.raises(UserError, match=naming("compress.steps[..].keep_dense")):
         weighted_layers(net, ["stem", "fc", "depthwise", "pointwise"], "keep_dense")
 
 

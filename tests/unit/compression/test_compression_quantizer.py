@@ -22,6 +22,7 @@ from compression_nets import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import naming
 from torch import nn
 from torchao.quantization.pt2e import PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
@@ -137,7 +138,9 @@ def test_a_kept_block_keeps_all_that_it_holds() -> None:
 
 
 def test_an_unknown_name_to_keep_names_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"'depthwize' is unknown\. Did you mean 'depthwise'"):
+    with pytest.raises(
+        UserError, match=naming("'depthwize'", "'depthwise'", "compress.steps[..].keep_float")
+    ):
         annotated(Residual(), keep_float=("depthwize",))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from refusals import naming
 from volume_factory import (
     blob,
     config,
@@ -92,19 +93,17 @@ def test_an_inconsistent_series_is_refused(tmp_path: Path, changes: Any, words: 
 def test_a_missing_slice_and_other_gaps_in_a_folder_are_refused(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "a", stack()[0])
     paths[4].unlink()
-    with pytest.raises(
-        BadImage, match=f"a slice is missing: 6 mm between {paths[3].name} and {paths[5].name}"
-    ):
+    with pytest.raises(BadImage, match=naming("missing", "6 mm", paths[3].name, paths[5].name)):
         dicom.read_series(tmp_path / "a")
     (tmp_path / "a" / "notes").write_bytes(b"no DICOM at all" * 20)
-    with pytest.raises(BadImage, match="notes: is no DICOM file"):
+    with pytest.raises(BadImage, match=naming("notes", "DICOM")):
         dicom.read_series(tmp_path / "a")
     write_series(tmp_path / "one", stack()[0][:1])
     with pytest.raises(BadImage, match="one slice only"):
         dicom.read_series(tmp_path / "one")
     write_series(tmp_path / "sizes", stack()[0])
     write_series(tmp_path / "sizes" / "more", stack()[0][:3, :-1], origin=(-20, -30, 70))
-    with pytest.raises(BadImage, match="several sizes"):
+    with pytest.raises(BadImage, match=naming("(20, 24)", "(19, 24)")):
         dicom.read_series(tmp_path / "sizes")
     write_series(tmp_path / "tilt", stack()[0])
     for path in (tmp_path / "tilt").iterdir():
@@ -130,7 +129,7 @@ def test_a_dicom_segmentation_is_placed_by_its_positions(tmp_path: Path) -> None
         read_segmentation(seg, (shape[0], shape[1], 3), affine)
     with pytest.raises(BadImage, match="another grid"):
         read_segmentation(seg, shape, affine @ np.diag([1, 1, 1.5, 1]))
-    with pytest.raises(BadImage, match="CT Image Storage, no DICOM-SEG"):
+    with pytest.raises(BadImage, match=naming(paths[0].name, "CT Image Storage", "DICOM-SEG")):
         read_segmentation(paths[0], shape, affine)
 
 

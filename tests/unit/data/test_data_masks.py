@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from refusals import naming
 from volume_factory import config
 
 from edgeward.core.errors import UserError
@@ -73,11 +74,11 @@ def test_segmentation_needs_masks(tmp_path: Path) -> None:
     for name in "ab":
         (tmp_path / "mine" / name).mkdir(parents=True)
         Image.new("RGB", (64, 64)).save(tmp_path / "mine" / name / "x.png")
-    with pytest.raises(UserError, match="gives no masks"):
+    with pytest.raises(UserError, match=naming("data.task", "'segmentation'", "data.source.masks")):
         stage.run(no_masks, out=tmp_path / "out", data_root=tmp_path)
     stage.run(cfg.model_copy(update={"task": "multiclass"}), out=tmp_path / "o", data_root=None)
     (tmp_path / "o" / "masks.npy").unlink()
-    with pytest.raises(UserError, match="has no masks: prepare it"):
+    with pytest.raises(UserError, match=naming(tmp_path / "o", "data.source")):
         open_prepared(tmp_path / "o").case(0)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import naming
 from shipped import shipped
 
 from edgeward.core.errors import UserError
@@ -98,8 +99,8 @@ def test_grey_and_colour() -> None:
         (b"no image at all", "cannot be decoded"),
         (picture(0)[:1500], "cannot be decoded"),
         (picture(0, kind="PNG")[:-400], "cannot be decoded"),
-        (picture(0, (31, 200)), "31x200 pixels: the shorter side must be at least 32"),
-        (encoded(np.zeros((40, 40), np.uint16)), "only 8-bit"),
+        (picture(0, (31, 200)), "31x200.* 32 .*min_side"),
+        (encoded(np.zeros((40, 40), np.uint16)), "I;16.*8-bit"),
     ],
     ids=["empty", "text", "truncated jpeg", "truncated png", "small", "16 bit"],
 )
@@ -118,7 +119,7 @@ def test_masks_are_binary_and_fit_their_image() -> None:
     found = decode_mask(mask(), size=32, fit="crop", shape=(80, 64))
     assert found.shape == (32, 32)
     assert set(np.unique(found)) == {0, 1}
-    with pytest.raises(BadImage, match="its mask is 80x64 and the image 64x80"):
+    with pytest.raises(BadImage, match=naming("80x64", "64x80")):
         decode_mask(mask(), size=32, fit="crop", shape=(64, 80))
 
 
@@ -128,7 +129,7 @@ def test_paths_and_links_stay_inside(tmp_path: Path) -> None:
     (tmp_path / "root" / "link").symlink_to(tmp_path / "secret")
     assert inside(tmp_path / "root", "a/b.png") == tmp_path / "root/a/b.png"
     for path in ("../secret/x", "/etc/passwd", "a/../../secret", "link/x"):
-        with pytest.raises(UserError, match="leads out of"):
+        with pytest.raises(UserError, match=naming(f"'{path}'", tmp_path / "root")):
             inside(tmp_path / "root", path)
 
 
@@ -136,18 +137,18 @@ def test_paths_and_links_stay_inside(tmp_path: Path) -> None:
 def test_archive_members_stay_inside(tmp_path: Path, member: str) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr(member, picture(0))
-    with pytest.raises(UserError, match="leads out of the archive"):
+    with pytest.raises(UserError, match=naming("a.zip", f"'{member}'")):
         Store([tmp_path / "a.zip"])
 
 
 def test_a_broken_archive_and_double_names(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(b"PK not really")
-    with pytest.raises(UserError, match="no intact zip"):
+    with pytest.raises(UserError, match=naming("a.zip", "zip")):
         Store([tmp_path / "a.zip"])
     for folder in "bc":
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "one.jpg").write_bytes(picture(0))
-    with pytest.raises(UserError, match="more than one file is called 'one'"):
+    with pytest.raises(UserError, match=naming(tmp_path / "c", "'one'")):
         Store([tmp_path / "b", tmp_path / "c"])
 
 
@@ -207,7 +208,9 @@ def test_ham10000_from_zips_and_from_folders_is_the_same(tmp_path: Path) -> None
 
 
 def test_missing_ham10000_says_what_from_where_and_where_to(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"DVN/DBW86T.*EDGEWARD_DATA_ROOT"):
+    with pytest.raises(
+        UserError, match=naming("ham10000", "doi.org/10.7910/DVN/DBW86T", "EDGEWARD_DATA_ROOT")
+    ):
         stage.open_listing(config("ham10000"), None)
     folder = ham(tmp_path)
     (folder / "HAM10000_images_part_2.zip").unlink()
@@ -223,7 +226,10 @@ def test_missing_ham10000_says_what_from_where_and_where_to(tmp_path: Path) -> N
 def test_missing_masks_can_be_done_without(tmp_path: Path) -> None:
     folder = ham(tmp_path)
     (folder / "HAM10000_segmentations_lesion_tschandl.zip").unlink()
-    with pytest.raises(UserError, match=r"data\.source\.masks: ignore"):
+    with pytest.raises(
+        UserError,
+        match=naming("HAM10000_segmentations_lesion_tschandl.zip", "data.source.masks: ignore"),
+    ):
         stage.open_listing(config("ham10000"), tmp_path)
     listing = stage.open_listing(config("ham10000", {"masks": "ignore"}), tmp_path)
     assert listing.batches is not None
@@ -243,7 +249,7 @@ def test_faults_of_ham10000_are_named(tmp_path: Path) -> None:
     metadata = folder / "HAM10000_metadata.csv"
     text = metadata.read_text().replace("ISIC_5,bcc", "ISIC_5,")
     metadata.write_text(text.replace("ISIC_6,bkl", "ISIC_6,xx"))
-    with pytest.raises(UserError, match="ISIC_stray: unlabelled: not in the metadata"):
+    with pytest.raises(UserError, match=naming("ISIC_stray")):
         stage.run(config("ham10000", **SMALL), out=tmp_path / "out", data_root=tmp_path)
     metrics = stage.run(
         config("ham10000", invalid="skip", **SMALL), out=tmp_path / "out", data_root=tmp_path
@@ -371,7 +377,7 @@ def test_a_download_is_used_only_with_the_right_md5(
     md5 = npz(tmp_path / "web" / "p.npz")
     cfg, root = config("pneumoniamnist"), tmp_path / "data"
     published(url=f"{server}/p.npz", MD5="0" * 32)
-    with pytest.raises(UserError, match=rf"MD5 {md5}, the medmnist package says 0+"):
+    with pytest.raises(UserError, match=naming(md5, "0" * 32)):
         stage.open_listing(cfg, root)
     assert not [p for p in root.rglob("*") if p.is_file()]
     published(url=f"{server}/p.npz", MD5=md5)
@@ -386,47 +392,51 @@ def test_a_download_that_fails_says_what_to_do(
     tmp_path: Path, server: str, published: Published
 ) -> None:
     published(url=f"{server}/gone.npz")
-    with pytest.raises(UserError, match=r"gone\.npz could not be fetched .*404.*by hand"):
+    with pytest.raises(UserError, match=naming("gone.npz", "medmnist/pneumoniamnist.npz", 404)):
         stage.open_listing(config("pneumoniamnist"), tmp_path)
-    with pytest.raises(UserError, match=r"data\.source\.download"):
+    with pytest.raises(
+        UserError, match=naming("medmnist/pneumoniamnist.npz", "data.source.download")
+    ):
         stage.open_listing(config("pneumoniamnist", {"download": False}), tmp_path)
-    with pytest.raises(UserError, match="EDGEWARD_DATA_ROOT"):
+    with pytest.raises(
+        UserError, match=naming("medmnist/pneumoniamnist.npz", "EDGEWARD_DATA_ROOT")
+    ):
         stage.open_listing(config("pneumoniamnist"), None)
 
 
 def test_a_damaged_local_file_is_refused(tmp_path: Path) -> None:
     npz(tmp_path / "medmnist" / "pneumoniamnist.npz")
-    with pytest.raises(UserError, match="damaged or another release"):
+    with pytest.raises(UserError, match=naming("medmnist/pneumoniamnist.npz", "MD5")):
         stage.open_listing(config("pneumoniamnist"), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "parts"),
     [
-        ({"val_images": np.zeros((20, 32, 32), np.uint8)}, r"uint8 \(28, 28\) expected"),
-        ({"val_images": np.zeros((19, 28, 28), np.uint8)}, "19 val images"),
-        ({"val_labels": np.full((20, 1), 2, np.uint8)}, "none of the 2 classes"),
-        ({"val_labels": np.array([object()] * 20)}, "whole numbers expected|cannot be read"),
+        ({"val_images": np.zeros((20, 32, 32), np.uint8)}, ["val_images", "(32, 32)", "(28, 28)"]),
+        ({"val_images": np.zeros((19, 28, 28), np.uint8)}, ["19 val images", "(20, 1)"]),
+        ({"val_labels": np.full((20, 1), 2, np.uint8)}, [20, "2 classes", "val_000000"]),
+        ({"val_labels": np.array([object()] * 20)}, ["'val_labels'", "object"]),
     ],
 )
 def test_odd_arrays_are_refused(
-    tmp_path: Path, published: Published, changes: dict[str, np.ndarray], reason: str
+    tmp_path: Path, published: Published, changes: dict[str, np.ndarray], parts: list[object]
 ) -> None:
     published(MD5=npz(tmp_path / "medmnist" / "pneumoniamnist.npz", changes=changes))
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match=naming("pneumoniamnist.npz", *parts)):
         stage.open_listing(config("pneumoniamnist"), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "part"),
     [
-        ("dermamnst", "Did you mean 'dermamnist'"),
-        ("adrenalmnist3d", "2-D MedMNIST set 'adrenalmnist3d' is unknown"),
-        ("chestmnist", "is multi-label"),
+        ("dermamnst", "'dermamnist'"),
+        ("adrenalmnist3d", "2-D MedMNIST"),
+        ("chestmnist", "multi-label"),
     ],
 )
-def test_sets_that_cannot_be_used(tmp_path: Path, name: str, reason: str) -> None:
-    with pytest.raises(UserError, match=reason):
+def test_sets_that_cannot_be_used(tmp_path: Path, name: str, part: str) -> None:
+    with pytest.raises(UserError, match=naming(f"'{name}'", part, "data.source.dataset")):
         stage.open_listing(config("pneumoniamnist", {"dataset": name}), tmp_path)
 
 
@@ -502,19 +512,19 @@ def test_split_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "reason"),
+    ("source", "parts"),
     [
-        ({"group_pattern": "(p"}, "group_pattern"),
-        ({"group_pattern": r"p\d"}, "no bracket"),
-        ({"path": "elsewhere"}, "is missing: put the data there"),
-        ({"layout": "csv", "csv": "none.csv"}, r"none\.csv is missing"),
+        ({"group_pattern": "(p"}, ["data.source.group_pattern", "'(p'", "unterminated"]),
+        ({"group_pattern": r"p\d"}, ["data.source.group_pattern", r"'p\d'"]),
+        ({"path": "elsewhere"}, ["elsewhere", "data.source.path"]),
+        ({"layout": "csv", "csv": "none.csv"}, ["mine/none.csv", "data.source.csv"]),
     ],
 )
 def test_folder_settings_that_cannot_work(
-    tmp_path: Path, source: dict[str, Any], reason: str
+    tmp_path: Path, source: dict[str, Any], parts: list[str]
 ) -> None:
     classes_on_disk(tmp_path)
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match=naming(*parts)):
         listing_of(folder_config(**source), tmp_path)
 
 
@@ -538,29 +548,29 @@ def test_csv_with_groups_and_sides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "parts"),
     [
-        ("path,label,gruop\nill/p0b.png,x,1\n", r"column 'gruop' is unknown \(meant: group\?\)"),
-        ("path\nill/p0b.png\n", "columns path and label are needed"),
-        ("path,label\n../../secret.png,x\n", "leads out of"),
-        ("path,label\n/etc/hosts,x\n", "leads out of"),
-        ("path,label\nill/p0b.png,x\nill/p0b.png,y\n", "line 3: 'ill/p0b.png' is listed twice"),
-        ("path,label\n,x\n", "line 2: no path"),
-        ("path,label\nill/p0b.png,x,y\n", "row 2: more fields"),
-        ('path,label\n"ill/p0b.png,x\n', "no CSV in UTF-8"),
-        ("path,label\nill/p0b.png,x\n", "two or more different classes"),
+        ("path,label,gruop\nill/p0b.png,x,1\n", ["all.csv", "'gruop'", "group"]),
+        ("path\nill/p0b.png\n", ["all.csv", "label", "['path']"]),
+        ("path,label\n../../secret.png,x\n", ["'../../secret.png'"]),
+        ("path,label\n/etc/hosts,x\n", ["'/etc/hosts'"]),
+        ("path,label\nill/p0b.png,x\nill/p0b.png,y\n", ["all.csv", "line 3", "'ill/p0b.png'"]),
+        ("path,label\n,x\n", ["all.csv", "line 2", "path"]),
+        ("path,label\nill/p0b.png,x,y\n", ["all.csv", "row 2"]),
+        ('path,label\n"ill/p0b.png,x\n', ["all.csv", "UTF-8"]),
+        ("path,label\nill/p0b.png,x\n", ["['x']", "data.source.classes"]),
     ],
 )
-def test_tables_that_cannot_work(tmp_path: Path, text: str, reason: str) -> None:
+def test_tables_that_cannot_work(tmp_path: Path, text: str, parts: list[str]) -> None:
     cfg = table(tmp_path, text)
-    with pytest.raises(UserError, match=reason):
+    with pytest.raises(UserError, match=naming(*parts)):
         listing_of(cfg, tmp_path)
 
 
 def test_a_table_in_another_encoding_is_refused(tmp_path: Path) -> None:
     cfg = table(tmp_path, "")
     (tmp_path / "mine" / "all.csv").write_bytes("path,label\nä.png,x\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"all\.csv is no CSV in UTF-8"):
+    with pytest.raises(UserError, match=naming("all.csv", "UTF-8", "0xe4")):
         listing_of(cfg, tmp_path)
 
 

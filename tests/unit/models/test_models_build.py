@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from guides import python
+from refusals import naming
 from shipped import all_of, shipped
 from torch import nn
 
@@ -107,7 +108,7 @@ def test_branch_gain_starts_blocks_near_the_identity() -> None:
 
 def test_branch_gain_without_such_branches_is_an_error() -> None:
     cfg = config("resnet18").model_copy(update={"branch_gain": 0.5})
-    with pytest.raises(UserError, match="branch_gain"):
+    with pytest.raises(UserError, match=naming("branch_gain", 0.5, "config/model/net.yaml")):
         build(cfg, num_classes=7, in_chans=3, image_size=(64, 64))
 
 
@@ -170,7 +171,7 @@ def test_deployable_normalises_as_the_textbook_does() -> None:
 
 
 def test_constant_channel_is_refused() -> None:
-    with pytest.raises(UserError, match="channel_std"):
+    with pytest.raises(UserError, match=naming("channel_std", "[0.0]", "card.json")):
         Deployable(nn.Identity(), [0.5], [0.0])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from refusals import naming
 from shipped import all_of, shipped
 
 from edgeward.compression.config import RecipeConfig
@@ -95,7 +96,7 @@ def test_awkward_sizes_work_or_are_one_clear_error(name: str, size: tuple[int, i
 
 def test_an_option_that_does_not_exist_is_no_matter_of_size() -> None:
     cfg = model("resnet18").model_copy(update={"options": {"widht": 3}})
-    with pytest.raises(UserError, match="widht") as error:
+    with pytest.raises(UserError, match=naming("'widht'", "config/model/resnet18.yaml")) as error:
         build(cfg, num_classes=7, in_chans=3, image_size=(64, 64))
     assert not isinstance(error.value, SizeError)
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from refusals import naming
 
 from edgeward.core.errors import UserError
 from edgeward.pipeline.environment import export_environment
@@ -36,5 +37,5 @@ def test_data_root_of_the_command_line_wins(
 
 
 def test_a_data_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="data_root"):
+    with pytest.raises(UserError, match=naming(f"data_root={tmp_path / 'missing'}")):
         export_environment(tmp_path, {"data_root": str(tmp_path / "missing")}, "host")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from refusals import naming
 
 from edgeward.profiling.agent import energy
 from edgeward.profiling.agent.counters import Ina3221, NoCounter, Nvml, Odpm, Rapl, find_counter
@@ -92,7 +93,7 @@ def test_amd_has_packages_without_memory_domains(tmp_path: Path) -> None:
 
 def test_psys_alone_is_not_taken_for_the_packages(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:0", "psys", 0)
-    with pytest.raises(NoCounter, match="no package domain"):
+    with pytest.raises(NoCounter, match=naming(tmp_path / "class" / "powercap", "intel_rapl_msr")):
         Rapl(tmp_path, [])
 
 
@@ -126,7 +127,7 @@ def test_counter_of_the_cpu_is_not_used_for_a_gpu(
 
     monkeypatch.setattr(ctypes, "CDLL", absent)
     assert find_counter(POWER, False, tmp_path).kind == "rapl"
-    with pytest.raises(NoCounter, match=r"driver's library is missing.*ina3221"):
+    with pytest.raises(NoCounter, match=naming("nvml", "ina3221", "libnvidia-ml.so.1")):
         find_counter(POWER, True, tmp_path)
 
 
@@ -167,7 +168,7 @@ def test_gpu_is_the_one_that_the_process_sees(monkeypatch: pytest.MonkeyPatch) -
     assert counter.domains == ["gpu 3"]
     assert counter._library.opened == [3]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8a")
-    with pytest.raises(NoCounter, match=r"GetTotalEnergyConsumption .* failed with status 3"):
+    with pytest.raises(NoCounter, match=naming("nvmlDeviceGetTotalEnergyConsumption", 3)):
         Nvml(Path("/"), [])
 
 
@@ -207,9 +208,11 @@ def test_board_rail_is_read_and_its_parts_are_not_added(
 
 def test_board_without_a_board_rail_asks_for_one(tmp_path: Path) -> None:
     jetson(tmp_path, ["GPU", "CPU", "SOC"])  # Xavier
-    with pytest.raises(NoCounter, match="no rail VDD_IN or POM_5V_IN, but CPU, GPU, SOC"):
+    with pytest.raises(
+        NoCounter, match=naming("VDD_IN", "POM_5V_IN", "CPU", "GPU", "SOC", "power.rails")
+    ):
         Ina3221(tmp_path, [])
-    with pytest.raises(NoCounter, match="rails of the board nest"):
+    with pytest.raises(NoCounter, match=naming("power.rails", "'GPU'", "'CPU'")):
         Ina3221(tmp_path, ["GPU", "CPU"])
 
 
@@ -218,14 +221,14 @@ def test_sensor_that_goes_away_is_noticed(tmp_path: Path) -> None:
     counter = Ina3221(tmp_path, [])
     (at / "curr1_input").unlink()
     counter.start()
-    with pytest.raises(NoCounter, match="curr1_input cannot be read"):
+    with pytest.raises(NoCounter, match=naming("curr1_input")):
         counter.stop()
 
 
 def test_phone_rails_have_to_be_named(tmp_path: Path) -> None:
     file = tmp_path / "bus" / "iio" / "devices" / "iio:device0" / "energy_value"
     write(file, "t=1000\nCH0(T=990)[S4M_VDD_CPUCL0], 2000000\nCH1(T=990)[S2M_VDD_CPUCL2], 500000")
-    with pytest.raises(NoCounter, match=r"there are S2M_VDD_CPUCL2, S4M_VDD_CPUCL0"):
+    with pytest.raises(NoCounter, match=naming("power.rails", "S2M_VDD_CPUCL2", "S4M_VDD_CPUCL0")):
         Odpm(tmp_path, [])
     counter = Odpm(tmp_path, ["S4M_VDD_CPUCL0", "S2M_VDD_CPUCL2"])
     counter.start()

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from profiling_models import MACS, SIZE
+from refusals import naming
 
 from edgeward.core.errors import UserError
 from edgeward.core.plugins import load, names
@@ -126,7 +127,7 @@ def test_bytes_of_a_kernel() -> None:
     assert (
         tensor_bytes("Slice", [image, ["int64", [1]]], [floats(1, 1, 8, 8)], NAMES) == 2 * 256 + 8
     )
-    with pytest.raises(UserError, match="type 'string'"):
+    with pytest.raises(UserError, match=naming("'string'")):
         tensor_bytes("Add", [["string", [2]]], [floats(2)], NAMES)
 
 
@@ -350,9 +351,7 @@ def test_a_scan_of_very_many_steps_is_recorded_and_one_of_too_many_refused(
     assert kernels["Scan"]["calls"] == kernels["MatMul"]["calls"] == 1
 
     monkeypatch.setattr(onnxruntime_agent, "ENGINE_EVENTS", 2 * steps)
-    with pytest.raises(
-        AgentError, match=rf"runs {2 * steps + 3} kernels, too many .* half as many"
-    ):
+    with pytest.raises(AgentError, match=naming(2 * steps + 3)):
         answer(path)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from refusals import naming
 from shipped import shipped
 
 from edgeward.core.errors import UserError
@@ -200,7 +201,9 @@ def test_ceilings_are_rates_of_this_engine(best: Path, config: ProfileConfig) ->
 
 def test_ceilings_of_another_set_up_are_refused(best: Path, config: ProfileConfig) -> None:
     other = config.model_copy(update={"threads": [2]})
-    with pytest.raises(UserError, match=r"config/profile/host_quick.yaml .*: threads differ"):
+    with pytest.raises(
+        UserError, match=naming("host_quick.json", "config/profile/host_quick.yaml", "threads")
+    ):
         ceilings.read(best, other)
 
 

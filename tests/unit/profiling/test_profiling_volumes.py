@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from profiling_models import host_quick
+from refusals import naming
 
 from edgeward.core.errors import UserError
 from edgeward.profiling import parity
@@ -123,5 +124,5 @@ def test_an_input_of_one_axis_too_many_is_refused(tmp_path: Path) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / "six.onnx")
-    with pytest.raises(UserError, match=r"\(batch, c, d, h, w\) expected"):
+    with pytest.raises(UserError, match=naming("six.onnx", "(batch, c, d, h, w)", "'image'")):
         read_graph(tmp_path / "six.onnx", 1)

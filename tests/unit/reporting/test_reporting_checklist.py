@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import naming
 from reporting_factory import Made, Spec, build, make
 
 from edgeward.core.errors import UserError
@@ -116,7 +117,9 @@ def test_flat_reads_nested_records() -> None:
 def test_a_profile_of_another_model_is_refused(tmp_path: Path) -> None:
     entries = build(tmp_path / "in", [Spec(n=300)])
     entries[0].export.onnx.write_bytes(b"exported again")
-    with pytest.raises(UserError, match=r"Run profile again"):
+    with pytest.raises(
+        UserError, match=naming("phantom-mobileone_s0-s0-fp32", "host", "model.onnx", "profile")
+    ):
         stage.run({"name": "x"}, entries, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

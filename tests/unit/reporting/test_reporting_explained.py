@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import naming
 from reporting_factory import Spec, build, profile, spread
 
 from edgeward.core.errors import UserError
@@ -119,7 +120,7 @@ def test_ratios_are_those_of_the_file(tmp_path: Path, entries: list[ResultPaths]
 
 def test_a_file_of_another_version_is_refused(tmp_path: Path, entries: list[ResultPaths]) -> None:
     path = turns(tmp_path, 1.0, schema="edgeward-interleave/0")
-    with pytest.raises(UserError, match=r"edgeward-interleave/0.*Run interleave again"):
+    with pytest.raises(UserError, match=naming("host.json", "'schema'", "'edgeward-interleave/0'")):
         Sweep.read(entries, [path])
 
 

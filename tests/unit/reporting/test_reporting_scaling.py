@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import naming
 from reporting_factory import Spec, build, explanation, profile, setting
 
 from edgeward.core.errors import UserError
@@ -119,7 +120,7 @@ def test_refused_sizes_are_left_out_of_lines(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"build\.json"):
+    with pytest.raises(UserError, match=naming("build.json")):
         load([(tmp_path / "build.json", tmp_path / "host.json")])
 
 

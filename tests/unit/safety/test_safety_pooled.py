@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import naming
 from safety_cases import classifier, config, lesions
 from scipy import stats
 
@@ -149,7 +150,7 @@ def test_seeds_must_be_the_same(small_prepared: Prepared, tmp_path: Path) -> Non
         ("a", "fp32"): {0: tmp_path, 1: tmp_path},
         ("a", "int8"): {0: tmp_path, 2: tmp_path},
     }
-    with pytest.raises(UserError, match="same two or more seeds"):
+    with pytest.raises(UserError, match=naming("[[0, 1], [0, 2]]")):
         run(
             config(),
             prepared=small_prepared.root,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import naming
 from safety_cases import classifier, config, lesions
 
 from edgeward.core.errors import UserError
@@ -297,7 +298,7 @@ def test_metric_names_suit_mlflow() -> None:
 
 
 def test_rare_classes_must_be_classes() -> None:
-    with pytest.raises(UserError, match="rarest"):
+    with pytest.raises(UserError, match=naming("rare_classes", "'rarest'")):
         classifier(np.zeros((3, 3)), np.zeros(3, int), np.arange(3), NAMES, ["rarest"])
 
 

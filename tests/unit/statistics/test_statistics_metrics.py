@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from refusals import naming
 from safety_cases import lesions
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
@@ -81,12 +82,12 @@ def test_decision_is_of_raw_logits_and_confidence_of_shifted_ones() -> None:
 def test_logits_that_are_not_finite_are_refused(bad: float) -> None:
     logits = np.zeros((5, 3))
     logits[3, 1] = bad
-    with pytest.raises(UserError, match=r"1 of 5 images .*number 3"):
+    with pytest.raises(UserError, match=naming("1 of 5", "number 3")):
         score(logits, np.zeros(5, int), ZERO, 1.0)
 
 
 def test_labels_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(UserError, match="3 classes"):
+    with pytest.raises(UserError, match=naming("0..3", 3)):
         score(np.zeros((2, 3)), np.array([0, 3]), ZERO, 1.0)
     with pytest.raises(UserError, match="no image"):
         score(np.zeros((0, 3)), np.array([], int), ZERO, 1.0)

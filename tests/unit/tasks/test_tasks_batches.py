@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import naming
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
 from edgeward.core.errors import UserError
@@ -162,7 +163,7 @@ def test_empty_validation_is_named(small_prepared: Prepared) -> None:
     nothing = dataclasses.replace(
         small_prepared, splits=np.where(small_prepared.splits == "val", "test", "train")
     )
-    with pytest.raises(UserError, match="'val' is empty"):
+    with pytest.raises(UserError, match=naming("'val'")):
         split_batches(nothing, "val", 8)
 
 

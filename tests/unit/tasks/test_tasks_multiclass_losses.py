@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from refusals import naming
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
@@ -128,11 +129,11 @@ def test_logit_adjustment_decides_for_the_balanced_error() -> None:
 
 
 def test_focal_with_smoothing_is_refused() -> None:
-    with pytest.raises(ValidationError, match="label_smoothing"):
+    with pytest.raises(ValidationError, match=naming("label_smoothing", "focal")):
         config("focal", label_smoothing=0.1)
 
 
 def test_class_without_training_images_is_named(small_prepared: Prepared) -> None:
     labels = np.where(small_prepared.labels == 2, 0, small_prepared.labels)
-    with pytest.raises(UserError, match="rare"):
+    with pytest.raises(UserError, match=naming(small_prepared.root, "rare")):
         train_counts(dataclasses.replace(small_prepared, labels=labels))

@@ -16,6 +16,7 @@ from guides import python
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from refusals import naming
 from tracking_world import World, write_onnx
 
 from edgeward.core.errors import UserError
@@ -430,7 +431,9 @@ class TestTrouble:
     ) -> None:
         client.delete_experiment(client.create_experiment(world.data))
         world.prepare()
-        with pytest.raises(UserError, match="mlflow experiments restore"):
+        with pytest.raises(
+            UserError, match=naming(f"'{world.data}'", store_uri, "mlflow experiments restore")
+        ):
             Deliverer(world.outbox, store_uri, world.data, None, 0).run()
         assert len(pending(world.outbox)) == 1
 
