@@ -30,6 +30,7 @@ RUNTIME = [
     "psutil",
 ]
 DEVELOPMENT = [
+    "coverage",
     "execnet",
     "grimp",
     "hypothesis",
@@ -39,6 +40,7 @@ DEVELOPMENT = [
     "mypy",
     "netcal",
     "pytest",
+    "pytest-cov",
     "pytest-timeout",
     "pytest-xdist",
     "relplot",
