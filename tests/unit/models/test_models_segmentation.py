@@ -231,7 +231,7 @@ def test_sides_that_cannot_be_halved_are_refused(
     ],
 )
 def test_what_cannot_be_built_is_one_clear_error(
-    name: str, changes: dict[str, Any], size: tuple[int, ...], words: str
+    name: str, changes: dict[str, Any], size: tuple[int, ...], words: list[object]
 ) -> None:
     with pytest.raises(UserError, match=naming(*words)):
         build(CONFIGS[name].model_copy(update=changes), num_classes=2, in_chans=3, image_size=size)
