@@ -17,7 +17,7 @@ test: .venv/ready
 # and YAML goes through the tracer, too, which makes the tests 40 to 90 % slower.
 coverage: .venv/ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= tests/unit
-	@for room in src/edgeward/*/; do \
+	@for room in src/edgeward/[a-z]*/; do \
 	    printf '%-12s %3s %%\n' $$(basename $$room) $$($(BIN)/coverage report --include="$$room*" --format=total); \
 	done
 	@printf '%-12s %3s %%\n' all $$($(BIN)/coverage report --format=total)
