@@ -16,16 +16,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeward.core.io import write_json, write_yaml
-from edgeward.records.safety import Safety, Verdict
+from edgeward.records.base import Interval
+from edgeward.records.safety import Bootstrap, Safety, Verdict, VerdictWord
 from edgeward.tracking.entry import UsedData
 from edgeward.tracking.outbox import StageEntry, post
 
 
-def interval(value: float, spread: float = 0.02) -> dict[str, float]:
-    return {"estimate": value, "low": value - spread, "high": value + spread}
+def interval(value: float, spread: float = 0.02) -> Interval:
+    return Interval.of(value, value - spread, value + spread)
 
 
-def safety(metrics: dict[str, Any]) -> Safety:
+def safety(metrics: dict[str, Interval]) -> Safety:
     """Metrics of a model without classes."""
     return Safety(
         format=Safety.FORMAT, task="multiclass", n={"test": 1}, classes=[], rare_classes=[],
@@ -34,17 +35,14 @@ def safety(metrics: dict[str, Any]) -> Safety:
     )  # fmt: skip
 
 
-def decided(verdict: str, differences: dict[str, Any]) -> Verdict:
+def decided(verdict: VerdictWord, differences: dict[str, Interval]) -> Verdict:
     """A verdict with its differences."""
-    drawn = {
-        "resamples": 200, "seed": 0, "unit": "group", "strata": "", "groups": 1, "confidence_level": 0.95,
-    }  # fmt: skip
-    return Verdict.model_validate(
-        {
-            "schema": Verdict.FORMAT, "reference": "fp32", "verdict": verdict, "reasons": ["because"],
-            "churn": None, "endpoints": [], "differences": differences, "per_class": [],
-            "bootstrap": drawn,
-        }
+    drawn = Bootstrap(
+        resamples=200, seed=0, unit="group", strata="", groups=1, confidence_level=0.95
+    )
+    return Verdict(
+        format=Verdict.FORMAT, reference="fp32", verdict=verdict, reasons=["because"], churn=None,
+        endpoints=[], differences=differences, per_class=[], bootstrap=drawn,
     )  # fmt: skip
 
 
@@ -130,7 +128,7 @@ class World:
         folder = self.at(recipe, "profile")
         headline = {
             "threads": 1,
-            "latency_ms": {"p50": interval(p50), "p90": interval(1.2 * p50)},
+            "latency_ms": {"p50": interval(p50).content(), "p90": interval(1.2 * p50).content()},
             "peak_memory_mb": 12.0,
             "verdict": "VALID",
         }
@@ -138,7 +136,7 @@ class World:
         write_json(folder / f"{device}.json", {"settings": settings, "refused": refused})
         return self.post(self.entry("profile", folder, recipe=recipe, device=device))
 
-    def assess(self, recipe: str, verdict: str = "pass", rare_recall: float = 0.6) -> Path:
+    def assess(self, recipe: str, verdict: VerdictWord = "pass", rare_recall: float = 0.6) -> Path:
         folder = self.at(recipe, "assess")
         names = ("auc_macro", "accuracy", "balanced_accuracy", "nll", "ece")
         found = {name: interval(0.8) for name in names} | {"rare_recall": interval(rare_recall)}
@@ -158,7 +156,7 @@ class World:
         (folder / "figures" / "a.svg").write_text("<svg/>")
         return self.post(self.entry("report", folder, sweep=sweep, datasets=[]))
 
-    def candidate(self, recipe: str, verdict: str = "pass", **kwargs: Any) -> None:
+    def candidate(self, recipe: str, verdict: VerdictWord = "pass", **kwargs: Any) -> None:
         self.compress(recipe)
         self.export(recipe, weights=len(recipe))
         self.profile(recipe)

@@ -13,6 +13,9 @@ from reporting_factory import Spec, build, profile, spread
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
 from edgeward.pipeline.paths import ResultPaths
+from edgeward.records.base import Interval
+from edgeward.records.interleave import Interleave, InTurns, TimedMember
+from edgeward.records.profile import Agent, Engine, Host
 from edgeward.reporting import signatures, stage
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load_all
@@ -66,30 +69,33 @@ def test_an_invalid_timing_decides_nothing_but_one_in_turns_does(tmp_path: Path)
 def turns(root: Path, ratio: float, **changed: Any) -> Path:
     """The file of the stage `interleave`: INT8 against fp32, and one model against another."""
 
-    def member(model: str, recipe: str, value: float, verdict: str = "VALID") -> dict[str, Any]:
-        return {
-            "data": "phantom", "model": model, "seed": 0, "recipe": recipe,
-            "latency_ms": {"estimate": 4 * value, "low": 3.9 * value, "high": 4.1 * value},
-            "ratio": {"estimate": value, "low": 0.98 * value, "high": 1.02 * value, "n": 41},
-            "verdict": verdict, "reasons": [] if verdict == "VALID" else ["the ratio moved"],
-        }  # fmt: skip
+    def member(model: str, recipe: str, value: float, moved: bool = False) -> TimedMember:
+        return TimedMember(
+            data="phantom", model=model, seed=0, recipe=recipe,
+            latency_ms=Interval.of(4 * value, 3.9 * value, 4.1 * value),
+            ratio=Interval.of(value, 0.98 * value, 1.02 * value, n=41),
+            verdict="INVALID" if moved else "VALID", reasons=["the ratio moved"] if moved else [],
+        )  # fmt: skip
 
     groups = [
         [member("mobileone_s0", "fp32", 1.0), member("mobileone_s0", "ptq_int8", ratio)],
-        [member("mobileone_s0", "fp32", 1.0), member("heavy", "fp32", 2.5, "INVALID")],
+        [member("mobileone_s0", "fp32", 1.0), member("heavy", "fp32", 2.5, moved=True)],
         [member("absent", "fp32", 1.0), member("mobileone_s0", "fp32", 2.0)],
     ]
     path = root / "interleaved" / "host.json"
-    shared = {
-        key: profile("host", [])[key] for key in ("device", "emulated", "host", "engine", "agent")
-    }
-    more = {"threads": 1, "batch": 1, "rounds": 41, "block": 5, "duration_s": 9.0, "refused": [],
-            "conditions": {}}  # fmt: skip
-    content = {
-        "schema": "edgeward-interleave/1", **shared, "confidence": 0.95,
-        "groups": [{"candidates": group, **more} for group in groups],
-    }  # fmt: skip
-    write_json(path, content | changed)
+    alone = profile("host", [])
+    found = Interleave(
+        format=Interleave.FORMAT, device="host", emulated=False, host=Host(**alone["host"]),
+        engine=Engine(**alone["engine"]), agent=Agent(**alone["agent"]), confidence=0.95,
+        groups=[
+            InTurns(
+                threads=1, batch=1, rounds=41, block=5, duration_s=9.0, candidates=group,
+                refused=[], conditions={},
+            )
+            for group in groups
+        ],
+    )  # fmt: skip
+    write_json(path, found.content() | changed)
     return path
 
 

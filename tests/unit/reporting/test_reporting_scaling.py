@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 from refusals import naming
-from reporting_factory import Spec, build, explanation, profile, setting
+from reporting_factory import Spec, around, build, explanation, profile, setting
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
+from edgeward.records.scaling import Build, Unmeasured
 from edgeward.reporting import ranks, stage
 from edgeward.reporting.load import load_all
 from edgeward.reporting.scaling import Cell, crossovers, exponent, lines, load
@@ -31,19 +32,19 @@ def write(
     pairs = []
     for size, p50 in curve.items():
         at = root / model / str(size)
-        facts: dict[str, Any] = {
-            "schema": "edgeward-scaling/1",
-            "model": model,
-            "family": family,
-            "size": size,
-        }
+        built = Build(
+            format=Build.FORMAT, model=model, family=family, size=size, status="exported",
+            reason=None,
+        )  # fmt: skip
         if p50 is None:
             reason = f"model '{model}' cannot take 3x{size}x{size} <images>"
-            write_json(at / "build.json", {**facts, "status": "refused", "reason": reason})
-            write_json(at / "host.json", {"status": "refused", "reason": reason})
+            built.model_copy(update={"status": "refused", "reason": reason}).write(
+                at / "build.json"
+            )
+            unmeasured = Unmeasured(format=Unmeasured.FORMAT, status="refused", reason=reason)
+            unmeasured.write(at / "host.json")
         else:
-            write_json(at / "build.json", {**facts, "status": "exported", "reason": None})
-            record = {"estimate": p50, "low": p50 * (1 - spread), "high": p50 * (1 + spread)}
+            built.write(at / "build.json")
             one = setting(
                 p50,
                 resolution=[size, size],
@@ -51,7 +52,7 @@ def write(
                 peak_memory_mb=p50 * 2,
                 valid=size not in invalid,
             )
-            one["latency_ms"]["p50"] |= record
+            one["latency_ms"]["p50"] |= around(p50, p50 * spread)
             found = explanation(Spec(macs=size * size, bytes_moved=size * 1000), p50)
             content = profile("host", [one], explanation=found)
             content["model"]["macs"] = size * size

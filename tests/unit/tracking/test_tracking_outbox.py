@@ -19,6 +19,7 @@ from tracking_world import World, decided, interval
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256
+from edgeward.statistics.proportions import ABSENT
 from edgeward.tracking import live, row_metrics
 from edgeward.tracking.address import default_uri, without_credentials
 from edgeward.tracking.entry import StageEntry, read_entry
@@ -180,8 +181,7 @@ class TestRow:
         world.export("fp32")
         world.assess("fp32", verdict="inconclusive")
         at = world.at("fp32", "assess")
-        nothing = {"estimate": None, "low": None, "high": None}
-        differences = {"rare_recall": nothing, "ece": interval(0.1)}
+        differences = {"rare_recall": ABSENT, "ece": interval(0.1)}
         decided("inconclusive", differences).write(at / "verdict.json")
         found = row_metrics.gather("assess", at, None)
         assert found.metrics["verdict_code"] == 0.0
