@@ -19,9 +19,9 @@ def config(
     segmentation: dict[str, Any] | None = None,
     **changes: Any,
 ) -> StudyConfig:
-    """The shipped configuration with fewer resamples, and `changes`; of the sections those of a task."""
+    """The shipped configuration with fewer resamples, no critical class, and `changes`; of the sections those of a task."""
     values = shipped("safety", "default") | {"resamples": 400} | changes
-    values["multiclass"] |= multiclass or {}
+    values["multiclass"] |= {"critical": []} | (multiclass or {})
     values["segmentation"] |= segmentation or {}
     return SafetyGroup(**values)
 
@@ -32,9 +32,10 @@ def of_few_cases(**changes: object) -> StudyConfig:
     return config(segmentation=values)
 
 
-def of_classes() -> OfClasses:
-    """The shipped section of multiclass."""
-    return OfClasses.model_validate(shipped("safety", "default")["multiclass"])
+def of_classes(**changes: Any) -> OfClasses:
+    """The shipped section of multiclass without a critical class, and `changes`."""
+    section = shipped("safety", "default")["multiclass"] | {"critical": []}
+    return OfClasses.model_validate(section | changes)
 
 
 def of_labels(**changes: Any) -> OfLabels:
@@ -56,10 +57,11 @@ def classifier(
     classes: list[str],
     rare: list[str],
     temperature: float = 1.0,
+    **changes: Any,
 ) -> Arm:
-    """A model by its logits, without a shift."""
+    """A model by its logits, without a shift; `changes` are of the section of its task."""
     cases = cases_of(labels, groups, classes, rare)
-    return Arm(cases, of_classes(), logits, np.zeros(len(classes)), temperature)
+    return Arm(cases, of_classes(**changes), logits, np.zeros(len(classes)), temperature)
 
 
 def lesions(

@@ -308,6 +308,11 @@ class DataConfig(Closed):
     rare: Annotated[RareByPrevalence | RareByName, Field(discriminator="rule")] = Field(
         RareByPrevalence(), description="Which classes the safety verdict treats as rare."
     )
+    critical: list[str] = Field(
+        [],
+        description="Classes in which a missed case harms the patient, e.g. the malignant ones: the safety verdict has an endpoint for "
+        "each, however common it is.",
+    )
     audit: Audit = Audit()
     invalid: Literal["refuse", "skip"] = Field(
         "refuse",

@@ -19,6 +19,8 @@ from edgeward.pipeline.tasks import check_fit
 from edgeward.profiling.config import DeviceConfig, ProfileConfig
 from edgeward.tasks.base import task_names
 
+# Keys of a data set that only its assessment reads, through the section of its task: no case changes with them.
+JUDGED_BY = ("critical",)
 SETTINGS = ("sweep", "overrides", "data_root")
 
 
@@ -198,7 +200,7 @@ class Plan:
             raise UserError(
                 f"{self.file}: per_model overrides change 'data', which all models share."
             )
-        return {"data": slices[0]}
+        return {"data": {k: v for k, v in slices[0].items() if k not in JUDGED_BY}}
 
     def train(self, data: str, model: str, seed: int) -> dict[str, Any]:
         """Return the slice of `train`; recipes cannot change it."""

@@ -29,6 +29,7 @@ class ClassRow(Record):
     n: int = Field(description="Test cases that have it.")
     n_groups: int
     rare: bool
+    critical: bool = False
     counts: dict[str, int] = Field(
         default_factory=dict, description="What else is counted, e.g. lesions."
     )
@@ -45,6 +46,9 @@ class Safety(File):
     n: dict[str, int] = Field(description="Cases of the splits, groups, and what the task counts.")
     classes: list[str]
     rare_classes: list[str]
+    critical_classes: list[str] = Field(
+        default_factory=list, description="In which a missed case harms the patient."
+    )
     absent_classes: list[str] = Field(description="That no test case has.")
     confidence_level: float
     metrics: dict[str, Interval]
@@ -109,6 +113,9 @@ class EndpointRow(Record):
     metric: str
     class_name: str | None = Field(alias="class")
     margin: float
+    floor: float | None = Field(
+        default=None, description="Where an absolute value is asked for instead of a difference."
+    )
     direction: Literal["higher", "lower"]
     reference: Interval
     compressed: Interval
@@ -116,6 +123,9 @@ class EndpointRow(Record):
     n: int
     n_groups: int
     outcome: Outcome
+    surely_worse: bool = Field(
+        default=False, description="Whether the difference excludes zero on the side of harm."
+    )
     reason: str
     cases_needed: int | None
 
@@ -132,6 +142,37 @@ class ClassChange(Record):
     difference: Interval
 
 
+class Loss(Record):
+    """A loss beyond chance that no endpoint looks at."""
+
+    name: str
+    metric: str
+    subset: str
+    n: int
+    reference: Interval
+    compressed: Interval
+    difference: Interval
+    p_holm: float = Field(
+        description="Of all subsets outside the endpoints, corrected by Holm's method."
+    )
+
+
+class Decision(Record):
+    """Why a class is decided differently: by a moved threshold, or because it is told apart less well."""
+
+    name: str = Field(alias="class")
+    recall: Interval = Field(description="Difference of recall.")
+    auc: Interval = Field(description="Difference of the AUC, one against the rest.")
+    aligned: Interval = Field(
+        description="Difference of recall if the compressed model called each class as often as the reference does on validation."
+    )
+    offset: float = Field(description="What that adds to the logit of the class.")
+    cause: Literal["none", "threshold", "discrimination", "open"] = Field(
+        description="none: recall is not shown to differ. threshold: AUC kept within its margin, and alignment gives back all that "
+        "is not chance, or most. discrimination: AUC lost beyond chance, and not within its margin. open: neither is shown."
+    )
+
+
 class Bootstrap(Record):
     """How the resamples were drawn."""
 
@@ -146,7 +187,7 @@ class Bootstrap(Record):
 class Verdict(File):
     """A compressed model against its reference on the same cases."""
 
-    FORMAT: ClassVar[str] = "edgeward-verdict/1"
+    FORMAT: ClassVar[str] = "edgeward-verdict/2"
     STAGE: ClassVar[str] = "assess"
 
     reference: str = Field(description="Recipe of the reference.")
@@ -154,15 +195,23 @@ class Verdict(File):
     reasons: list[str]
     churn: Interval | None = Field(description="Share of decisions that differ.")
     endpoints: list[EndpointRow]
+    also_lost: list[Loss] = Field(
+        default_factory=list, description="Beyond chance, outside the endpoints."
+    )
     differences: dict[str, Interval] = Field(
         description="Compressed minus reference, of every metric; of a class: metric_class."
     )
     per_class: list[ClassChange]
+    decisions: list[Decision] = Field(
+        default_factory=list, description="Why classes are decided differently."
+    )
     bootstrap: Bootstrap
 
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """Older files name no schema and are the same otherwise."""
+        """Older files lack what was outside the endpoints; they called a fail what only straddles its margin, too."""
+        if content.get("schema") == "edgeward-verdict/1":
+            return {**content, "schema": cls.FORMAT}
         return cls.unversioned(content)
 
 

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from edgeward.records.base import Interval
-from edgeward.records.safety import Bootstrap, ClassChange, ClassRow, EndpointRow, Safety, Verdict
+from edgeward.records.safety import (
+    Bootstrap,
+    ClassChange,
+    ClassRow,
+    EndpointRow,
+    Loss,
+    Safety,
+    Verdict,
+)
 from edgeward.safety.config import StudyConfig
 from edgeward.statistics import paired
 from edgeward.statistics.bootstrap import resample, resample_mean
 from edgeward.statistics.clusters import pooled_correlation
 from edgeward.statistics.intervals import percentile
-from edgeward.statistics.noninferiority import Endpoint, judged, overall, scaled_cases
+from edgeward.statistics.noninferiority import (
+    Endpoint,
+    cases_above,
+    judged,
+    overall,
+    scaled_cases,
+)
 from edgeward.statistics.proportions import proportion
 from edgeward.tasks.assessment import (
     Arm,
@@ -59,6 +75,7 @@ def assess(
         n={"test": len(cases), "groups": cases.n_groups(), **model.counts},
         classes=cases.classes,
         rare_classes=cases.rare_classes,
+        critical_classes=model.critical,
         absent_classes=[name for k, name in enumerate(cases.classes) if not model.has(k).any()],
         confidence_level=level,
         metrics={m.name: found["compressed"][Key(m.name)] for m in model.task.metrics},
@@ -84,6 +101,7 @@ def _class_row(arm: Arm, k: int, found: Intervals) -> ClassRow:
         n=int(arm.has(k).sum()),
         n_groups=arm.cases.n_groups(arm.has(k)),
         rare=name in arm.cases.rare_classes,
+        critical=name in arm.critical,
         counts=arm.class_counts(k),
         metrics={m.name: found[Key(m.name, name)] for m in arm.task.class_metrics},
     )
@@ -114,6 +132,7 @@ def compare(
         _judged(endpoint, reference, compressed, found, change, cfg)
         for endpoint in reference.endpoints(found[0])
     ]
+    outside = also_lost(reference, compressed, {row.class_name for row in rows}, found, change, cfg)
     verdict, reasons = overall(rows)
     return Verdict(
         format=Verdict.FORMAT,
@@ -122,8 +141,10 @@ def compare(
         reasons=reasons,
         churn=churn(reference, compressed, cfg),
         endpoints=rows,
+        also_lost=outside,
         differences={str(key): row for key, row in change.items()},
         per_class=_class_changes(reference, compressed, change, level),
+        decisions=reference.decisions(compressed, change, level),
         bootstrap=_bootstrap(reference, cfg),
     )
 
@@ -140,6 +161,8 @@ def _judged(
     basis, other, needed = reference.basis(key), compressed.basis(key), None
     if endpoint.hopeless:
         pass
+    elif endpoint.floor is not None:
+        needed = cases_above(found[1][key], endpoint.floor, level, cfg.power)
     elif isinstance(basis, Share) and isinstance(other, Share):
         row, rate = basis.against(other, level), basis.discordance(other)
         needed = paired.cases_needed(row, rate, endpoint.margin, level, cfg.power)
@@ -153,6 +176,54 @@ def _judged(
         cases_needed=needed,
         fewest_groups=basis.groups if isinstance(basis, Resampled) else None,
     )
+
+
+def also_lost(
+    reference: Arm,
+    compressed: Arm,
+    judged_subsets: Collection[str | None],
+    found: tuple[Intervals, Intervals],
+    change: Intervals,
+    cfg: StudyConfig,
+) -> list[Loss]:
+    """Return the losses beyond chance outside the endpoints, largest first.
+
+    Of each subset that no endpoint looks at, what the task counts (`Task.gained`) is tested unit by unit (McNemar's exact
+    test, counts divided by the design effect), two-sided, and corrected over these subsets by Holm's method at the level of
+    the intervals.
+
+    Parameters
+    ----------
+    judged_subsets : those of the endpoints.
+    found, change : intervals of both models, and of their differences.
+    """
+    task, level = reference.task, cfg.confidence_level
+    rows: list[tuple[Key, paired.PairedShare]] = []
+    for name in reference.cases.classes:
+        key = Key(task.gained, name)
+        before, after = reference.basis(key), compressed.basis(key)
+        assert isinstance(before, Share)
+        assert isinstance(after, Share)
+        if name not in judged_subsets and before.n:
+            rows.append((key, before.against(after, level)))
+    if not rows:
+        return []
+    adjusted = paired.holm(np.array([row.p_value for _, row in rows]))
+    lost = [
+        Loss(
+            name=f"{task.metric(key.metric).label} of {key.subset}",
+            metric=str(key),
+            subset=str(key.subset),
+            n=row.n,
+            reference=found[0][key],
+            compressed=found[1][key],
+            difference=change[key] if key in change else row.interval,
+            p_holm=float(p),
+        )
+        for (key, row), p in zip(rows, adjusted, strict=True)
+        if p < 1 - level and row.lost > row.gained
+    ]
+    return sorted(lost, key=lambda loss: loss.difference.estimate or 0.0)
 
 
 def churn(reference: Arm, compressed: Arm, cfg: StudyConfig) -> Interval:
@@ -177,7 +248,7 @@ def _class_changes(
         assert isinstance(before, Share)
         assert isinstance(after, Share)
         rows.append(before.against(after, level))
-    p = np.array([paired.mcnemar_exact(row.lost, row.gained) for row in rows])
+    p = np.array([row.p_value for row in rows])
     return [
         ClassChange(
             name=name,

@@ -63,7 +63,7 @@ def load(folder: Path, data: Prepared, cfg: StudyConfig, test_sha256: str) -> Ar
             raise UserError(
                 f"{folder}: {key} is {getattr(safety, key)} there and {value} here; assess it again."
             )
-    return kind.read(Cases.of(data), section, Path(folder) / CASES, safety)
+    return kind.read(Cases.of(data), section, data, Path(folder) / CASES, safety)
 
 
 def metrics_of(arm: type[Arm], safety: Safety, verdict: Verdict) -> dict[str, float]:

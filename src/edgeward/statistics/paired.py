@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr, gammaln, xlog1py, xlogy
+from scipy.special import betainc, gammaln, xlog1py, xlogy
 
 from edgeward.records.base import Interval
 from edgeward.statistics.clusters import design_effect, pooled_correlation
@@ -15,11 +15,15 @@ from edgeward.statistics.proportions import ABSENT
 _MANY = 20_000  # from here on the normal approximation is exact enough
 
 
-def mcnemar_exact(lost: int, gained: int) -> float:
-    """Return the two-sided exact McNemar p-value, ``min(1, 2 P(X <= min))``, X ~ Bin(lost + gained, 1/2)."""
+def mcnemar_exact(lost: float, gained: float) -> float:
+    """Return the two-sided exact McNemar p-value, ``min(1, 2 P(X <= min))``, X ~ Bin(lost + gained, 1/2).
+
+    Counts may be fractions, so that they can be divided by a design effect: the binomial distribution function is
+    continued by the incomplete beta function.
+    """
     if lost + gained == 0:
         return 1.0
-    return min(1.0, 2.0 * float(bdtr(min(lost, gained), lost + gained, 0.5)))
+    return min(1.0, 2.0 * float(betainc(max(lost, gained), min(lost, gained) + 1, 0.5)))
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -50,6 +54,11 @@ class PairedShare:
     design_effect: float
     low: float
     high: float
+
+    @property
+    def p_value(self) -> float:
+        """Exact McNemar, two-sided, of the counts divided by the design effect."""
+        return mcnemar_exact(self.lost / self.design_effect, self.gained / self.design_effect)
 
     @property
     def interval(self) -> Interval:

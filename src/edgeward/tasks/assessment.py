@@ -20,7 +20,7 @@ from edgeward.core import plugins
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared, Split
 from edgeward.records.base import Interval
-from edgeward.records.safety import Reliability, Safety
+from edgeward.records.safety import Decision, Reliability, Safety
 from edgeward.statistics.intervals import percentile, wilson
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.paired import PairedShare, paired_share
@@ -190,8 +190,8 @@ class Arm(ABC):
 
     @classmethod
     @abstractmethod
-    def read(cls, cases: Cases, cfg: Any, folder: Path, safety: Safety) -> Self:
-        """Read what `write` wrote.
+    def read(cls, cases: Cases, cfg: Any, data: Prepared, folder: Path, safety: Safety) -> Self:
+        """Read what `write` wrote of these cases of the data.
 
         Raises
         ------
@@ -230,6 +230,16 @@ class Arm(ABC):
     def changed(self, other: Self) -> np.ndarray:
         """Return how much of each case's decision another model decides differently: bool (n,), or float, a share."""
 
+    def decisions(self, other: Self, change: Intervals, level: float) -> list[Decision]:
+        """Return why another model, the compressed one, decides each class differently; by default nothing is said.
+
+        Parameters
+        ----------
+        change : differences of the metrics, with their intervals.
+        """
+        del other, change, level
+        return []
+
     def reliability(self, replicates: Replicates, level: float) -> dict[str, Reliability]:
         """Return a reliability diagram of each region of the cases (or of "all")."""
         del replicates, level
@@ -239,6 +249,11 @@ class Arm(ABC):
     def facts(self) -> dict[str, JsonValue]:
         """What else was found of the model, e.g. its temperature."""
         return {}
+
+    @property
+    def critical(self) -> list[str]:
+        """The classes in which a missed case harms the patient."""
+        return []
 
     @property
     def counts(self) -> dict[str, int]:

@@ -82,8 +82,8 @@ def test_results_hold_what_the_contract_says(chain: Path, small_prepared: Prepar
     }  # fmt: skip
     for row in verdict["endpoints"]:
         assert set(row) == {
-            "name", "metric", "class", "margin", "direction", "reference", "compressed", "difference",
-            "n", "n_groups", "outcome", "reason", "cases_needed",
+            "name", "metric", "class", "margin", "floor", "direction", "reference", "compressed", "difference",
+            "surely_worse", "n", "n_groups", "outcome", "reason", "cases_needed",
         }  # fmt: skip
     assert verdict["bootstrap"]["resamples"] == 200
     assert read_json(chain / "fp32/verdict.json")["verdict"] == "reference"

@@ -61,12 +61,13 @@ def of_difference(low: float, high: float, cases_needed: int | None = None) -> E
         (-0.04, 0.03, "higher", "pass"),
         (-0.04, -0.01, "higher", "pass"),  # worse, but within the margin
         (-0.06, 0.01, "higher", "inconclusive"),
-        (-0.06, -0.01, "higher", "fail"),  # worse for sure, and perhaps beyond the margin
+        (-0.06, -0.01, "higher", "inconclusive"),  # worse for sure, by how much is open
         (-0.30, -0.06, "higher", "fail"),
         (-0.05, 0.02, "higher", "inconclusive"),  # the limit itself is not within
         (-0.03, 0.04, "lower", "pass"),
         (-0.01, 0.06, "lower", "inconclusive"),
-        (0.01, 0.06, "lower", "fail"),
+        (0.01, 0.06, "lower", "inconclusive"),
+        (0.06, 0.09, "lower", "fail"),
         (float("nan"), float("nan"), "higher", "inconclusive"),
     ],
 )

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import JsonValue
 
-from edgeward.core.errors import UserError
+from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.records.base import Interval
-from edgeward.records.safety import Reliability, Safety
+from edgeward.records.safety import Decision, Reliability, Safety
+from edgeward.statistics.alignment import call_shares, fit_offsets
 from edgeward.statistics.calibration import equal_mass_bins
 from edgeward.statistics.clusters import pooled_correlation
 from edgeward.statistics.noninferiority import Endpoint
@@ -40,6 +42,33 @@ from edgeward.tasks.multiclass.scores import natural_logits, score
 from edgeward.tasks.multiclass.task import TASK
 
 PICTURES = 18  # on the contact sheet of each recipe
+AT_POINT = ("sensitivity_at_specificity", "specificity_at_sensitivity")
+
+
+class Labelled(NamedTuple):
+    """Logits, float32 (n, c), and labels, int64 (n,)."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+
+
+def cut(scores: np.ndarray, share: float, method: Literal["lower", "higher"]) -> float:
+    """Return the score that a share of the scores does not exceed; NaN of none."""
+    return float(np.quantile(scores, share, method=method)) if len(scores) else float("nan")
+
+
+def _cause(
+    recall: Interval, auc: Interval, aligned: Interval, margin: float
+) -> Literal["none", "threshold", "discrimination", "open"]:
+    """Say what a changed recall comes from; see `Decision.cause`."""
+    _, low, high = recall
+    if not recall.bounded or low <= 0 <= high:
+        return "none"
+    _, auc_low, auc_high = auc
+    left, down, up = aligned
+    if auc_low > -margin and (down <= 0 <= up or abs(left) < abs(recall.estimate or 0.0) / 2):
+        return "threshold"
+    return "discrimination" if auc_low <= -margin and auc_high < 0 else "open"
 
 
 class Arm(assessment.Arm):
@@ -48,8 +77,9 @@ class Arm(assessment.Arm):
     Parameters
     ----------
     cfg : the section ``safety.multiclass``; without `endpoints`, anything that has its ``ece_bins``.
-    logits, val_logits : float32, shape (n, c), of the test and of the validation images; the latter are only kept.
+    logits : float32, shape (n, c), of the test images.
     shift : float, shape (c,). temperature : fitted on the validation images.
+    val : the validation images, on which thresholds are fixed.
     """
 
     task = TASK
@@ -61,9 +91,9 @@ class Arm(assessment.Arm):
         logits: np.ndarray,
         shift: np.ndarray,
         temperature: float,
-        val_logits: np.ndarray | None = None,
+        val: Labelled | None = None,
     ) -> None:
-        self.cases, self.cfg, self.logits, self.val_logits = cases, cfg, logits, val_logits
+        self.cases, self.cfg, self.logits, self.val = cases, cfg, logits, val
         self.shift, self.temperature = shift, temperature
         classes, c = cases.classes, len(cases.classes)
         if logits.shape != (len(cases), c):
@@ -91,22 +121,26 @@ class Arm(assessment.Arm):
         labels = data.labels[data.indices("val")]
         temperature = fit_temperature(natural_logits(val, shift), labels)
         test = np.stack([logits for _, logits in predicted("test")])
-        return cls(cases, cfg, test, shift, temperature, val)
+        return cls(cases, cfg, test, shift, temperature, Labelled(val, labels))
 
     def write(self, folder: Path) -> None:
-        assert self.val_logits is not None, "read from a folder, where they are"
-        for name, array in (("logits.npy", self.logits), ("val_logits.npy", self.val_logits)):
+        assert self.val is not None, "measured"
+        for name, array in (("logits.npy", self.logits), ("val_logits.npy", self.val.logits)):
             with atomic(folder / name) as temporary:
                 np.save(temporary, array)
 
     @classmethod
-    def read(cls, cases: Cases, cfg: Config, folder: Path, safety: Safety) -> Self:
-        path = folder / "logits.npy"
-        if not path.is_file():
-            raise UserError(f"{path} is missing; assess the reference first.")
-        logits = np.load(path, allow_pickle=False)
+    def read(cls, cases: Cases, cfg: Config, data: Prepared, folder: Path, safety: Safety) -> Self:
+        paths = folder / "logits.npy", folder / "val_logits.npy"
+        for path in paths:
+            if not path.is_file():
+                raise UserError(f"{path} is missing; assess the reference first.")
+        logits, val = (np.load(path, allow_pickle=False) for path in paths)
         temperature = float(str(safety.facts["temperature"]))
-        return cls(cases, cfg, logits, np.array(safety.logit_shift), temperature)
+        labels = data.labels[data.indices("val")]
+        return cls(
+            cases, cfg, logits, np.array(safety.logit_shift), temperature, Labelled(val, labels)
+        )
 
     def replicates(self, weights: np.ndarray) -> Replicates:
         return self._keyed(self.metrics.replicates(weights))
@@ -129,6 +163,8 @@ class Arm(assessment.Arm):
                 return self._share(self.scores.correct, mine)
             if key.metric == "specificity":
                 return self._share(self.scores.decision != k, ~mine)
+            if key.metric in AT_POINT:
+                return self._at_point(key.metric, k)
             if key.metric == "auc":
                 groups = min(self.cases.n_groups(mine), self.cases.n_groups(~mine))
                 return Resampled(int(mine.sum()), groups, saturates=True)
@@ -143,13 +179,87 @@ class Arm(assessment.Arm):
             return Resampled(n, self.scarcest, saturates=True)
         return Resampled(n, groups)
 
+    def _at_point(self, metric: str, k: int) -> Share:
+        """Return a share right of one class against the rest at the threshold that was fixed on validation."""
+        threshold, positive = self.thresholds[metric][k], self.has(k)
+        score, there = self.scores.log_odds[:, k], np.isfinite(threshold)
+        of_ill = metric == "sensitivity_at_specificity"
+        hit, where = (score > threshold, positive) if of_ill else (score < threshold, ~positive)
+        alike = pooled_correlation(hit.astype(float), self.cases.labels, self.cases.groups)
+        return Share(hit, self.cases.labels, self.cases.groups, where & there, alike)
+
+    @cached_property
+    def thresholds(self) -> dict[str, list[float]]:
+        """Log odds from which each class is called, one against the rest: metric -> class; NaN if validation lacks it."""
+        c, point = len(self.cases.classes), self.cfg.operating
+        if self.val is None:
+            return {name: [float("nan")] * c for name in AT_POINT}
+        val = score(self.val.logits, self.val.labels, self.shift, self.temperature).log_odds
+        ill = [val[self.val.labels == k, k] for k in range(c)]
+        well = [val[self.val.labels != k, k] for k in range(c)]
+        return {
+            "sensitivity_at_specificity": [cut(x, point.specificity, "higher") for x in well],
+            "specificity_at_sensitivity": [cut(x, 1 - point.sensitivity, "lower") for x in ill],
+        }
+
+    def decisions(self, other: Self, change: Intervals, level: float) -> list[Decision]:
+        """Tell moved thresholds from lost discrimination, class by class.
+
+        The compressed model's logits get the constants with which it calls each class as often on validation as the
+        reference does, without labels (`edgeward.statistics.alignment`). What recall is lost then is no matter of thresholds.
+        """
+        if self.val is None or other.val is None:
+            return []
+        offsets = fit_offsets(other.val.logits, call_shares(self.val.logits))
+        right = (other.logits + offsets).argmax(axis=1) == self.cases.labels
+        rows = []
+        for k, name in enumerate(self.cases.classes):
+            recall, auc = change[Key("recall", name)], change[Key("auc", name)]
+            mine = self.has(k)
+            before = self._share(self.scores.correct, mine)
+            aligned = before.against(other._share(right, mine), level).interval
+            rows.append(
+                Decision(
+                    name=name,
+                    recall=recall,
+                    auc=auc,
+                    aligned=aligned,
+                    offset=float(offsets[k]),
+                    cause=_cause(recall, auc, aligned, self.cfg.margins.auc),
+                )
+            )
+        return rows
+
     def _share(self, hit: np.ndarray, where: np.ndarray) -> Share:
         return Share(hit, self.cases.labels, self.cases.groups, where, self._alike)
 
+    @property
+    def critical(self) -> list[str]:
+        return [name for name in self.cases.classes if name in self.cfg.critical]
+
     def endpoints(self, found: Intervals) -> list[Endpoint]:
-        """Return recall of each rare class, balanced accuracy, macro AUC and ECE."""
+        """Return recall of each rare and each critical class, balanced accuracy, macro AUC and ECE, and floors of recall."""
         cases, margins, asked = self.cases, self.cfg.margins, self.cfg.evidence
-        out = [self._recall(name, found[Key("recall", name)]) for name in cases.rare_classes]
+        for key, names in (
+            ("critical", self.cfg.critical),
+            ("margins.of_class", margins.of_class),
+            ("floors", self.cfg.floors),
+        ):
+            for name in names:
+                if name not in cases.classes:
+                    raise unknown("class", name, cases.classes, f"safety.multiclass.{key}")
+        margin_of = dict.fromkeys(cases.rare_classes, margins.recall)
+        margin_of |= dict.fromkeys(self.critical, margins.critical) | margins.of_class
+        out = [
+            self._recall(name, found[Key("recall", name)], margin=margin_of[name])
+            for name in cases.classes
+            if name in margin_of
+        ]
+        out += [
+            self._recall(name, found[Key("recall", name)], floor=self.cfg.floors[name])
+            for name in cases.classes
+            if name in self.cfg.floors
+        ]
         groups = {
             name: cases.n_groups(self.has(k)) for k, name in enumerate(cases.classes)
         }  # of each class
@@ -179,22 +289,28 @@ class Arm(assessment.Arm):
             )
         return out
 
-    def _recall(self, name: str, found: Interval) -> Endpoint:
+    def _recall(
+        self, name: str, found: Interval, margin: float = 0.0, floor: float | None = None
+    ) -> Endpoint:
         share = self.basis(Key("recall", name))
         assert isinstance(share, Share)
         doubts: tuple[str, ...] = ()
         hopeless = False
         if not share.n:
             doubts = ("the test split holds no image of it",)
-        elif found.high is not None and found.high < self.cfg.evidence.reference_recall:
+        elif (
+            floor is None
+            and found.high is not None
+            and found.high < self.cfg.evidence.reference_recall
+        ):
             hopeless = True
             doubts = (
                 f"the reference hardly finds it (recall at most {found.high:.2f}), so there is "
                 "nothing to lose and a pass would be no evidence",
             )
         return Endpoint(
-            f"recall of {name}", "recall", self.cfg.margins.recall, "higher", share.n, share.groups,
-            name, doubts, hopeless, "images",
+            f"recall of {name}" if floor is None else f"least recall of {name}", "recall", margin,
+            "higher", share.n, share.groups, name, doubts, hopeless, "images", floor,
         )  # fmt: skip
 
     def changed(self, other: Self) -> np.ndarray:
@@ -228,7 +344,7 @@ class Arm(assessment.Arm):
 
     @property
     def counts(self) -> dict[str, int]:
-        val = {} if self.val_logits is None else {"val": len(self.val_logits)}
+        val = {} if self.val is None else {"val": len(self.val.logits)}
         return {**val, "rare": int(np.isin(self.cases.labels, self.rare).sum())}
 
     @classmethod

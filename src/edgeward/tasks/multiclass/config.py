@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edgeward.core.config import Closed
+from edgeward.core.config import Closed, inherited
 from edgeward.tasks.config import AnyLoss
 
 
@@ -18,8 +18,19 @@ class Margins(Closed):
         0.05,
         gt=0,
         lt=1,
-        description="Recall of each rare class, one endpoint per class: 0.05 = at most 5 more missed in 100 cases. Take less where "
-        "a missed case is fatal; every halving needs four times the cases.",
+        description="Recall of each rare class, one endpoint per class: 0.05 = at most 5 more missed in 100 cases. Every halving needs "
+        "four times the cases.",
+    )
+    critical: float = Field(
+        0.03,
+        gt=0,
+        lt=1,
+        description="Recall of each critical class (`data.critical`), rare or not: those in which a missed case harms the patient.",
+    )
+    of_class: dict[str, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        {},
+        description="Recall of single classes, e.g. `{mel: 0.02}`: goes before the two above, and makes an endpoint of a class that "
+        "has none.",
     )
     balanced_accuracy: float = Field(
         0.03,
@@ -63,8 +74,31 @@ class Evidence(Closed):
     )
 
 
+class Operating(Closed):
+    """Points of the ROC curve at which classes are compared, one against the rest; their thresholds are fixed on validation."""
+
+    specificity: float = Field(
+        0.9, gt=0, lt=1, description="At which sensitivity is measured, as for a screening test."
+    )
+    sensitivity: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="At which specificity is measured, as for ruling a finding out.",
+    )
+
+
 class Safety(Closed):
     """What ``assess`` measures and asks of class decisions."""
+
+    critical: list[str] = inherited(
+        "data.critical", [], "Classes in which a missed case harms the patient; those of the data."
+    )
+    floors: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        {},
+        description="Least recall that the compressed model itself must have, whatever its reference has, e.g. `{mel: 0.8}`; each is an "
+        "endpoint.",
+    )
 
     ece_bins: int = Field(
         15,
@@ -73,6 +107,7 @@ class Safety(Closed):
         description="Equal-mass bins of the debiased ECE and of the reliability data. 15 is customary; fewer when the test set has "
         "under about 20 images per bin.",
     )
+    operating: Operating = Operating()
     margins: Margins = Margins()
     evidence: Evidence = Evidence()
 

@@ -49,7 +49,19 @@ TASK = Task(
     class_metrics=(
         Metric("recall", "Sensitivity", long="sensitivity"),
         Metric("specificity", "Specificity", long="specificity", compared=False),
-        Metric("auc", "AUC", compared=False),
+        Metric("auc", "AUC"),
+        Metric(
+            "sensitivity_at_specificity",
+            "Sensitivity",
+            "at fixed specificity",
+            long="sensitivity at fixed specificity",
+        ),
+        Metric(
+            "specificity_at_sensitivity",
+            "Specificity",
+            "at fixed sensitivity",
+            long="specificity at fixed sensitivity",
+        ),
         Metric(
             "classwise_ece",
             "Classwise ECE",

@@ -106,8 +106,8 @@ class Arm(assessment.Arm):
             np.savez_compressed(handle, index=self.cases.indices, shape=shapes, labels=labels)
 
     @classmethod
-    def read(cls, cases: Cases, cfg: Config, folder: Path, safety: Safety) -> Self:
-        del safety
+    def read(cls, cases: Cases, cfg: Config, data: Prepared, folder: Path, safety: Safety) -> Self:
+        del data, safety
         tables = read_tables(folder, cases.indices.tolist(), cases.classes)
         path = folder / _FILE
         if not path.is_file():

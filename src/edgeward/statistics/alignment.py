@@ -1,0 +1,59 @@
+"""Constants on the logits with which a model calls each class as often as another one does."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp, softmax
+
+_SOFTEST, _HARDEST = 1.0, 1e-3  # of the spread of the logits
+
+
+def call_shares(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return how often each class is called, ``argmax(logits)``: float64 (c,), sum 1.
+
+    Parameters
+    ----------
+    logits : float, shape (n, c). weights : float, shape (n,), not negative; None: all alike.
+    """
+    calls = np.bincount(logits.argmax(axis=1), weights, minlength=logits.shape[1])
+    result: np.ndarray = calls / calls.sum()
+    return result
+
+
+def fit_offsets(
+    logits: np.ndarray, shares: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the constants b with which ``argmax(logits + b)`` calls each class as often as wanted.
+
+    They minimise ``mean_i max_k (l_ik + b_k) - shares . b``, which is convex and has the difference of the call shares
+    as its slope: the dual of semi-discrete optimal transport (Peyre & Cuturi, Computational Optimal Transport, 2019,
+    section 5.2). The maximum is softened, and hardened step by step. A class that is never called would ask for minus
+    infinity, so half a case is added to every class.
+
+    Parameters
+    ----------
+    logits : float, shape (n, c).
+    shares : float, shape (c,): how often each class shall be called, sum 1.
+    weights : float, shape (n,), of the cases; None: all alike.
+
+    Returns
+    -------
+    float64 (c,), of mean 0.
+    """
+    raw = np.asarray(logits, dtype=np.float64)
+    n, c = raw.shape
+    w = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    target = (shares * n + 0.5) / (n + 0.5 * c)
+    scale = float((raw - raw.mean(axis=1, keepdims=True)).std()) or 1.0
+    b = np.zeros(c)
+    for soft in np.geomspace(_SOFTEST, _HARDEST, 8) * scale:
+
+        def loss(b: np.ndarray, soft: float = soft) -> tuple[float, np.ndarray]:
+            z = (raw + b) / soft
+            value = soft * float(w @ logsumexp(z, axis=1)) - float(target @ b)
+            return value, w @ softmax(z, axis=1) - target
+
+        b = minimize(loss, b, jac=True, method="L-BFGS-B").x
+        b -= b.mean()
+    return b
