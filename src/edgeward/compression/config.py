@@ -38,7 +38,7 @@ class RecipeConfig(Closed):
             if step.final and not all(later.follows_final for later in self.steps[position + 1 :]):
                 raise ValueError(
                     f"step {position + 1} ends in an integer program, so it must be the last of the "
-                    f"{len(self.steps)} steps; only temperature_scale can follow"
+                    f"{len(self.steps)} steps; only temperature_scale and align_decisions can follow"
                 )
         return self
 

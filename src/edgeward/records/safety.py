@@ -22,6 +22,14 @@ class Reliability(Record):
     count: list[int]
 
 
+class Curve(Record):
+    """The ROC and the precision-recall curve of a class against the rest, point by point."""
+
+    fpr: list[float] = Field(description="False positive rate, 1 - specificity.")
+    tpr: list[float] = Field(description="True positive rate, sensitivity, recall.")
+    precision: list[float]
+
+
 class ClassRow(Record):
     """What was found of one class."""
 
@@ -54,6 +62,7 @@ class Safety(File):
     metrics: dict[str, Interval]
     per_class: list[ClassRow]
     reliability: dict[str, Reliability] = Field(description="Region (or all) -> diagram.")
+    curves: dict[str, Curve] = Field(default_factory=dict, description="Of each class.")
     confusion: list[list[int]] = Field(description="By true (rows) and decided label.")
     facts: dict[str, JsonValue] = Field(
         default_factory=dict, description="What the task fitted, e.g. temperature."

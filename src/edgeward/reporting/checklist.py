@@ -225,6 +225,10 @@ def _open_items(candidate: Candidate, sweep: Sweep) -> list[str]:
         items.append("The verdict is fail: the model is shown to be worse than its reference.")
     if candidate.outcome == "inconclusive":
         items.append("The verdict is inconclusive: collect more cases, then assess again.")
+    items += [
+        f"Lost beyond chance, outside the endpoints: {loss.name}; judge whether that matters."
+        for loss in candidate.verdict.also_lost
+    ]
     if sweep.reference(candidate) is None:
         items.append("The reference is not part of this sweep: speed and size have no counterpart.")
     items += [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from edgeward.core.text import count, fixed, listing, plural
-from edgeward.records.safety import EndpointRow, VerdictWord
+from edgeward.records.safety import EndpointRow, Loss, VerdictWord
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.numbers import bracket
 from edgeward.reporting.sweep import Sweep
@@ -74,17 +74,30 @@ def _lead(counts: dict[str, int], everything: int) -> str:
 
 def _finding(candidate: Candidate, sweep: Sweep) -> str:
     endpoints = candidate.verdict.endpoints
+    outside = [_outside(loss) for loss in candidate.verdict.also_lost]
+    also = [f"Also lost, outside the endpoints: {listing(outside)}."] if outside else []
     if candidate.outcome == "pass":
         text = f"Within the margin on {plural(len(endpoints), 'endpoint')}."
-        return " ".join([text, *_gain(candidate, sweep)])
+        return " ".join([text, *also, *_gain(candidate, sweep)])
     sentences = [_loss(e) for e in endpoints if e.outcome == "fail"]
     if open_ := [_undecided(e, candidate) for e in endpoints if e.outcome == "inconclusive"]:
         sentences.append(f"Not decided: {listing(open_)}.")
-    return " ".join(sentences or candidate.verdict.reasons)
+    return " ".join([*(sentences or candidate.verdict.reasons), *also])
+
+
+def _outside(loss: Loss) -> str:
+    """Say by how much a class lost that no endpoint looks at."""
+    change = loss.difference
+    return f"{loss.name} ({fixed(change.estimate, signed=True)} {bracket(change, signed=True)})"
 
 
 def _loss(endpoint: EndpointRow) -> str:
-    """Say by how much an endpoint got worse."""
+    """Say by how much an endpoint got worse, or lies beyond its floor."""
+    if endpoint.floor is not None:
+        return (
+            f"{endpoint.name[:1].upper()}{endpoint.name[1:]}: {fixed(endpoint.compressed.estimate)} "
+            f"{bracket(endpoint.compressed)}, asked for {endpoint.floor:g}."
+        )
     before, after, change = endpoint.reference, endpoint.compressed, endpoint.difference
     return (
         f"{endpoint.name[:1].upper()}{endpoint.name[1:]}: {fixed(before.estimate)} → "
@@ -95,10 +108,11 @@ def _loss(endpoint: EndpointRow) -> str:
 
 def _undecided(endpoint: EndpointRow, candidate: Candidate) -> str:
     """Name an endpoint with the number of cases that would probably decide it."""
+    name = f"{endpoint.name}, worse for sure" if endpoint.surely_worse else endpoint.name
     if endpoint.cases_needed is None:
-        return endpoint.name
+        return name
     of = {m.name: m.of for m in candidate.task.metrics}.get(endpoint.metric, "cases")
-    return f"{endpoint.name} (takes about {count(endpoint.cases_needed)} {of}, has {count(endpoint.n)})"
+    return f"{name} (takes about {count(endpoint.cases_needed)} {of}, has {count(endpoint.n)})"
 
 
 def _gain(candidate: Candidate, sweep: Sweep) -> list[str]:

@@ -163,6 +163,15 @@ def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
             f"Latency on {device}: {threads} thread{'' if threads == '1' else 's'}, batch {batch}, "
             f"warm-up {warmup}, {n} timed inferences."
         )
+    several = len({c.seed for c in candidates}) > 1
+    for c in candidates:
+        if c.verdict.also_lost:
+            lost = ", ".join(
+                f"{loss.name} {fixed(loss.difference.estimate, signed=True)}"
+                for loss in c.verdict.also_lost
+            )
+            named = f"{c.model} {c.recipe}" + (f" seed {c.seed}" if several else "")
+            notes.append(f"Also lost, outside the endpoints: {named}: {lost}.")
     firsts = {c.data: c for c in reversed(candidates)}
     notes += [
         f"Safety on {data}: {firsts[data].sample}; reasons are in the report."

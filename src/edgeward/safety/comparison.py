@@ -81,6 +81,7 @@ def assess(
         metrics={m.name: found["compressed"][Key(m.name)] for m in model.task.metrics},
         per_class=[_class_row(model, k, found["compressed"]) for k in range(len(cases.classes))],
         reliability=model.reliability(replicates["compressed"], level),
+        curves=model.curves(),
         confusion=model.confusion.tolist(),
         facts=model.facts,
         logit_shift=np.zeros(n_labels).tolist() if shift is None else shift.tolist(),
@@ -217,7 +218,7 @@ def also_lost(
             n=row.n,
             reference=found[0][key],
             compressed=found[1][key],
-            difference=change[key] if key in change else row.interval,
+            difference=change.get(key, row.interval),
             p_holm=float(p),
         )
         for (key, row), p in zip(rows, adjusted, strict=True)

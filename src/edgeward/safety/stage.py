@@ -85,6 +85,7 @@ def metrics_of(arm: type[Arm], safety: Safety, verdict: Verdict) -> dict[str, fl
         }
     if verdict.verdict != "reference" and verdict.churn is not None:
         found |= {"verdict_code": VERDICT_CODE[verdict.verdict], "churn": verdict.churn.estimate}
+        found["also_lost"] = float(len(verdict.also_lost))
         for name, change in verdict.differences.items():
             ends = (f"delta_{name}", f"delta_{name}_low", f"delta_{name}_high")
             found |= dict(zip(ends, change, strict=True))
@@ -134,6 +135,7 @@ def run(
     arm.write(out / CASES)
     safety.write(out / "safety.json")
     verdict.write(out / "verdict.json")
-    for line in (f"verdict: {verdict.verdict}", *verdict.reasons):
+    lost = [f"also lost, outside the endpoints: {loss.name}" for loss in verdict.also_lost]
+    for line in (f"verdict: {verdict.verdict}", *verdict.reasons, *lost):
         log.info(line)
     return metrics_of(kind, safety, verdict)

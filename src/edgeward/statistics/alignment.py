@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp, softmax
 
-_SOFTEST, _HARDEST = 1.0, 1e-3  # of the spread of the logits
+_SOFTEST, _HARDEST = 0.3, 3e-3  # of the spread of the logits
 
 
 def call_shares(logits: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -28,8 +28,8 @@ def fit_offsets(
 
     They minimise ``mean_i max_k (l_ik + b_k) - shares . b``, which is convex and has the difference of the call shares
     as its slope: the dual of semi-discrete optimal transport (Peyre & Cuturi, Computational Optimal Transport, 2019,
-    section 5.2). The maximum is softened, and hardened step by step. A class that is never called would ask for minus
-    infinity, so half a case is added to every class.
+    section 5.2). The maximum is softened, and hardened step by step. Where a border can lie anywhere between two cases, or
+    a class shall never be called, the smallest constants are taken: a ridge that at most half a case can outweigh.
 
     Parameters
     ----------
@@ -44,16 +44,16 @@ def fit_offsets(
     raw = np.asarray(logits, dtype=np.float64)
     n, c = raw.shape
     w = np.full(n, 1 / n) if weights is None else weights / weights.sum()
-    target = (shares * n + 0.5) / (n + 0.5 * c)
     scale = float((raw - raw.mean(axis=1, keepdims=True)).std()) or 1.0
-    b = np.zeros(c)
+    b, ridge = np.zeros(c), 0.5 / (n * scale)  # its slope at one spread of the logits: half a case
     for soft in np.geomspace(_SOFTEST, _HARDEST, 8) * scale:
 
         def loss(b: np.ndarray, soft: float = soft) -> tuple[float, np.ndarray]:
             z = (raw + b) / soft
-            value = soft * float(w @ logsumexp(z, axis=1)) - float(target @ b)
-            return value, w @ softmax(z, axis=1) - target
+            value = soft * float(w @ logsumexp(z, axis=1)) - float(shares @ b)
+            slope = w @ softmax(z, axis=1) - shares + ridge * b
+            return value + ridge / 2 * float(b @ b), slope
 
-        b = minimize(loss, b, jac=True, method="L-BFGS-B").x
-        b -= b.mean()
-    return b
+        b = minimize(loss, b, jac=True, method="L-BFGS-B", options={"ftol": 1e-14}).x
+    result: np.ndarray = b - b.mean()
+    return result

@@ -30,6 +30,30 @@ def one_vs_rest(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array([auc(column, labels == k) for k, column in enumerate(scores.T)])
 
 
+def roc(score: np.ndarray, positive: np.ndarray, most: int) -> np.ndarray:
+    """Return points of the ROC curve, from nothing called to everything, and the precision at each.
+
+    Parameters
+    ----------
+    score : float, shape (n,). positive : bool, shape (n,), with both kinds.
+    most : points, about; of all distinct thresholds those at which the curve has moved on most.
+
+    Returns
+    -------
+    float64 (3, points): false positive rate, true positive rate (recall), precision (1 where nothing is called).
+    """
+    order = np.argsort(-score, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    hits = np.cumsum(positive[order])[ends]
+    called = ends + 1
+    tpr = np.concatenate([[0.0], hits / hits[-1]])
+    fpr = np.concatenate([[0.0], (called - hits) / (called - hits)[-1]])
+    precision = np.concatenate([[1.0], hits / called])
+    way = fpr + tpr
+    kept = np.unique(np.searchsorted(way, np.linspace(0, 2, most)).clip(max=len(way) - 1))
+    return np.stack([fpr, tpr, precision])[:, kept]
+
+
 @dataclass(frozen=True)
 class RankTable:
     """The order of one score, so that a set of weights costs one pass and no sort.

@@ -20,7 +20,7 @@ from edgeward.core import plugins
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared, Split
 from edgeward.records.base import Interval
-from edgeward.records.safety import Decision, Reliability, Safety
+from edgeward.records.safety import Curve, Decision, Reliability, Safety
 from edgeward.statistics.intervals import percentile, wilson
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.paired import PairedShare, paired_share
@@ -243,6 +243,10 @@ class Arm(ABC):
     def reliability(self, replicates: Replicates, level: float) -> dict[str, Reliability]:
         """Return a reliability diagram of each region of the cases (or of "all")."""
         del replicates, level
+        return {}
+
+    def curves(self) -> dict[str, Curve]:
+        """Return the ROC and precision-recall curves of the classes."""
         return {}
 
     @property

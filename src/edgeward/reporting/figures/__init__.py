@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from edgeward.core import svg
 from edgeward.reporting.figures.common import Groups, Key
+from edgeward.reporting.figures.curves import curves
 from edgeward.reporting.figures.forest import forest
 from edgeward.reporting.figures.ranks import rank_study
 from edgeward.reporting.figures.reliability import reliability
@@ -18,6 +19,7 @@ FIGURES: dict[str, Callable[[Groups, Key], str]] = {
     "latency_vs_quality": trade_off,
     "reliability": reliability,
     "forest": forest,
+    "curves": curves,
     "roofline": roofline,
     "training": training,
 }

@@ -35,9 +35,11 @@ def lines_of(candidate: Candidate) -> list[Line]:
     changes = {change.name: change.difference for change in verdict.per_class}
     lines = [
         _line(
-            f"{of}{'★ ' if row.rare else ''}{row.name} (n={row.n})",
+            f"{of}{'★ ' if row.rare else ''}{'▲ ' if row.critical else ''}{row.name} (n={row.n})",
             changes.get(row.name, Interval()),
-            next((e for e in verdict.endpoints if e.class_name == row.name), None),
+            next(
+                (e for e in verdict.endpoints if e.class_name == row.name and e.floor is None), None
+            ),
         )
         for row in candidate.safety.per_class
     ]

@@ -14,12 +14,13 @@ from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.records.base import Interval
-from edgeward.records.safety import Decision, Reliability, Safety
+from edgeward.records.safety import Curve, Decision, Reliability, Safety
 from edgeward.statistics.alignment import call_shares, fit_offsets
 from edgeward.statistics.calibration import equal_mass_bins
 from edgeward.statistics.clusters import pooled_correlation
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.proportions import proportion
+from edgeward.statistics.ranking import roc
 from edgeward.statistics.temperature import fit_temperature
 from edgeward.tasks import assessment
 from edgeward.tasks.assessment import (
@@ -42,6 +43,7 @@ from edgeward.tasks.multiclass.scores import natural_logits, score
 from edgeward.tasks.multiclass.task import TASK
 
 PICTURES = 18  # on the contact sheet of each recipe
+POINTS = 60  # of a curve
 AT_POINT = ("sensitivity_at_specificity", "specificity_at_sensitivity")
 
 
@@ -334,6 +336,17 @@ class Arm(assessment.Arm):
                 count=[int(mine.sum()) for mine in bins],
             )
         }
+
+    def curves(self) -> dict[str, Curve]:
+        found = {}
+        for k, name in enumerate(self.cases.classes):
+            mine = self.has(k)
+            if mine.any() and not mine.all():
+                fpr, tpr, precision = (
+                    roc(self.scores.log_odds[:, k], mine, POINTS).round(5).tolist()
+                )
+                found[name] = Curve(fpr=fpr, tpr=tpr, precision=precision)
+        return found
 
     @property
     def facts(self) -> dict[str, JsonValue]:

@@ -115,5 +115,6 @@ TASK = Task(
     unsupported={
         "safety_constraint": "the constraint is about the recalls of classes of images",
         "temperature_scale": "a temperature is fitted on one decision per image",
+        "align_decisions": "decisions are counted, one per image",
     },
 )

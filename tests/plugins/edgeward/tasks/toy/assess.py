@@ -54,7 +54,9 @@ class Arm(assessment.Arm):
         np.save(folder / "decisions.npy", self.decisions)
 
     @classmethod
-    def read(cls, cases: Cases, cfg: Safety, folder: Path, safety: records.Safety) -> Self:
+    def read(
+        cls, cases: Cases, cfg: Safety, data: Prepared, folder: Path, safety: records.Safety
+    ) -> Self:
         return cls(cases, cfg, np.load(folder / "decisions.npy"))
 
     def replicates(self, weights: np.ndarray) -> Replicates:
