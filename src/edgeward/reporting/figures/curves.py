@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from edgeward.core import svg
 from edgeward.core.palette import LIGHT
 from edgeward.core.text import fixed
-from edgeward.reporting.figures.common import Groups, Key, panels
+from edgeward.reporting.figures.common import Groups, Key, note, panels
 from edgeward.reporting.load import Candidate
 
 
@@ -24,17 +24,20 @@ def curves(groups: Groups, key: Key) -> str:
             seed = min(c.seed for c in members if c.model == model)
             mine = [c for c in members if (c.model, c.seed) == (model, seed)]
             rows += [(f"{of}{model}", name, mine) for name in shown(mine[0])]
-    columns = max((sum(1 for r in rows if r[0] == row[0]) for row in rows), default=1)
-    figure, grid = panels(2 * len(rows), columns=columns, height=2.1)
-    at = 0
-    for title in dict.fromkeys(row[0] for row in rows):
-        mine_rows = [row for row in rows if row[0] == title]
-        for draw in (_roc, _precision_recall):
-            for i, (_, name, members) in enumerate(mine_rows):
-                draw(grid[at], name, members, key)
-                if i == 0:
-                    grid[at].set_ylabel(f"{title}\n{grid[at].get_ylabel()}")
-                at += 1
+    titles = list(dict.fromkeys(row[0] for row in rows))
+    lines = [[row for row in rows if row[0] == title] for title in titles]
+    columns = max(map(len, lines), default=1)
+    figure, grid = panels(2 * columns * len(titles), columns=columns, height=2.1)
+    for i, (title, line) in enumerate(zip(titles, lines, strict=True)):
+        for j, draw in enumerate((_roc, _precision_recall)):
+            mine_axes = grid[(2 * i + j) * columns :][:columns]
+            for axes, (_, name, members) in zip(mine_axes, line, strict=False):
+                draw(axes, name, members, key)
+            mine_axes[0].set_ylabel(f"{title}\n{mine_axes[0].get_ylabel()}")
+            for axes in mine_axes[len(line) :]:
+                axes.remove()
+    if not rows:
+        note(grid[0], "no class was ranked")
     if rows:
         recipes = dict.fromkeys(c.recipe for row in rows for c in row[2])
         handles = [Line2D([], [], color=key.colours[r], lw=1.4, label=r) for r in recipes]
