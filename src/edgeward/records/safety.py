@@ -170,7 +170,7 @@ class Decision(Record):
     """Why a class is decided differently: by a moved threshold, or because it is told apart less well."""
 
     name: str = Field(alias="class")
-    recall: Interval = Field(description="Difference of recall.")
+    difference: Interval = Field(description="Of recall.")
     auc: Interval = Field(description="Difference of the AUC, one against the rest.")
     aligned: Interval = Field(
         description="Difference of recall if the compressed model called each class as often as the reference does on validation."

@@ -29,7 +29,7 @@ def curves(groups: Groups, key: Key) -> str:
     columns = max(map(len, lines), default=1)
     figure, grid = panels(2 * columns * len(titles), columns=columns, height=2.1)
     for i, (title, line) in enumerate(zip(titles, lines, strict=True)):
-        for j, draw in enumerate((_roc, _precision_recall)):
+        for j, draw in enumerate((_roc, _precision)):
             mine_axes = grid[(2 * i + j) * columns :][:columns]
             for axes, (_, name, members) in zip(mine_axes, line, strict=False):
                 draw(axes, name, members, key)
@@ -71,7 +71,7 @@ def _roc(axes: Axes, name: str, members: list[Candidate], key: Key) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="1 - specificity", ylabel="Sensitivity")
 
 
-def _precision_recall(axes: Axes, name: str, members: list[Candidate], key: Key) -> None:
+def _precision(axes: Axes, name: str, members: list[Candidate], key: Key) -> None:
     for c in members:
         curve = c.safety.curves[name]
         axes.plot(curve.tpr, curve.precision, color=key.colours[c.recipe], lw=1.2, zorder=2)

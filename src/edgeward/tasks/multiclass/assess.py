@@ -223,7 +223,7 @@ class Arm(assessment.Arm):
             rows.append(
                 Decision(
                     name=name,
-                    recall=recall,
+                    difference=recall,
                     auc=auc,
                     aligned=aligned,
                     offset=float(offsets[k]),

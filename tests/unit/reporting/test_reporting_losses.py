@@ -1,0 +1,75 @@
+"""What was lost outside the endpoints, and why: on the page, in the checklist and in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reporting_factory import SWEEP, Made, default_sweep, make
+
+from edgeward.core.io import read_json, write_json
+from edgeward.pipeline.paths import ResultPaths
+from edgeward.reporting import stage
+from edgeward.reporting.summary import table
+
+LOST = {"estimate": -0.187, "low": -0.205, "high": -0.169}
+SAME = {"estimate": 0.0004, "low": -0.001, "high": 0.0018}
+
+
+def damage(paths: ResultPaths) -> None:
+    """Let a candidate that passes have lost a common class, by a moved threshold; and mark a critical class."""
+    safety, verdict = read_json(paths.assess.safety), read_json(paths.assess.verdict)
+    assert verdict["verdict"] == "pass"
+    name = safety["per_class"][-1]["class"]
+    share = {"estimate": 0.5, "low": 0.4, "high": 0.6}
+    verdict["also_lost"] = [
+        {"name": f"sensitivity of {name}", "metric": f"recall_{name}", "subset": name, "n": 2223,
+         "reference": share, "compressed": share, "difference": LOST, "p_holm": 1e-9}
+    ]  # fmt: skip
+    verdict["decisions"] = [
+        {"class": name, "difference": LOST, "auc": SAME, "aligned": SAME, "offset": 0.93, "cause": "threshold"}
+    ]  # fmt: skip
+    verdict["endpoints"].append(
+        verdict["endpoints"][0]
+        | {"name": f"least recall of {name}", "floor": 0.4, "reason": "not beyond it"}
+    )
+    curve = {"fpr": [0.0, 0.1, 1.0], "tpr": [0.0, 0.8, 1.0], "precision": [1.0, 0.4, 0.1]}
+    safety["curves"] = {row["class"]: curve for row in safety["per_class"] if row["n"]}
+    safety["per_class"][-1]["critical"] = True
+    safety["critical_classes"] = [name]
+    write_json(paths.assess.verdict, verdict)
+    write_json(paths.assess.safety, safety)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Made, ResultPaths]:
+    made = make(tmp_path_factory.mktemp("lost"), default_sweep())
+    pairs = zip(made.specs, made.entries, strict=True)
+    paths = next(entry for spec, entry in pairs if spec.verdict == "pass")
+    damage(paths)
+    stage.run(SWEEP, made.entries, out=made.out)
+    return made, paths
+
+
+def test_the_first_screen_names_it(damaged: tuple[Made, ResultPaths]) -> None:
+    made, _ = damaged
+    page = (made.out / "index.html").read_text()
+    head = page[: page.index("<h2>Comparison")]
+    assert "Also lost, outside the endpoints: sensitivity of" in head
+    assert "−0.187" in head
+    assert "the threshold moved" in page
+    assert "at least 0.4" in page
+    assert "▲ " in page
+
+
+def test_checklist_and_terminal_name_it(damaged: tuple[Made, ResultPaths], tmp_path: Path) -> None:
+    made, paths = damaged
+    stem = f"{paths.data}-{paths.model}-s{paths.seed}-{paths.recipe}"
+    content: dict[str, Any] = read_json(made.out / "checklists" / f"{stem}.json")
+    assert content["verdict"]["also_lost"][0]["subset"] == content["safety"]["classes"][-1]
+    assert any("outside the endpoints" in item for item in content["sign_off"]["open_items"])
+    text = (made.out / "checklists" / f"{stem}.md").read_text()
+    assert "**Also lost**, outside the endpoints" in text
+    assert "| threshold |" in text
+    assert "Also lost, outside the endpoints: " in table(made.entries)
