@@ -145,7 +145,7 @@ def compare(
         also_lost=outside,
         differences={str(key): row for key, row in change.items()},
         per_class=_class_changes(reference, compressed, change, level),
-        decisions=reference.decisions(compressed, change, level),
+        decisions=reference.causes(compressed, change, level),
         bootstrap=_bootstrap(reference, cfg),
     )
 

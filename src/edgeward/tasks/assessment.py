@@ -230,7 +230,7 @@ class Arm(ABC):
     def changed(self, other: Self) -> np.ndarray:
         """Return how much of each case's decision another model decides differently: bool (n,), or float, a share."""
 
-    def decisions(self, other: Self, change: Intervals, level: float) -> list[Decision]:
+    def causes(self, other: Self, change: Intervals, level: float) -> list[Decision]:
         """Return why another model, the compressed one, decides each class differently; by default nothing is said.
 
         Parameters

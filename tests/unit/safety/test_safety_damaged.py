@@ -107,8 +107,8 @@ def test_twenty_cases_of_a_rare_class_are_inconclusive() -> None:
 
 def test_floors_and_margins_of_a_class() -> None:
     logits, labels, groups = drawn("test")
-    kept = {"critical": [], "floors": {"mel": 0.9, "nv": 0.5}}
-    strict = classifier(logits, labels, groups, CLASSES, [], **kept)
+    floors = {"mel": 0.9, "nv": 0.5}
+    strict = classifier(logits, labels, groups, CLASSES, [], critical=[], floors=floors)
     strict.val = Labelled(*drawn("val", 0.1)[:2])
     found = assess(strict, strict, CFG)[1]
     rows = {row.name: row for row in found.endpoints}

@@ -204,7 +204,7 @@ class Arm(assessment.Arm):
             "specificity_at_sensitivity": [cut(x, 1 - point.sensitivity, "lower") for x in ill],
         }
 
-    def decisions(self, other: Self, change: Intervals, level: float) -> list[Decision]:
+    def causes(self, other: Self, change: Intervals, level: float) -> list[Decision]:
         """Tell moved thresholds from lost discrimination, class by class.
 
         The compressed model's logits get the constants with which it calls each class as often on validation as the
