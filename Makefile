@@ -3,24 +3,17 @@ PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: sweep test coverage lint lock clean
+.PHONY: sweep test lint lock clean
 
 sweep: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
 
-# Workflow tests run jobs on all cores by themselves, so they come alone.
+# Workflow tests run jobs on all cores by themselves, so they come alone. slipcover counts the lines that the unit tests reach.
 test: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
+	$(BIN)/python -m slipcover --source src/edgeward --json --out .coverage.json \
+	    -m pytest -n 2 --dist loadfile tests/unit
 	$(BIN)/python -m pytest tests/workflow
-
-# What the unit tests reach, per room and in all. Not part of `test`: on Python 3.11 every call and line of torch, pydantic
-# and YAML goes through the tracer, too, which makes the tests 40 to 90 % slower.
-coverage: .venv/ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report= tests/unit
-	@for room in src/edgeward/[a-z]*/; do \
-	    printf '%-12s %3s %%\n' $$(basename $$room) $$($(BIN)/coverage report --include="$$room*" --format=total); \
-	done
-	@printf '%-12s %3s %%\n' all $$($(BIN)/coverage report --format=total)
+	$(BIN)/python tests/helpers/coverage_by_room.py .coverage.json
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -45,4 +38,4 @@ lock: .venv/ready
 	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf .venv .coverage .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .coverage.json .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache

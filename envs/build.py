@@ -30,7 +30,6 @@ RUNTIME = [
     "psutil",
 ]
 DEVELOPMENT = [
-    "coverage",
     "execnet",
     "grimp",
     "hypothesis",
@@ -40,12 +39,12 @@ DEVELOPMENT = [
     "mypy",
     "netcal",
     "pytest",
-    "pytest-cov",
     "pytest-timeout",
     "pytest-xdist",
     "relplot",
     "rich",
     "ruff",
+    "slipcover",
     "snakefmt",
     "statsmodels",
 ]
