@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import pairwise
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Closed(BaseModel):
@@ -17,6 +18,16 @@ class Closed(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+
+def _ascending(edges: list[float]) -> list[float]:
+    if any(low >= high for low, high in pairwise(edges)):
+        raise ValueError("the edges must ascend")
+    return edges
+
+
+Edges = Annotated[list[float], Field(min_length=1), AfterValidator(_ascending)]
+"""Where bands of numbers begin, in ascending order; a band holds its lower edge."""
 
 
 def inherited(source: str, default: Any, description: str) -> Any:

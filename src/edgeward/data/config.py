@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from edgeward.core.config import Closed
+from edgeward.core.config import Closed, Edges
 from edgeward.data.volume_config import (
     VOLUMETRIC,
     DecathlonSource,
@@ -149,6 +149,10 @@ class FolderSource(Own):
         None,
         description="Class order, e.g. `[normal, ill]`; null takes all that are found, sorted.",
     )
+    columns: list[Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]] = Field(
+        [],
+        description="Further columns of the table that go with the images, e.g. `[age, sex]`, for `strata`; empty cells are unknown.",
+    )
     group_pattern: GroupPattern = None
     channels: Channels = 3
     fit: Fit = "crop"
@@ -158,6 +162,8 @@ class FolderSource(Own):
     def _csv_belongs_to_its_layout(self) -> FolderSource:
         if (self.layout == "csv") != (self.csv is not None):
             raise ValueError("csv: name a file for layout 'csv', and null for every other layout")
+        if self.columns and self.csv is None:
+            raise ValueError("columns: only a table has some; layout must be 'csv'")
         return self
 
 
@@ -312,6 +318,11 @@ class DataConfig(Closed):
         [],
         description="Classes in which a missed case harms the patient, e.g. the malignant ones: the safety verdict has an endpoint for "
         "each, however common it is.",
+    )
+    strata: dict[str, Edges | None] = Field(
+        {},
+        description="Subgroups of the test cases in which the verdict compares models, by the columns that the source gives: `{sex: null, "
+        "age: [40, 60]}` takes one for each value, or bands of numbers.",
     )
     audit: Audit = Audit()
     invalid: Literal["refuse", "skip"] = Field(

@@ -82,6 +82,7 @@ class Listing:
     channels : of images in the plane, 1 or 3.
     batches : images in the plane: streams all of them once, in order, a bounded number at a time.
     read : volumes: row -> the case; raises `BadImage` with the reason if it cannot.
+    columns : what else is known of the cases, for subgroups: name -> n values, "" where it is not known.
     invalid : (name, reason) of what could not even be listed.
     notes : further facts for card.json.
     """
@@ -98,6 +99,7 @@ class Listing:
     channels: int = 0
     batches: Callable[[], Iterator[Batch]] | None = None
     read: Callable[[int], RawCase] | None = None
+    columns: dict[str, list[str]] = field(default_factory=dict)
     invalid: list[tuple[str, str]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -17,7 +17,7 @@ from edgeward.data.config import DataConfig, PythonSource, RareByName
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
 from edgeward.data.split import calibration_set, strata, stratified_group_split
-from edgeward.data.store import SPLITS, open_prepared
+from edgeward.data.store import SPLIT_COLUMNS, SPLITS, open_prepared
 from edgeward.data.stream import NAMED, Streamed, named, stream
 from edgeward.data.targets import Cases, Targets, table
 from edgeward.data.writer import publishing, write_csv
@@ -84,7 +84,8 @@ def _cases(listing: Listing, read: Streamed) -> Cases:
         labels, names = listing.labels[rows], listing.classes
     given = None if listing.splits is None else listing.splits[rows]
     ids = [listing.ids[i] for i in rows]
-    return Cases(ids, groups, labels, names, given, pixels, listing.foreground)
+    columns = {name: [values[i] for i in rows] for name, values in listing.columns.items()}
+    return Cases(ids, groups, labels, names, given, pixels, listing.foreground, columns)
 
 
 def _sides(cfg: DataConfig, source: str, cases: Cases) -> np.ndarray:
@@ -170,10 +171,10 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         names = [cases.names[label] for label in cases.labels]
         write_csv(
             work / "split.csv",
-            ("index", "id", "label", "class", "group", "split"),
+            (*SPLIT_COLUMNS, *cases.columns),
             zip(
                 range(len(names)), cases.ids, cases.labels.tolist(), names, cases.groups, splits,
-                strict=True,
+                *cases.columns.values(), strict=True,
             ),
         )  # fmt: skip
         write_csv(work / "calibration.csv", ("index",), ([i] for i in calibration.tolist()))

@@ -1,7 +1,7 @@
 """Prepared data on disk: how every later stage reads it.
 
 A prepared folder of images holds ``images.npy`` (uint8, n x h x w x c), ``labels.npy`` (int64, n),
-``split.csv`` (index,id,label,class,group,split), ``calibration.csv`` (index), ``card.json`` and,
+``split.csv`` (index,id,label,class,group,split, and what else is known of a case), ``calibration.csv`` (index), ``card.json`` and,
 where the source has them, ``masks.npy`` (uint8, n x h x w, label indices, 0 is background).
 
 Volumes have shapes of their own, so the same two array files are flat there: ``images.npy`` (float16)
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from edgeward.records.card import Card
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SPLIT_COLUMNS = ("index", "id", "label", "class", "group", "split")
 VOLUME_COLUMNS = (
     "index", "offset_image", "offset_mask", "channels", "depth", "height", "width",
     "spacing_d", "spacing_h", "spacing_w", "affine", "source_shape", "source_affine",
@@ -67,6 +68,7 @@ class Prepared:
     splits : str, shape (n,): "train", "val" or "test".
     calibration : int64, indices into the images, a subset of train.
     card : the facts of the data, as in ``card.json``.
+    columns : what else is known of each case: name -> str (n,), "" where it is not known.
     """
 
     root: Path
@@ -78,6 +80,7 @@ class Prepared:
     calibration: np.ndarray
     masks: np.ndarray | None = None
     volumes: list[Volume] | None = None
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def classes(self) -> list[str]:
@@ -180,6 +183,11 @@ def open_prepared(root: Path) -> Prepared:
         calibration=calibration,
         masks=masks,
         volumes=volumes,
+        columns={
+            name: np.array([row[name] for row in rows])
+            for name in (rows[0] if rows else {})
+            if name not in SPLIT_COLUMNS
+        },
     )
 
 

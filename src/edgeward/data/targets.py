@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ class Cases:
     given : str (n,), the source's splits, or None.
     pixels : int64 (n, 1 + classes of the masks), pixels or voxels of each label; without masks (n, 1), all of them.
     foreground : classes of the masks.
+    columns : what else is known of the cases: name -> a value for each.
     """
 
     ids: list[str]
@@ -34,6 +35,7 @@ class Cases:
     given: np.ndarray | None
     pixels: np.ndarray
     foreground: list[str]
+    columns: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from edgeward.profiling.config import DeviceConfig, ProfileConfig
 from edgeward.tasks.base import task_names
 
 # Keys of a data set that only its assessment reads, through the section of its task: no case changes with them.
-JUDGED_BY = ("critical",)
+JUDGED_BY = ("critical", "strata")
 SETTINGS = ("sweep", "overrides", "data_root")
 
 

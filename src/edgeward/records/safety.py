@@ -156,7 +156,7 @@ class Loss(Record):
 
     name: str
     metric: str
-    subset: str
+    subset: str = Field(description="A class, or a subgroup of the cases.")
     n: int
     reference: Interval
     compressed: Interval
@@ -180,6 +180,31 @@ class Decision(Record):
         description="none: recall is not shown to differ. threshold: AUC kept within its margin, and alignment gives back all that "
         "is not chance, or most. discrimination: AUC lost beyond chance, and not within its margin. open: neither is shown."
     )
+
+
+class StratumRow(Record):
+    """Both models on a subgroup of the test cases."""
+
+    column: str
+    value: str = Field(description="One value of the column, a band of numbers, or unknown.")
+    n: int
+    n_groups: int
+    enough: bool = Field(description="Whether it has the groups that are asked for.")
+    reference: dict[str, Interval]
+    compressed: dict[str, Interval]
+    differences: dict[str, Interval]
+
+
+class Interaction(Record):
+    """Whether a metric changes alike in all subgroups of a column: Cochran's Q."""
+
+    column: str
+    metric: str
+    values: list[str] = Field(description="The subgroups that are large enough.")
+    q: float
+    freedom: int
+    p: float
+    p_holm: float | None = Field(default=None, description="Corrected over the columns.")
 
 
 class Bootstrap(Record):
@@ -214,6 +239,8 @@ class Verdict(File):
     decisions: list[Decision] = Field(
         default_factory=list, description="Why classes are decided differently."
     )
+    strata: list[StratumRow] = Field(default_factory=list)
+    interactions: list[Interaction] = Field(default_factory=list)
     bootstrap: Bootstrap
 
     @classmethod

@@ -16,6 +16,7 @@ from edgeward.records.safety import (
     Safety,
     Verdict,
 )
+from edgeward.safety import strata
 from edgeward.safety.config import StudyConfig
 from edgeward.statistics import paired
 from edgeward.statistics.bootstrap import resample, resample_mean
@@ -133,7 +134,10 @@ def compare(
         _judged(endpoint, reference, compressed, found, change, cfg)
         for endpoint in reference.endpoints(found[0])
     ]
-    outside = also_lost(reference, compressed, {row.class_name for row in rows}, found, change, cfg)
+    subgroups = strata.compare(reference, compressed, cfg)
+    rows += subgroups.endpoints
+    subsets = {row.class_name for row in rows}
+    outside = also_lost(reference, compressed, subsets, found, change, subgroups, cfg)
     verdict, reasons = overall(rows)
     return Verdict(
         format=Verdict.FORMAT,
@@ -146,6 +150,8 @@ def compare(
         differences={str(key): row for key, row in change.items()},
         per_class=_class_changes(reference, compressed, change, level),
         decisions=reference.causes(compressed, change, level),
+        strata=subgroups.rows,
+        interactions=subgroups.interactions,
         bootstrap=_bootstrap(reference, cfg),
     )
 
@@ -185,13 +191,14 @@ def also_lost(
     judged_subsets: Collection[str | None],
     found: tuple[Intervals, Intervals],
     change: Intervals,
+    subgroups: strata.Compared,
     cfg: StudyConfig,
 ) -> list[Loss]:
     """Return the losses beyond chance outside the endpoints, largest first.
 
-    Of each subset that no endpoint looks at, what the task counts (`Task.gained`) is tested unit by unit (McNemar's exact
-    test, counts divided by the design effect), two-sided, and corrected over these subsets by Holm's method at the level of
-    the intervals.
+    Of each class that no endpoint looks at, what the task counts (`Task.gained`) is tested unit by unit, and of each subgroup
+    the first of its metrics, if that is a share (McNemar's exact test, counts divided by the design effect), two-sided, and
+    corrected over all of them by Holm's method at the level of the intervals.
 
     Parameters
     ----------
@@ -199,32 +206,44 @@ def also_lost(
     found, change : intervals of both models, and of their differences.
     """
     task, level = reference.task, cfg.confidence_level
-    rows: list[tuple[Key, paired.PairedShare]] = []
+    rows: list[tuple[paired.PairedShare, Loss]] = []
     for name in reference.cases.classes:
         key = Key(task.gained, name)
         before, after = reference.basis(key), compressed.basis(key)
         assert isinstance(before, Share)
         assert isinstance(after, Share)
         if name not in judged_subsets and before.n:
-            rows.append((key, before.against(after, level)))
+            share = before.against(after, level)
+            three = found[0][key], found[1][key], change.get(key, share.interval)
+            rows.append((share, _loss(task.metric(key.metric).label, key, name, three)))
+    for name, key, share, row in subgroups.shares:
+        if name not in judged_subsets and row.enough:
+            of = str(key)
+            three = row.reference[of], row.compressed[of], row.differences[of]
+            rows.append((share, _loss(task.metric(key.metric).label, key, name, three)))
     if not rows:
         return []
-    adjusted = paired.holm(np.array([row.p_value for _, row in rows]))
+    adjusted = paired.holm(np.array([share.p_value for share, _ in rows]))
     lost = [
-        Loss(
-            name=f"{task.metric(key.metric).label} of {key.subset}",
-            metric=str(key),
-            subset=str(key.subset),
-            n=row.n,
-            reference=found[0][key],
-            compressed=found[1][key],
-            difference=change.get(key, row.interval),
-            p_holm=float(p),
-        )
-        for (key, row), p in zip(rows, adjusted, strict=True)
-        if p < 1 - level and row.lost > row.gained
+        loss.model_copy(update={"n": share.n, "p_holm": float(p)})
+        for (share, loss), p in zip(rows, adjusted, strict=True)
+        if p < 1 - level and share.lost > share.gained
     ]
     return sorted(lost, key=lambda loss: loss.difference.estimate or 0.0)
+
+
+def _loss(label: str, key: Key, subset: str, three: tuple[Interval, Interval, Interval]) -> Loss:
+    reference, compressed, change = three
+    return Loss(
+        name=f"{label} of {subset}",
+        metric=str(key),
+        subset=subset,
+        n=0,
+        reference=reference,
+        compressed=compressed,
+        difference=change,
+        p_holm=1.0,
+    )
 
 
 def churn(reference: Arm, compressed: Arm, cfg: StudyConfig) -> Interval:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, create_model
 
 from edgeward.core import plugins
-from edgeward.core.config import Closed
+from edgeward.core.config import Closed, Edges, inherited
 from edgeward.tasks.base import task_names
 
 
@@ -44,6 +44,23 @@ class StudyConfig(Closed):
         lt=1,
         description='Chance of a pass that the "cases needed" of an inconclusive endpoint should give, if the compressed model '
         "really is as good as its reference.",
+    )
+    strata: dict[str, Edges | None] = inherited(
+        "data.strata",
+        {},
+        "Subgroups of the test cases in which models are compared: column -> edges of bands of numbers, or null for one subgroup of "
+        "each value; those of the data.",
+    )
+    stratum_groups: int = Field(
+        30,
+        ge=6,
+        description="Independent groups (lesions, patients) that a subgroup must have: a smaller one is shown, says so, takes no part in "
+        "the test of interaction, and cannot pass.",
+    )
+    stratum_margin: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="If given, every subgroup is an endpoint, with this margin, on the task's first metric of subgroups (accuracy, mean "
+        "Dice).",
     )
     batch_size: int = Field(
         128, ge=1, description="Images per inference call; bounds the memory, changes no result."

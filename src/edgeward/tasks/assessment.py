@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -55,6 +55,7 @@ class Cases:
     indices, labels, groups : int64 (n,): place in the prepared data; class or stratum, which resamples keep;
         lesion or patient.
     classes, rare_classes : names.
+    columns : what else is known of the cases: name -> str (n,), "" where it is not known.
     """
 
     indices: np.ndarray
@@ -62,6 +63,7 @@ class Cases:
     groups: np.ndarray
     classes: list[str]
     rare_classes: list[str]
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not len(self.indices) == len(self.labels) == len(self.groups):
@@ -74,7 +76,25 @@ class Cases:
     def of(cls, data: Prepared, split: Split = "test") -> Self:
         """Return the cases of a split of a prepared data set."""
         rows = data.indices(split)
-        return cls(rows, data.labels[rows], data.groups[rows], data.classes, data.card.rare_classes)
+        columns = {name: values[rows] for name, values in data.columns.items()}
+        return cls(
+            rows,
+            data.labels[rows],
+            data.groups[rows],
+            data.classes,
+            data.card.rare_classes,
+            columns,
+        )
+
+    def restricted(self, where: np.ndarray) -> Self:
+        """Return some of the cases, bool (n,)."""
+        return replace(
+            self,
+            indices=self.indices[where],
+            labels=self.labels[where],
+            groups=self.groups[where],
+            columns={name: values[where] for name, values in self.columns.items()},
+        )
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -96,6 +116,7 @@ class Share:
     others : whether the units that are not counted help to tell how alike *changes* within groups are.
     """
 
+    resampled: ClassVar[bool] = False
     hit: np.ndarray
     label: np.ndarray
     group: np.ndarray
@@ -129,6 +150,7 @@ class Share:
 class MeanOfShares:
     """Behind a metric: the mean of shares; `groups` of the scarcest class."""
 
+    resampled: ClassVar[bool] = False
     of: tuple[Key, ...]
     groups: int
 
@@ -143,6 +165,7 @@ class Resampled:
     saturates : whether 1 is a value that no resample can lower.
     """
 
+    resampled: ClassVar[bool] = True
     n: int
     groups: int
     saturates: bool = False
@@ -204,6 +227,19 @@ class Arm(ABC):
         """Return the settings that the files depend on."""
         del cfg
         return {}
+
+    def restricted(self, where: np.ndarray) -> Self:
+        """Return the model on some of the cases, bool (n,).
+
+        Raises
+        ------
+        UserError
+            If the task cannot.
+        """
+        del where
+        raise UserError(
+            f"task '{self.task.name}' is not judged in subgroups; leave data.strata empty."
+        )
 
     @abstractmethod
     def replicates(self, weights: np.ndarray) -> Replicates:

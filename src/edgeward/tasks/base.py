@@ -83,6 +83,7 @@ class Task:
     primary : name of the one that is drawn against latency; higher is better.
     quality, calibration : names of the metrics in checklists and details.
     class_difference : name of the class metric whose differences per class are drawn, tracked and pooled.
+    strata : names of the metrics that are compared in subgroups of the cases, the first being that of endpoints there.
     drawn : names of the metrics of the test set whose differences are drawn below them.
     case : what the test set consists of.
     counts : what it counts besides cases and groups: key in ``safety.json``'s `n` -> how a sentence says it after the number.
@@ -109,6 +110,7 @@ class Task:
     case: str
     counted: str
     churned: str
+    strata: tuple[str, ...] = ()
     drawn: tuple[str, ...] = ()
     counts: dict[str, str] = field(default_factory=dict)
     unsupported: dict[str, str] = field(default_factory=dict)

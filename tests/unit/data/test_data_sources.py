@@ -223,6 +223,25 @@ def test_missing_ham10000_says_what_from_where_and_where_to(tmp_path: Path) -> N
     assert "part_1" not in message
 
 
+def test_what_ham10000_says_of_patients_goes_with_the_images(tmp_path: Path) -> None:
+    folder = ham(tmp_path)
+    table = folder / "HAM10000_metadata.csv"
+    text = table.read_text().replace(
+        "ISIC_5,bcc,histo,,male,back", "ISIC_5,bcc,histo,40.0,unknown,face"
+    )
+    table.write_text(text)
+    stage.run(config("ham10000", **SMALL), out=tmp_path / "out", data_root=tmp_path)
+    prepared = open_prepared(tmp_path / "out")
+    assert set(prepared.columns) == {"age", "sex", "localization", "dx_type"}
+    found = {
+        name: dict(zip(*np.unique(v, return_counts=True), strict=True))
+        for name, v in prepared.columns.items()
+    }
+    assert found["age"] == {"": 62, "40.0": 1}
+    assert found["sex"] == {"": 1, "male": 62}
+    assert found["localization"] == {"back": 62, "face": 1}
+
+
 def test_missing_masks_can_be_done_without(tmp_path: Path) -> None:
     folder = ham(tmp_path)
     (folder / "HAM10000_segmentations_lesion_tschandl.zip").unlink()
@@ -545,6 +564,22 @@ def test_csv_with_groups_and_sides(tmp_path: Path) -> None:
     assert len(set(listing.groups)) == 12
     assert listing.splits is not None
     assert Counter(listing.splits.tolist()) == dict.fromkeys(SPLITS, 8)
+
+
+def test_further_columns_of_a_csv_go_with_the_images(tmp_path: Path) -> None:
+    text = "path,label,age,sex\n" + "".join(
+        f"{'ill' if i % 3 else 'well'}/p{i // 6}{'abcdef'[i % 6]}.png,{'xy'[i % 2]},{30 + i},\n"
+        for i in range(24)
+    )
+    with pytest.raises(UserError, match=naming("all.csv", "'age'", "data.source.columns")):
+        listing_of(table(tmp_path, text), tmp_path)
+    asked = folder_config(layout="csv", csv="all.csv", columns=["age", "sex"])
+    listing = listing_of(asked, tmp_path)
+    assert listing.columns["age"] == [str(30 + i) for i in range(24)]
+    assert set(listing.columns["sex"]) == {""}
+    lacking = folder_config(layout="csv", csv="all.csv", columns=["age", "sex", "site"])
+    with pytest.raises(UserError, match=naming("all.csv", "site", "data.source.columns")):
+        listing_of(lacking, tmp_path)
 
 
 @pytest.mark.parametrize(

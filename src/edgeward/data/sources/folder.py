@@ -28,6 +28,7 @@ class _Found:
     labels: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=dict)
     invalid: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -50,20 +51,25 @@ def _folders(root: Path, source: FolderSource) -> _Found:
     return found
 
 
-def _table(root: Path, name: str) -> _Found:
-    """Read a CSV with the columns path, label and, where known, group and split."""
+def _table(root: Path, name: str, further: list[str]) -> _Found:
+    """Read a CSV with the columns path, label and, where known, group and split, and further ones."""
     file = inside(root, name)
-    found = _Found()
+    found = _Found(columns={column: [] for column in further})
+    allowed = (*COLUMNS, *further)
     if not file.is_file():
         raise UserError(f"{file} is missing (data.source.csv): a CSV with {', '.join(COLUMNS)}.")
     columns, table = read_table(file)
     for column in columns:
-        if column not in COLUMNS:
-            guess = nearest(column, COLUMNS)
+        if column not in allowed:
+            guess = nearest(column, allowed)
             raise UserError(
                 f"{file}: column '{column}' is unknown{f' (meant: {guess}?)' if guess else ''}; "
-                f"allowed: {', '.join(COLUMNS)}."
+                f"allowed: {', '.join(allowed)} (more: data.source.columns)."
             )
+    if lacking := [column for column in further if column not in columns]:
+        raise UserError(
+            f"{file} has no column {', '.join(lacking)} (data.source.columns); found {columns}."
+        )
     if not {"path", "label"} <= set(columns):
         raise UserError(f"{file}: columns path and label are needed, found {columns}.")
     seen: set[str] = set()
@@ -88,6 +94,8 @@ def _table(root: Path, name: str) -> _Found:
             found.labels.append(label)
             found.groups += [row["group"]] if "group" in columns else []
             found.splits += [side] if "split" in columns else []
+            for column, values in found.columns.items():
+                values.append(row[column])
     return found
 
 
@@ -107,6 +115,7 @@ def _grouped(found: _Found, pattern: str) -> None:
         [values[i] for i in keep] for values in (found.paths, found.labels, found.groups)
     )
     found.splits = [found.splits[i] for i in keep] if found.splits else []
+    found.columns = {c: [values[i] for i in keep] for c, values in found.columns.items()}
 
 
 def open_source(request: Request) -> Listing:
@@ -119,7 +128,9 @@ def open_source(request: Request) -> Listing:
     """
     source: FolderSource = request.source
     root = root_of(request)
-    found = _folders(root, source) if source.csv is None else _table(root, source.csv)
+    found = (
+        _folders(root, source) if source.csv is None else _table(root, source.csv, source.columns)
+    )
     if source.group_pattern is not None:
         _grouped(found, source.group_pattern)
     classes = source.classes or sorted(set(found.labels))
@@ -157,6 +168,7 @@ def open_source(request: Request) -> Listing:
         groups=[found.groups[i] for i in known] if found.groups else paths,
         splits=np.array([found.splits[i] for i in known]) if found.splits else None,
         channels=source.channels,
+        columns={c: [values[i] for i in known] for c, values in found.columns.items()},
         batches=batches,
         source=source.path,
         licence=source.licence,

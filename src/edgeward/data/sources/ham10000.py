@@ -16,6 +16,8 @@ from edgeward.data.tables import read_table
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 PAGE = "https://doi.org/10.7910/DVN/DBW86T"
 PARTS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
+# What the metadata say of a patient and an image, besides the diagnosis.
+COLUMNS = ("age", "sex", "localization", "dx_type")
 METADATA = "HAM10000_metadata.csv"
 MASKS = "HAM10000_segmentations_lesion_tschandl"
 
@@ -70,6 +72,7 @@ def open_source(request: Request) -> Listing:
     ids: list[str] = []
     labels: list[int] = []
     groups: list[str] = []
+    known: dict[str, list[str]] = {column: [] for column in COLUMNS}
     invalid: list[tuple[str, str]] = []
     seen: set[str] = set()
     columns, table = read_table(metadata)
@@ -93,6 +96,9 @@ def open_source(request: Request) -> Listing:
             ids.append(name)
             labels.append(CLASSES.index(dx))
             groups.append(lesion)
+            for column, values in known.items():
+                value = row.get(column, "")
+                values.append("" if value == "unknown" else value)
     invalid += [
         (name, "unlabelled: not in the metadata") for name in images.stems() if name not in seen
     ]
@@ -124,6 +130,7 @@ def open_source(request: Request) -> Listing:
         source=PAGE,
         licence="CC BY-NC 4.0",
         citation="Tschandl, Rosendahl, Kittler: The HAM10000 dataset, Sci. Data 5:180161 (2018)",
+        columns=known,
         foreground=["lesion"] if masks is not None else [],
         invalid=invalid,
     )

@@ -89,4 +89,5 @@ def open_source(request: Request) -> Listing:
         licence="Apache-2.0",
         citation="none: synthetic images, no patient; not for clinical conclusions",
         foreground=["lesion"],
+        columns={"views": [str(v) for v in np.repeat(views, views)]},
     )

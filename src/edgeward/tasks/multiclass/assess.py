@@ -144,6 +144,16 @@ class Arm(assessment.Arm):
             cases, cfg, logits, np.array(safety.logit_shift), temperature, Labelled(val, labels)
         )
 
+    def restricted(self, where: np.ndarray) -> Self:
+        return type(self)(
+            self.cases.restricted(where),
+            self.cfg,
+            self.logits[where],
+            self.shift,
+            self.temperature,
+            self.val,
+        )
+
     def replicates(self, weights: np.ndarray) -> Replicates:
         return self._keyed(self.metrics.replicates(weights))
 

@@ -78,6 +78,7 @@ TASK = Task(
     calibration=("ece", "ece_15bin", "smooth_ece", "ece_temperature_scaled", "nll", "brier"),
     class_difference="recall",
     gained="recall",
+    strata=("accuracy", "balanced_accuracy"),
     case="test image",
     counts={"rare": "of rare classes"},
     counted="images right",

@@ -118,6 +118,10 @@ class Arm(assessment.Arm):
     def measured(cls, cfg: Config) -> dict[str, JsonValue]:
         return cfg.model_dump(include={"tolerance", "boundary", "detected_share"})
 
+    def restricted(self, where: np.ndarray) -> Self:
+        cases = self.cases.restricted(where)
+        return type(self)(cases, self.cfg, self.tables.restricted(cases.indices), self._maps)
+
     def replicates(self, weights: np.ndarray) -> Replicates:
         return keyed(*self.metrics.replicates(weights), self.cases.classes)
 

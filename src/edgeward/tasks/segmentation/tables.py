@@ -75,6 +75,16 @@ class Tables:
     sums: list[np.ndarray] = field(default_factory=list)
     confusion: np.ndarray | None = None
 
+    def restricted(self, indices: np.ndarray) -> Tables:
+        """Return what is kept of some cases, without a confusion, which is not kept case by case."""
+        chosen = set(indices.tolist())
+        cases = list(dict.fromkeys(row.index for row in self.overlaps))
+        return Tables(
+            [row for row in self.overlaps if row.index in chosen],
+            [row for row in self.lesions if row.index in chosen],
+            [part for index, part in zip(cases, self.sums, strict=True) if index in chosen],
+        )
+
     def column(self, name: str, classes: int) -> np.ndarray:
         """Return a column of ``cases.csv``, float64 (n, classes)."""
         values = np.array([getattr(row, name) for row in self.overlaps], dtype=np.float64)

@@ -106,6 +106,7 @@ TASK = Task(
     ),
     calibration=("ece", "ece_15bin", "boundary_ece", "boundary_ece_15bin"),
     class_difference="dice",
+    strata=("dice",),
     gained="lesion_sensitivity",
     drawn=("dice", "surface_dice", "lesion_sensitivity", "small_lesion_sensitivity"),
     case="test case",
