@@ -42,8 +42,6 @@ QUESTIONS = (
     "Are the test images like those of the intended site: population, cameras, prevalence, image quality?",
     "Is the reference model itself good enough for the intended use, class by class?",
     "Were the margins chosen by those who answer for the consequences, before the results were seen?",
-    "Are there groups of patients (age, sex, skin type, site) for whom the result differs? "
-    "The tool has not looked.",
     "Is the measured device, with its power supply and its other load, the one that will be used?",
     "Do the licences of data, model and software allow the intended use?",
     "Which regulation applies, and who keeps watch over the model after it is installed?",
@@ -225,6 +223,18 @@ def _open_items(candidate: Candidate, sweep: Sweep) -> list[str]:
         items.append("The verdict is fail: the model is shown to be worse than its reference.")
     if candidate.outcome == "inconclusive":
         items.append("The verdict is inconclusive: collect more cases, then assess again.")
+    looked = sorted({row.column for row in candidate.verdict.strata})
+    patients = (
+        "Are there groups of patients (age, sex, skin type, site) for whom the result differs? "
+    )
+    items.append(
+        patients
+        + (
+            f"The tool has looked at {', '.join(looked)} only."
+            if looked
+            else "The tool has not looked (`data.strata`)."
+        )
+    )
     items += [
         f"Lost beyond chance, outside the endpoints: {loss.name}; judge whether that matters."
         for loss in candidate.verdict.also_lost

@@ -145,6 +145,18 @@ class Candidate:
         """Return compressed minus reference of a metric, from ``verdict.json``."""
         return self.verdict.differences.get(name, Interval())
 
+    def metric_name(self, key: str) -> str:
+        """Say what a key of a flat record is of: a metric, of a class if it names one."""
+        for metric in (*self.task.metrics, *self.task.class_metrics):
+            if key == metric.name:
+                return metric.label
+            if (
+                key.startswith(f"{metric.name}_")
+                and key[len(metric.name) + 1 :] in self.safety.classes
+            ):
+                return f"{metric.label} of {key[len(metric.name) + 1 :]}"
+        return key
+
     def note(self, metric: Metric) -> str:
         """Return what stands below a metric's heading: the unit of a length, or the metric's own note."""
         return self.card.length_unit if metric.unit == "length" else metric.note

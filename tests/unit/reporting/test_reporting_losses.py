@@ -34,6 +34,16 @@ def damage(paths: ResultPaths) -> None:
         verdict["endpoints"][0]
         | {"name": f"least recall of {name}", "floor": 0.4, "reason": "not beyond it"}
     )
+    verdict["strata"] = [
+        {"column": "sex", "value": value, "n": 900, "n_groups": groups, "enough": groups >= 30,
+         "reference": {"accuracy": share, f"recall_{name}": share},
+         "compressed": {"accuracy": share, f"recall_{name}": share},
+         "differences": {"accuracy": SAME, f"recall_{name}": LOST}}
+        for value, groups in (("female", 700), ("male", 12))
+    ]  # fmt: skip
+    verdict["interactions"] = [
+        {"column": "sex", "metric": "accuracy", "values": ["female", "male"], "q": 7.5, "freedom": 1, "p": 0.006}
+    ]  # fmt: skip
     curve = {"fpr": [0.0, 0.1, 1.0], "tpr": [0.0, 0.8, 1.0], "precision": [1.0, 0.4, 0.1]}
     safety["curves"] = {row["class"]: curve for row in safety["per_class"] if row["n"]}
     safety["per_class"][-1]["critical"] = True
@@ -61,6 +71,9 @@ def test_the_first_screen_names_it(damaged: tuple[Made, ResultPaths]) -> None:
     assert "the threshold moved" in page
     assert "at least 0.4" in page
     assert "▲ " in page
+    assert "Subgroups" in page
+    assert "no: too few groups" in page
+    assert "does accuracy change alike in female and male?" in page
 
 
 def test_checklist_and_terminal_name_it(damaged: tuple[Made, ResultPaths], tmp_path: Path) -> None:
@@ -72,4 +85,6 @@ def test_checklist_and_terminal_name_it(damaged: tuple[Made, ResultPaths], tmp_p
     text = (made.out / "checklists" / f"{stem}.md").read_text()
     assert "**Also lost**, outside the endpoints" in text
     assert "| threshold |" in text
+    assert "| sex male | 900 (12) |" in text
+    assert any("looked at sex only" in item for item in content["sign_off"]["open_items"])
     assert "Also lost, outside the endpoints: " in table(made.entries)
