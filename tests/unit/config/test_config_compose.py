@@ -19,7 +19,7 @@ from edgeward.models.config import ModelConfig
 from edgeward.pipeline import compose as composing
 from edgeward.pipeline import document
 from edgeward.pipeline.compose import PROJECT, compose, names, read, roots
-from edgeward.pipeline.plan import Plan
+from edgeward.pipeline.plan import JUDGED_BY, Plan
 from edgeward.pipeline.schema import CHECKS, GROUPS, SweepConfig
 from edgeward.pipeline.sections import models_in
 
@@ -220,10 +220,11 @@ def test_a_study_has_its_files_before_the_projects(study: Path) -> None:
     assert len(names(roots(), "model")) == len(set(names(roots(), "model")))
     plan = Plan.load(roots(), "mine")
     assert plan.file == "config/sweeps/mine.yaml"
-    assert plan.prepare("mine")["data"] == shipped("data", "phantom_tiny") | {
-        "name": "mine",
-        "seed": 7,
-    }
+    theirs = shipped("data", "phantom_tiny") | {"name": "mine", "seed": 7}
+    judged_by = {key: theirs.pop(key) for key in JUDGED_BY}
+    assert plan.prepare("mine")["data"] == theirs
+    safety = plan.stage("assess", plan.candidates[0])["safety"]
+    assert {"critical": safety["multiclass"]["critical"], "strata": safety["strata"]} == judged_by
     assert plan.train("mine", "mine", 0)["model"]["architecture"] == "resnet10t"
     own = plan.train("mine", "dscnn", 0)["model"]
     assert (own["name"], own["architecture"], own["drop_rate"]) == ("dscnn", "resnet18", 0.5)

@@ -145,7 +145,13 @@ def test_operators_are_the_golden_ones(exported: Exported, precision: str) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "options"), [("mobileone_s0", {}), ("efficientformerv2_s0", {"img_size": 64})]
+    ("name", "options"),
+    [
+        ("mobileone_s0", {}),
+        pytest.param(
+            "efficientformerv2_s0", {"img_size": 64}, marks=pytest.mark.exhaustive
+        ),  # what of it is executed is tested with compression
+    ],
 )
 def test_operators_of_the_default_models_are_the_golden_ones(
     name: str, options: dict[str, int]

@@ -66,9 +66,9 @@ def test_cochran_is_that_of_statsmodels() -> None:
     assert p == pytest.approx(theirs.test_homogeneity().pvalue, rel=1e-9)
 
 
-@pytest.mark.parametrize(("lost", "least", "most"), [(0.0, 0.0, 0.08), (0.06, 0.9, 1.0)])
+@pytest.mark.parametrize(("lost", "least", "most"), [(0.0, 0.0, 0.08), (0.1, 0.9, 1.0)])
 def test_interaction_holds_its_level_and_has_power(lost: float, least: float, most: float) -> None:
-    """Score intervals of 3 groups of 600 cases each, changes of 6 %, in one of them losses on top."""
+    """Score intervals of 3 groups of 600 cases each, changes of 6 %, in one of them 7 % of losses on top."""
     from edgeward.statistics.paired import paired_share
 
     rng, found = np.random.default_rng(0), []
