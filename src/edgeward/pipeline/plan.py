@@ -126,10 +126,6 @@ class Plan:
         s = self.sweep
         return [Candidate(*c) for c in product(s.data, s.model, s.seed, s.recipe)]
 
-    def task(self, data: str) -> str:
-        """Return the name of the task that a data set is for."""
-        return str(self.compose(data, self.sweep.model[0], self.sweep.recipe[0])["data"]["task"])
-
     @property
     def teachers(self) -> list[str]:
         """The models that the sweep's recipes distil from, each once; they are trained, not judged."""
@@ -286,7 +282,6 @@ class Plan:
         mine = [c for c in self.candidates if c.data == data]
         return {
             **self.stage("assess", mine[0]),
-            "task": self.task(data),
             "candidates": [c._asdict() for c in mine],
             "references": {model: self.reference(data, model) for model in self.sweep.model},
         }
