@@ -9,7 +9,7 @@ from shipped import shipped
 
 from edgeward.safety.config import SafetyGroup, StudyConfig
 from edgeward.tasks.assessment import Cases
-from edgeward.tasks.multiclass.assess import Arm
+from edgeward.tasks.multiclass.assess import Arm, Labelled
 from edgeward.tasks.multiclass.config import Safety as OfClasses
 from edgeward.tasks.segmentation.config import Safety as OfLabels
 
@@ -57,11 +57,13 @@ def classifier(
     classes: list[str],
     rare: list[str],
     temperature: float = 1.0,
+    val: tuple[np.ndarray, np.ndarray] | None = None,
     **changes: Any,
 ) -> Arm:
-    """A model by its logits, without a shift; `changes` are of the section of its task."""
+    """A model by its logits, without a shift; `val` are logits and labels, `changes` of the section of its task."""
     cases = cases_of(labels, groups, classes, rare)
-    return Arm(cases, of_classes(**changes), logits, np.zeros(len(classes)), temperature)
+    known = None if val is None else Labelled(*val)
+    return Arm(cases, of_classes(**changes), logits, np.zeros(len(classes)), temperature, known)
 
 
 def lesions(

@@ -62,6 +62,10 @@ class Safety(File):
     metrics: dict[str, Interval]
     per_class: list[ClassRow]
     reliability: dict[str, Reliability] = Field(description="Region (or all) -> diagram.")
+    selective: dict[str, list[float]] = Field(
+        default_factory=dict,
+        description="Risk over coverage, if only the most confident cases are decided.",
+    )
     curves: dict[str, Curve] = Field(default_factory=dict, description="Of each class.")
     confusion: list[list[int]] = Field(description="By true (rows) and decided label.")
     facts: dict[str, JsonValue] = Field(

@@ -82,6 +82,7 @@ def assess(
         metrics={m.name: found["compressed"][Key(m.name)] for m in model.task.metrics},
         per_class=[_class_row(model, k, found["compressed"]) for k in range(len(cases.classes))],
         reliability=model.reliability(replicates["compressed"], level),
+        selective=model.selective(),
         curves=model.curves(),
         confusion=model.confusion.tolist(),
         facts=model.facts,

@@ -281,6 +281,10 @@ class Arm(ABC):
         del replicates, level
         return {}
 
+    def selective(self) -> dict[str, list[float]]:
+        """Return the curve of risk (share decided wrongly) over coverage (share decided, the most confident first)."""
+        return {}
+
     def curves(self) -> dict[str, Curve]:
         """Return the ROC and precision-recall curves of the classes."""
         return {}

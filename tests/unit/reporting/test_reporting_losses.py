@@ -45,6 +45,7 @@ def damage(paths: ResultPaths) -> None:
         {"column": "sex", "metric": "accuracy", "values": ["female", "male"], "q": 7.5, "freedom": 1, "p": 0.006}
     ]  # fmt: skip
     curve = {"fpr": [0.0, 0.1, 1.0], "tpr": [0.0, 0.8, 1.0], "precision": [1.0, 0.4, 0.1]}
+    safety["selective"] = {"coverage": [0.1, 0.5, 1.0], "risk": [0.01, 0.05, 0.2]}
     safety["curves"] = {row["class"]: curve for row in safety["per_class"] if row["n"]}
     safety["per_class"][-1]["critical"] = True
     safety["critical_classes"] = [name]

@@ -158,7 +158,7 @@ def test_the_same_input_gives_the_same_bytes_and_old_checklists_go(
     stage.run(SWEEP, made.entries, out=tmp_path)
     files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(made.out) for p in made.out.rglob("*") if p.is_file())
-    assert len(files) == 1 + 2 + 7 + 2 * len(made.entries)
+    assert len(files) == 1 + 2 + 8 + 2 * len(made.entries)
     for file in files:
         assert (tmp_path / file).read_bytes() == (made.out / file).read_bytes(), file
 

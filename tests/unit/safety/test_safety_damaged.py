@@ -10,7 +10,7 @@ from safety_cases import classifier, config, lesions
 
 from edgeward.records.safety import Decision, Verdict
 from edgeward.safety.comparison import assess
-from edgeward.tasks.multiclass.assess import Arm, Labelled
+from edgeward.tasks.multiclass.assess import Arm
 
 CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 RARE, CRITICAL = ["df", "vasc"], ["mel", "bcc", "akiec"]
@@ -28,9 +28,8 @@ def drawn(split: str, share: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def model(test: np.ndarray, val: np.ndarray, share: float = 1.0) -> Arm:
     _, labels, groups = drawn("test", share)
-    made = classifier(test, labels, groups, CLASSES, RARE, critical=CRITICAL)
-    made.val = Labelled(val, drawn("val", 0.1)[1])
-    return made
+    known = val, drawn("val", 0.1)[1]
+    return classifier(test, labels, groups, CLASSES, RARE, val=known, critical=CRITICAL)
 
 
 def verdict(test: np.ndarray, val: np.ndarray | None = None, share: float = 1.0) -> Verdict:
@@ -108,8 +107,8 @@ def test_twenty_cases_of_a_rare_class_are_inconclusive() -> None:
 def test_floors_and_margins_of_a_class() -> None:
     logits, labels, groups = drawn("test")
     floors = {"mel": 0.9, "nv": 0.5}
-    strict = classifier(logits, labels, groups, CLASSES, [], critical=[], floors=floors)
-    strict.val = Labelled(*drawn("val", 0.1)[:2])
+    val = drawn("val", 0.1)[:2]
+    strict = classifier(logits, labels, groups, CLASSES, [], critical=[], floors=floors, val=val)
     found = assess(strict, strict, CFG)[1]
     rows = {row.name: row for row in found.endpoints}
     assert rows["least recall of mel"].outcome == "fail"
@@ -117,3 +116,32 @@ def test_floors_and_margins_of_a_class() -> None:
     assert "least allowed 0.9: beyond it for sure" in rows["least recall of mel"].reason
     assert rows["least recall of nv"].outcome == "pass"
     assert found.verdict == "fail"
+
+
+def test_a_blurred_model_keeps_its_promise_with_larger_sets() -> None:
+    """Conformal sets hold the true class as promised for any model; what a worse one costs is their size."""
+    logits, labels, groups = drawn("test")
+    val, val_labels, _ = drawn("val", 0.1)
+    rng = np.random.default_rng(5)
+    arms = []
+    for noise in (0.0, 1.5):
+        blurred = [x + noise * rng.normal(size=x.shape) for x in (logits, val)]
+        arms.append(
+            classifier(
+                blurred[0], labels, groups, CLASSES, RARE, val=(blurred[1], val_labels),
+                margins={"coverage": 0.1}, critical=CRITICAL,
+            )
+        )  # fmt: skip
+    safety, found = assess(arms[1], arms[0], CFG)
+    large = [row for row in safety.per_class if row.n > 1000]
+    for row in large:
+        assert row.metrics["set_coverage"].estimate == pytest.approx(0.9, abs=0.05), row.name
+    size, risk = found.differences["set_size"], found.differences["selective_risk"]
+    assert size.low is not None
+    assert size.low > 0.3
+    assert risk.low is not None
+    assert risk.low > 0.05
+    judged = {row.metric: row.outcome for row in found.endpoints}
+    assert judged["set_coverage_mel"] == "pass"
+    assert judged["recall_mel"] == "fail"
+    assert safety.selective["coverage"][-1] == 1

@@ -18,7 +18,7 @@ from edgeward.records.safety import EndpointRow, Verdict
 from edgeward.safety.comparison import assess
 from edgeward.safety.stage import metrics_of
 from edgeward.statistics.noninferiority import Endpoint, judge, judged, overall
-from edgeward.tasks.multiclass.assess import Arm, Labelled
+from edgeward.tasks.multiclass.assess import Arm
 from edgeward.tasks.multiclass.task import TASK
 
 NAMES = ["common", "middling", "rare"]
@@ -31,9 +31,8 @@ RARE = Endpoint("recall of rare", "recall", 0.05, "higher", 900, 500, "rare")
 def _model(
     logits: np.ndarray, labels: np.ndarray, groups: np.ndarray, temperature: float = 1.0
 ) -> Arm:
-    made = classifier(logits, labels, groups, NAMES, ["rare"], temperature)
-    made.val = Labelled(logits, labels)  # as good as any for thresholds
-    return made
+    val = logits, labels  # as good as any for thresholds
+    return classifier(logits, labels, groups, NAMES, ["rare"], temperature, val)
 
 
 def _verdict(
@@ -252,9 +251,8 @@ def test_renaming_the_classes_renames_the_results(to: list[int]) -> None:
     names = [NAMES[k] for k in back]
 
     def renamed(x: np.ndarray) -> Arm:
-        made = classifier(x[:, back], new[labels], groups, names, ["rare"])
-        made.val = Labelled(x[:, back], new[labels])
-        return made
+        val = x[:, back], new[labels]
+        return classifier(*val, groups, names, ["rare"], val=val)
 
     plain = assess(_model(changed, labels, groups), _model(logits, labels, groups), CFG)
     other = assess(renamed(changed), renamed(logits), CFG)

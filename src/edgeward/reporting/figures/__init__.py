@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from edgeward.core import svg
 from edgeward.reporting.figures.common import Groups, Key
-from edgeward.reporting.figures.curves import curves
+from edgeward.reporting.figures.curves import curves, selective
 from edgeward.reporting.figures.forest import forest
 from edgeward.reporting.figures.ranks import rank_study
 from edgeward.reporting.figures.reliability import reliability
@@ -20,6 +20,7 @@ FIGURES: dict[str, Callable[[Groups, Key], str]] = {
     "reliability": reliability,
     "forest": forest,
     "curves": curves,
+    "selective": selective,
     "roofline": roofline,
     "training": training,
 }

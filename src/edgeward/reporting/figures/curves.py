@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves of the classes that matter."""
+"""ROC and precision-recall curves of the classes that matter; risk over coverage."""
 
 from __future__ import annotations
 
@@ -76,3 +76,35 @@ def _precision(axes: Axes, name: str, members: list[Candidate], key: Key) -> Non
         curve = c.safety.curves[name]
         axes.plot(curve.tpr, curve.precision, color=key.colours[c.recipe], lw=1.2, zorder=2)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="Sensitivity", ylabel="Precision")
+
+
+def selective(groups: Groups, key: Key) -> str:
+    """Draw the risk of the most confident share of the cases, a panel per data set and model, all recipes and seeds in it."""
+    shown = {
+        (data, model): [c for c in members if c.model == model and c.safety.selective]
+        for data, members in groups.items()
+        for model in dict.fromkeys(c.model for c in members)
+    }
+    shown = {of: members for of, members in shown.items() if members}
+    figure, grid = panels(len(shown), columns=4, height=2.6)
+    for axes, ((data, model), members) in zip(grid, shown.items(), strict=False):
+        axes.set_title(model if len(groups) == 1 else f"{data}: {model}")
+        for c in members:
+            curve = c.safety.selective
+            axes.plot(curve["coverage"], curve["risk"], color=key.colours[c.recipe], lw=1.3)
+        axes.set(xlim=(0, 1), xlabel="Share decided")
+        axes.set_ylim(bottom=0)
+        handles = [
+            Line2D([], [], color=key.colours[r], lw=1.4, label=r)
+            for r in dict.fromkeys(c.recipe for c in members)
+        ]
+        axes.legend(handles=handles, loc="upper left", fontsize=7, handlelength=1.4)
+    grid[0].set_ylabel("Share of these decided wrongly")
+    if not shown:
+        note(grid[0], "no confidence per case")
+    alt = ", ".join(
+        f"{c.model} {c.recipe} seed {c.seed} wrong in {fixed(c.safety.selective['risk'][-1])} of all"
+        for members in shown.values()
+        for c in members
+    )
+    return svg.standalone(figure, f"Risk over coverage. {alt}.")

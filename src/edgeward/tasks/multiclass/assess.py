@@ -18,9 +18,11 @@ from edgeward.records.safety import Curve, Decision, Reliability, Safety
 from edgeward.statistics.alignment import call_shares, fit_offsets
 from edgeward.statistics.calibration import equal_mass_bins
 from edgeward.statistics.clusters import pooled_correlation
+from edgeward.statistics.conformal import sets, thresholds
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.proportions import proportion
 from edgeward.statistics.ranking import roc
+from edgeward.statistics.selective import risk_coverage
 from edgeward.statistics.temperature import fit_temperature
 from edgeward.tasks import assessment
 from edgeward.tasks.assessment import (
@@ -39,7 +41,7 @@ from edgeward.tasks.multiclass.arm import BIASED, PER_CLASS, SQUARED, Metrics
 from edgeward.tasks.multiclass.config import Safety as Config
 from edgeward.tasks.multiclass.contact import contact_sheet
 from edgeward.tasks.multiclass.exemplars import forgotten
-from edgeward.tasks.multiclass.scores import natural_logits, score
+from edgeward.tasks.multiclass.scores import Scores, natural_logits, score
 from edgeward.tasks.multiclass.task import TASK
 
 PICTURES = 18  # on the contact sheet of each recipe
@@ -104,6 +106,8 @@ class Arm(assessment.Arm):
         self.rare = np.array([classes.index(k) for k in cases.rare_classes], dtype=np.int64)
         self.metrics = Metrics(scores, cases.labels, cases.groups, c, self.rare, cfg.ece_bins)
         self.estimates = self._keyed(self.metrics.estimates)
+        once = self._uncertain(np.ones((len(cases), 1), dtype=np.float32))
+        self.estimates |= {key: value[0] for key, value in once.items()}
         self.biased = frozenset(key for key in self.estimates if key.metric in BIASED)
         self.squared = frozenset(key for key in self.estimates if key.metric in SQUARED)
         right = scores.correct.astype(float)
@@ -155,7 +159,38 @@ class Arm(assessment.Arm):
         )
 
     def replicates(self, weights: np.ndarray) -> Replicates:
-        return self._keyed(self.metrics.replicates(weights))
+        return self._keyed(self.metrics.replicates(weights)) | self._uncertain(weights)
+
+    def _uncertain(self, weights: np.ndarray) -> dict[Key, np.ndarray]:
+        """Return the mean size of the prediction sets, and the risk of what is decided, under weights (n, b)."""
+        if self.val is None:
+            nothing = np.full(weights.shape[1], np.nan)
+            return {Key("set_size"): nothing, Key("selective_risk"): nothing}
+        decided = self.scores.confidence >= self._least_confidence
+        wrong = decided & ~self.scores.correct
+        with np.errstate(invalid="ignore", divide="ignore"):
+            risk = (wrong @ weights) / (decided @ weights)
+        return {
+            Key("set_size"): (self.sets.sum(axis=1) @ weights) / weights.sum(axis=0),
+            Key("selective_risk"): risk,
+        }
+
+    @cached_property
+    def _of_val(self) -> Scores:
+        assert self.val is not None
+        return score(self.val.logits, self.val.labels, self.shift, self.temperature)
+
+    @cached_property
+    def sets(self) -> np.ndarray:
+        """Which classes are in the prediction set of each image, bool (n, c); all of them without validation."""
+        if self.val is None:
+            return np.ones_like(self.scores.log_p, dtype=bool)
+        coverage = self.cfg.uncertainty.coverage
+        return sets(self.scores.log_p, thresholds(self._of_val.log_p, self.val.labels, coverage))
+
+    @cached_property
+    def _least_confidence(self) -> float:
+        return cut(self._of_val.confidence, 1 - self.cfg.uncertainty.decided, "lower")
 
     def has(self, k: int) -> np.ndarray:
         result: np.ndarray = self.cases.labels == k
@@ -175,6 +210,14 @@ class Arm(assessment.Arm):
                 return self._share(self.scores.correct, mine)
             if key.metric == "specificity":
                 return self._share(self.scores.decision != k, ~mine)
+            if key.metric == "set_coverage":
+                held, there = self.sets[:, k], self.val is not None
+                alike = pooled_correlation(
+                    self.sets[np.arange(n), self.cases.labels].astype(float),
+                    self.cases.labels,
+                    self.cases.groups,
+                )
+                return Share(held, self.cases.labels, self.cases.groups, mine & there, alike)
             if key.metric in AT_POINT:
                 return self._at_point(key.metric, k)
             if key.metric == "auc":
@@ -206,7 +249,7 @@ class Arm(assessment.Arm):
         c, point = len(self.cases.classes), self.cfg.operating
         if self.val is None:
             return {name: [float("nan")] * c for name in AT_POINT}
-        val = score(self.val.logits, self.val.labels, self.shift, self.temperature).log_odds
+        val = self._of_val.log_odds
         ill = [val[self.val.labels == k, k] for k in range(c)]
         well = [val[self.val.labels != k, k] for k in range(c)]
         return {
@@ -272,6 +315,12 @@ class Arm(assessment.Arm):
             for name in cases.classes
             if name in self.cfg.floors
         ]
+        if margins.coverage is not None:
+            out += [
+                self._coverage(name, margins.coverage)
+                for name in cases.classes
+                if name in margin_of
+            ]
         groups = {
             name: cases.n_groups(self.has(k)) for k, name in enumerate(cases.classes)
         }  # of each class
@@ -300,6 +349,15 @@ class Arm(assessment.Arm):
                 )
             )
         return out
+
+    def _coverage(self, name: str, margin: float) -> Endpoint:
+        share = self.basis(Key("set_coverage", name))
+        assert isinstance(share, Share)
+        doubts = () if share.n else ("the test split holds no image of it",)
+        return Endpoint(
+            f"coverage of {name} by prediction sets", "set_coverage", margin, "higher", share.n,
+            share.groups, name, doubts, unit="images",
+        )  # fmt: skip
 
     def _recall(
         self, name: str, found: Interval, margin: float = 0.0, floor: float | None = None
@@ -346,6 +404,12 @@ class Arm(assessment.Arm):
                 count=[int(mine.sum()) for mine in bins],
             )
         }
+
+    def selective(self) -> dict[str, list[float]]:
+        coverage, risk = (
+            risk_coverage(self.scores.confidence, self.scores.correct, POINTS).round(5).tolist()
+        )
+        return {"coverage": coverage, "risk": risk}
 
     def curves(self) -> dict[str, Curve]:
         found = {}

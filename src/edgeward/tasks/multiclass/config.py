@@ -44,6 +44,10 @@ class Margins(Closed):
         lt=1,
         description="Macro one-vs-rest AUC. Between good models of one task AUC differs by about 0.01-0.02.",
     )
+    coverage: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="If given, an endpoint for each rare and each critical class: how much less often its prediction sets hold it.",
+    )
     ece: float = Field(
         0.02,
         gt=0,
@@ -88,6 +92,24 @@ class Operating(Closed):
     )
 
 
+class Uncertainty(Closed):
+    """Prediction sets, and decisions that are left to people; both are calibrated on validation."""
+
+    coverage: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="Share of each class whose prediction set holds it (class-conditional conformal prediction). A class needs "
+        "coverage / (1 - coverage) validation images, or it is in every set.",
+    )
+    decided: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Share of the images that the model decides by itself, the most confident ones; the risk among them is measured.",
+    )
+
+
 class Safety(Closed):
     """What ``assess`` measures and asks of class decisions."""
 
@@ -108,6 +130,7 @@ class Safety(Closed):
         "under about 20 images per bin.",
     )
     operating: Operating = Operating()
+    uncertainty: Uncertainty = Uncertainty()
     margins: Margins = Margins()
     evidence: Evidence = Evidence()
 

@@ -38,6 +38,23 @@ TASK = Task(
             long="ECE, mean absolute, 15 bins of equal width",
             better="lower",
         ),
+        Metric(
+            "set_size",
+            "Set size",
+            long="mean size of the prediction sets",
+            meaning="is the mean number of classes in a prediction set that holds the true class as often as promised, "
+            "class by class: the larger, the less the model knows.",
+            better="lower",
+            share=False,
+        ),
+        Metric(
+            "selective_risk",
+            "Selective risk",
+            long="risk of the decided share",
+            meaning="is the share of wrong decisions among the images of which the model is most confident; the others "
+            "would be left to people.",
+            better="lower",
+        ),
         Metric("smooth_ece", "Smooth ECE", long="smooth ECE", better="lower"),
         Metric(
             "ece_temperature_scaled",
@@ -63,6 +80,9 @@ TASK = Task(
             long="specificity at fixed sensitivity",
         ),
         Metric(
+            "set_coverage", "Coverage", "of prediction sets", long="coverage of prediction sets"
+        ),
+        Metric(
             "classwise_ece",
             "Classwise ECE",
             long="classwise ECE",
@@ -74,7 +94,14 @@ TASK = Task(
     columns=("auc_macro", "balanced_accuracy", "rare_recall", "ece"),
     brief=("auc_macro", "rare_recall", "ece"),
     primary="rare_recall",
-    quality=("auc_macro", "accuracy", "balanced_accuracy", "rare_recall"),
+    quality=(
+        "auc_macro",
+        "accuracy",
+        "balanced_accuracy",
+        "rare_recall",
+        "set_size",
+        "selective_risk",
+    ),
     calibration=("ece", "ece_15bin", "smooth_ece", "ece_temperature_scaled", "nll", "brier"),
     class_difference="recall",
     gained="recall",
