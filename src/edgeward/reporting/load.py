@@ -221,7 +221,7 @@ def load(paths: ResultPaths) -> Candidate:
             raise UserError(
                 f"{paths.assess.safety}: '{what}' is {ours}, that of the data set {theirs}. Run assess again."
             )
-    if missing := {m.name for m in found.task.metrics} - found.safety.metrics.keys():
+    if missing := {found.task.primary, *found.task.columns} - found.safety.metrics.keys():
         raise UserError(
             f"{paths.assess.safety}: 'metrics' lacks {', '.join(sorted(missing))}. Run assess again."
         )
