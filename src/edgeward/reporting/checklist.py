@@ -232,7 +232,7 @@ def _open_items(candidate: Candidate, sweep: Sweep) -> list[str]:
         + (
             f"The tool has looked at {', '.join(looked)} only."
             if looked
-            else "The tool has not looked (`data.strata`)."
+            else "The tool has not looked (data.strata)."
         )
     )
     items += [

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgeward.core import plugins
 from edgeward.data.store import Prepared, to_input
 from edgeward.statistics.bootstrap import resample
 from edgeward.statistics.noninferiority import judge
@@ -88,11 +89,13 @@ def accept_on_validation(
 ) -> dict[str, Any]:
     """Run both networks on the validation split and return `accept`'s record."""
     indices, cases = data.indices("val"), Cases.of(data, "val")
-    kind = arm_of(data.task, f"{data.root}/card.json")
+    kind = arm_of(data.task, where := f"{data.root}/card.json")
+    keys = plugins.load("edgeward.tasks", data.task, "config", where)
+    section = keys.Safety(ece_bins=cfg.ece_bins)
 
     def measured(model: Callable[[torch.Tensor], torch.Tensor]) -> Arm:
         logits = list(zip(indices.tolist(), logits_of(model, data, indices), strict=True))
-        return kind.measure(cases, cfg, data, lambda _: iter(logits), np.asarray(shift))
+        return kind.measure(cases, section, data, lambda _: iter(logits), np.asarray(shift))
 
     found = accept(measured(uncompressed), measured(compressed), cfg, seed)
     outcomes = ", ".join(f"{row['metric']} {row['outcome']}" for row in found["endpoints"])

@@ -80,7 +80,7 @@ class Arm(assessment.Arm):
 
     Parameters
     ----------
-    cfg : the section ``safety.multiclass``; without `endpoints`, anything that has its ``ece_bins``.
+    cfg : the section ``safety.multiclass``.
     logits : float32, shape (n, c), of the test images.
     shift : float, shape (c,). temperature : fitted on the validation images.
     val : the validation images, on which thresholds are fixed.
