@@ -39,6 +39,11 @@ def check_fit(roots: Roots, config: dict[str, Any], where: str) -> None:
             f"{file}: task '{its.name}' needs {its.target}, but source.kind '{data.source.kind}' gives "
             f"{' and '.join(data.source.targets)}; change task, source, or what is read from it."
         )
+    if run.safety.corruptions and (data.spatial_dims == 3 or its.dense):
+        raise UserError(
+            f"{where}: safety.corruptions is set, which is for decisions on images in the plane; data "
+            f"'{data.name}' holds {kind} for task '{its.name}'. Leave it empty."
+        )
     if model.dense != its.dense:
         raise UserError(
             f"{where}: model '{model.name}' has dense: {str(model.dense).lower()} "

@@ -211,6 +211,21 @@ class Interaction(Record):
     p_holm: float | None = Field(default=None, description="Corrected over the columns.")
 
 
+class CorruptionRow(Record):
+    """Both models on corrupted copies of test images."""
+
+    corruption: str
+    severity: int
+    metric: str
+    n: int
+    n_groups: int
+    clean: Interval = Field(description="Difference on the same images as they are.")
+    reference: Interval
+    compressed: Interval
+    difference: Interval
+    beyond_clean: Interval = Field(description="How much more is lost than on these.")
+
+
 class Bootstrap(Record):
     """How the resamples were drawn."""
 
@@ -245,6 +260,7 @@ class Verdict(File):
     )
     strata: list[StratumRow] = Field(default_factory=list)
     interactions: list[Interaction] = Field(default_factory=list)
+    corruptions: list[CorruptionRow] = Field(default_factory=list)
     bootstrap: Bootstrap
 
     @classmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from edgeward.records.safety import (
 )
 from edgeward.safety import strata
 from edgeward.safety.config import StudyConfig
+from edgeward.safety.shift import Shift
+from edgeward.safety.shift import compare as compare_shifts
 from edgeward.statistics import paired
 from edgeward.statistics.bootstrap import resample, resample_mean
 from edgeward.statistics.clusters import pooled_correlation
@@ -49,6 +51,7 @@ def assess(
     *,
     shift: np.ndarray | None = None,
     test_sha256: str = "",
+    shifted: Mapping[Shift, tuple[Arm, Arm]] | None = None,
 ) -> tuple[Safety, Verdict]:
     """Describe a model, and compare it with the reference on the same cases.
 
@@ -56,6 +59,7 @@ def assess(
     ----------
     reference : None if the model is the reference.
     shift, test_sha256 : for the record.
+    shifted : reference and compressed model on corrupted copies.
     """
     arms = (
         {"compressed": model}
@@ -94,7 +98,7 @@ def assess(
         return safety, _of_reference(model, found["compressed"], cfg)
     both = replicates["reference"], replicates["compressed"]
     intervals = found["reference"], found["compressed"]
-    return safety, compare(reference, model, both, intervals, cfg)
+    return safety, compare(reference, model, both, intervals, cfg, shifted or {})
 
 
 def _class_row(arm: Arm, k: int, found: Intervals) -> ClassRow:
@@ -116,6 +120,7 @@ def compare(
     replicates: tuple[Replicates, Replicates],
     found: tuple[Intervals, Intervals],
     cfg: StudyConfig,
+    shifted: Mapping[Shift, tuple[Arm, Arm]],
 ) -> Verdict:
     """Return the verdict on a compressed model.
 
@@ -153,6 +158,7 @@ def compare(
         decisions=reference.causes(compressed, change, level),
         strata=subgroups.rows,
         interactions=subgroups.interactions,
+        corruptions=compare_shifts((reference, compressed), shifted, cfg),
         bootstrap=_bootstrap(reference, cfg),
     )
 

@@ -8,6 +8,7 @@ from pydantic import Field, create_model
 
 from edgeward.core import plugins
 from edgeward.core.config import Closed, Edges, inherited
+from edgeward.data.corruption import Corruption
 from edgeward.tasks.base import task_names
 
 
@@ -61,6 +62,22 @@ class StudyConfig(Closed):
         None,
         description="If given, every subgroup is an endpoint, with this margin, on the task's first metric of subgroups (accuracy, mean "
         "Dice).",
+    )
+    corruptions: list[Corruption] = Field(
+        [],
+        description="Kinds of corrupted copies of test images on which both models are compared, too: does compression lose more where "
+        "images are worse? `[noise, blur, brightness, darkness, contrast, jpeg, resolution]`; images in the plane only.",
+    )
+    severities: list[Annotated[int, Field(ge=1, le=5)]] = Field(
+        [1, 2, 3, 4, 5],
+        min_length=1,
+        description="Of the corruptions (edgeward/data/corruption.py).",
+    )
+    corrupted_images: int = Field(
+        2000,
+        ge=100,
+        description="About how many test images are corrupted, by class, at least 100 of each; every kind and severity is an inference "
+        "over all of them.",
     )
     batch_size: int = Field(
         128, ge=1, description="Images per inference call; bounds the memory, changes no result."

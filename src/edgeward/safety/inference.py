@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,18 +80,29 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
 
 
 def predict(
-    session: Session, data: Prepared, split: Split, task: Task, cfg: StudyConfig
+    session: Session,
+    data: Prepared,
+    split: Split,
+    task: Task,
+    cfg: StudyConfig,
+    some: np.ndarray | None = None,
+    change: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the index of every case of a split and its logits, float32, a batch in memory at a time.
 
     Images in the plane are taken whole, volumes by overlapping windows of the model's input size.
+
+    Parameters
+    ----------
+    some : indices of the cases that are taken instead of all of the split.
+    change : of images in the plane, uint8 (b, h, w, c), and their indices, before they are predicted.
 
     Raises
     ------
     UserError
         If the split is empty, the output has another shape than the task's, or a logit is not finite.
     """
-    indices = data.indices(split)
+    indices = data.indices(split) if some is None else some
     if not len(indices):
         raise UserError(
             f"{data.root}: the split '{split}' is empty; change data.split and prepare again."
@@ -107,8 +118,9 @@ def predict(
     def cases() -> Iterator[tuple[int, np.ndarray]]:
         if data.spatial_dims == 2:
             for first in range(0, len(indices), cfg.batch_size):
-                some = indices[first : first + cfg.batch_size]
-                yield from zip(some.tolist(), forward(to_input(data.images[some])), strict=True)
+                part = indices[first : first + cfg.batch_size]
+                images = data.images[part] if change is None else change(data.images[part], part)
+                yield from zip(part.tolist(), forward(to_input(images)), strict=True)
             return
         size = session.shape[1:]
         for index in indices.tolist():

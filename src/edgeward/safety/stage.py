@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest
-from edgeward.data.store import Prepared, open_prepared
+from edgeward.data.store import Prepared, Split, open_prepared
 from edgeward.records.safety import Safety, Verdict
 from edgeward.runtimes.session import open_session
 from edgeward.safety import inference
+from edgeward.safety import shift as shifts
 from edgeward.safety.comparison import assess
 from edgeward.safety.config import StudyConfig
-from edgeward.tasks.assessment import Arm, Cases, arm_of
+from edgeward.tasks.assessment import Arm, Cases, Predicted, arm_of
 
 log = logging.getLogger(__name__)
 CASES = "cases"  # folder, beside safety.json, of what is kept of every case
@@ -128,11 +132,30 @@ def run(
     test_sha256 = fingerprint(data)
     against = None if reference is None else load(reference, data, cfg, test_sha256)
     kind, section = of_task(data, cfg)
-    predicted = partial(inference.predict, session, data, task=kind.task, cfg=cfg)
+    predicted = shifts.remembered(
+        partial(inference.predict, session, data, task=kind.task, cfg=cfg)
+    )
     arm = kind.measure(Cases.of(data), section, data, predicted, shift)
+
+    def changed(indices: np.ndarray, change: shifts.Change) -> Predicted:
+        def of(split: Split) -> Iterator[tuple[int, np.ndarray]]:
+            if split == "val":  # thresholds and temperature are those of the images as they are
+                return predicted(split)
+            return inference.predict(session, data, split, kind.task, cfg, indices, change)
+
+        return of
+
+    corrupted = shifts.measure(arm, cfg, section, data, shift, changed)
+    pairs = {}
+    if against is not None and reference is not None:
+        theirs = Safety.read(reference / "safety.json")
+        before = shifts.read(against, cfg, section, data, reference / CASES, theirs)
+        pairs = {of: (before[of], after) for of, after in corrupted.items()}
     log.info("bootstrap: %d resamples of %d groups", cfg.resamples, arm.cases.n_groups())
-    safety, verdict = assess(arm, against, cfg, shift=shift, test_sha256=test_sha256)
+    safety, verdict = assess(arm, against, cfg, shift=shift, test_sha256=test_sha256, shifted=pairs)
     arm.write(out / CASES)
+    for of, part in corrupted.items():
+        part.write(out / CASES / of.folder)
     safety.write(out / "safety.json")
     verdict.write(out / "verdict.json")
     lost = [f"also lost, outside the endpoints: {loss.name}" for loss in verdict.also_lost]
