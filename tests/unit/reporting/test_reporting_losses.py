@@ -44,6 +44,10 @@ def damage(paths: ResultPaths) -> None:
     verdict["interactions"] = [
         {"column": "sex", "metric": "accuracy", "values": ["female", "male"], "q": 7.5, "freedom": 1, "p": 0.006}
     ]  # fmt: skip
+    verdict["corruptions"] = [
+        {"corruption": "blur", "severity": 3, "metric": "accuracy", "n": 1234, "n_groups": 900, "clean": SAME,
+         "reference": share, "compressed": share, "difference": LOST, "beyond_clean": LOST}
+    ]  # fmt: skip
     curve = {"fpr": [0.0, 0.1, 1.0], "tpr": [0.0, 0.8, 1.0], "precision": [1.0, 0.4, 0.1]}
     safety["selective"] = {"coverage": [0.1, 0.5, 1.0], "risk": [0.01, 0.05, 0.2]}
     safety["curves"] = {row["class"]: curve for row in safety["per_class"] if row["n"]}
@@ -73,6 +77,7 @@ def test_the_first_screen_names_it(damaged: tuple[Made, ResultPaths]) -> None:
     assert "at least 0.4" in page
     assert "▲ " in page
     assert "Subgroups" in page
+    assert "Worse images" in page
     assert "no: too few groups" in page
     assert "does accuracy change alike in female and male?" in page
 
@@ -87,5 +92,6 @@ def test_checklist_and_terminal_name_it(damaged: tuple[Made, ResultPaths], tmp_p
     assert "**Also lost**, outside the endpoints" in text
     assert "| threshold |" in text
     assert "| sex male | 900 (12) |" in text
+    assert "| blur | 3 |" in text
     assert any("looked at sex only" in item for item in content["sign_off"]["open_items"])
     assert "Also lost, outside the endpoints: " in table(made.entries)
