@@ -9,8 +9,9 @@ from shipped import shipped
 
 from edgeward.safety.config import SafetyGroup, StudyConfig
 from edgeward.tasks.assessment import Cases
-from edgeward.tasks.multiclass.assess import Arm, Labelled
+from edgeward.tasks.multiclass.assess import Arm
 from edgeward.tasks.multiclass.config import Safety as OfClasses
+from edgeward.tasks.multiclass.fixed import Labelled
 from edgeward.tasks.segmentation.config import Safety as OfLabels
 
 

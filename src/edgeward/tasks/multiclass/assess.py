@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from pydantic import JsonValue
 
-from edgeward.core.errors import UserError, unknown
+from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
-from edgeward.records.base import Interval
 from edgeward.records.safety import Curve, Decision, Reliability, Safety
-from edgeward.statistics.alignment import call_shares, fit_offsets
 from edgeward.statistics.calibration import equal_mass_bins
 from edgeward.statistics.clusters import pooled_correlation
-from edgeward.statistics.conformal import sets, thresholds
+from edgeward.statistics.conformal import sets
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.proportions import proportion
 from edgeward.statistics.ranking import roc
@@ -38,41 +36,17 @@ from edgeward.tasks.assessment import (
     keyed,
 )
 from edgeward.tasks.multiclass.arm import BIASED, PER_CLASS, SQUARED, Metrics
+from edgeward.tasks.multiclass.causes import causes
 from edgeward.tasks.multiclass.config import Safety as Config
 from edgeward.tasks.multiclass.contact import contact_sheet
+from edgeward.tasks.multiclass.endpoints import endpoints
 from edgeward.tasks.multiclass.exemplars import forgotten
-from edgeward.tasks.multiclass.scores import Scores, natural_logits, score
+from edgeward.tasks.multiclass.fixed import AT_POINT, Fixed, Labelled
+from edgeward.tasks.multiclass.scores import natural_logits, score
 from edgeward.tasks.multiclass.task import TASK
 
 PICTURES = 18  # on the contact sheet of each recipe
 POINTS = 60  # of a curve
-AT_POINT = ("sensitivity_at_specificity", "specificity_at_sensitivity")
-
-
-class Labelled(NamedTuple):
-    """Logits, float32 (n, c), and labels, int64 (n,)."""
-
-    logits: np.ndarray
-    labels: np.ndarray
-
-
-def cut(scores: np.ndarray, share: float, method: Literal["lower", "higher"]) -> float:
-    """Return the score that a share of the scores does not exceed; NaN of none."""
-    return float(np.quantile(scores, share, method=method)) if len(scores) else float("nan")
-
-
-def _cause(
-    recall: Interval, auc: Interval, aligned: Interval, margin: float
-) -> Literal["none", "threshold", "discrimination", "open"]:
-    """Say what a changed recall comes from; see `Decision.cause`."""
-    _, low, high = recall
-    if not recall.bounded or low <= 0 <= high:
-        return "none"
-    _, auc_low, auc_high = auc
-    left, down, up = aligned
-    if auc_low > -margin and (down <= 0 <= up or abs(left) < abs(recall.estimate or 0.0) / 2):
-        return "threshold"
-    return "discrimination" if auc_low <= -margin and auc_high < 0 else "open"
 
 
 class Arm(assessment.Arm):
@@ -166,7 +140,7 @@ class Arm(assessment.Arm):
         if self.val is None:
             nothing = np.full(weights.shape[1], np.nan)
             return {Key("set_size"): nothing, Key("selective_risk"): nothing}
-        decided = self.scores.confidence >= self._least_confidence
+        decided = self.scores.confidence >= self.fixed.least_confidence
         wrong = decided & ~self.scores.correct
         with np.errstate(invalid="ignore", divide="ignore"):
             risk = (wrong @ weights) / (decided @ weights)
@@ -176,21 +150,14 @@ class Arm(assessment.Arm):
         }
 
     @cached_property
-    def _of_val(self) -> Scores:
-        assert self.val is not None
-        return score(self.val.logits, self.val.labels, self.shift, self.temperature)
+    def fixed(self) -> Fixed:
+        """What is fixed on validation."""
+        return Fixed.of(self.val, len(self.cases.classes), self.shift, self.temperature, self.cfg)
 
     @cached_property
     def sets(self) -> np.ndarray:
         """Which classes are in the prediction set of each image, bool (n, c); all of them without validation."""
-        if self.val is None:
-            return np.ones_like(self.scores.log_p, dtype=bool)
-        coverage = self.cfg.uncertainty.coverage
-        return sets(self.scores.log_p, thresholds(self._of_val.log_p, self.val.labels, coverage))
-
-    @cached_property
-    def _least_confidence(self) -> float:
-        return cut(self._of_val.confidence, 1 - self.cfg.uncertainty.decided, "lower")
+        return sets(self.scores.log_p, self.fixed.least)
 
     def has(self, k: int) -> np.ndarray:
         result: np.ndarray = self.cases.labels == k
@@ -236,54 +203,17 @@ class Arm(assessment.Arm):
 
     def _at_point(self, metric: str, k: int) -> Share:
         """Return a share right of one class against the rest at the threshold that was fixed on validation."""
-        threshold, positive = self.thresholds[metric][k], self.has(k)
+        threshold, positive = self.fixed.points[metric][k], self.has(k)
         score, there = self.scores.log_odds[:, k], np.isfinite(threshold)
         of_ill = metric == "sensitivity_at_specificity"
         hit, where = (score > threshold, positive) if of_ill else (score < threshold, ~positive)
         alike = pooled_correlation(hit.astype(float), self.cases.labels, self.cases.groups)
         return Share(hit, self.cases.labels, self.cases.groups, where & there, alike)
 
-    @cached_property
-    def thresholds(self) -> dict[str, list[float]]:
-        """Log odds from which each class is called, one against the rest: metric -> class; NaN if validation lacks it."""
-        c, point = len(self.cases.classes), self.cfg.operating
-        if self.val is None:
-            return {name: [float("nan")] * c for name in AT_POINT}
-        val = self._of_val.log_odds
-        ill = [val[self.val.labels == k, k] for k in range(c)]
-        well = [val[self.val.labels != k, k] for k in range(c)]
-        return {
-            "sensitivity_at_specificity": [cut(x, point.specificity, "higher") for x in well],
-            "specificity_at_sensitivity": [cut(x, 1 - point.sensitivity, "lower") for x in ill],
-        }
-
     def causes(self, other: Self, change: Intervals, level: float) -> list[Decision]:
-        """Tell moved thresholds from lost discrimination, class by class.
-
-        The compressed model's logits get the constants with which it calls each class as often on validation as the
-        reference does, without labels (`edgeward.statistics.alignment`). What recall is lost then is no matter of thresholds.
-        """
         if self.val is None or other.val is None:
             return []
-        offsets = fit_offsets(other.val.logits, call_shares(self.val.logits))
-        right = (other.logits + offsets).argmax(axis=1) == self.cases.labels
-        rows = []
-        for k, name in enumerate(self.cases.classes):
-            recall, auc = change[Key("recall", name)], change[Key("auc", name)]
-            mine = self.has(k)
-            before = self._share(self.scores.correct, mine)
-            aligned = before.against(other._share(right, mine), level).interval
-            rows.append(
-                Decision(
-                    name=name,
-                    difference=recall,
-                    auc=auc,
-                    aligned=aligned,
-                    offset=float(offsets[k]),
-                    cause=_cause(recall, auc, aligned, self.cfg.margins.auc),
-                )
-            )
-        return rows
+        return causes(self, other, (self.val.logits, other.val.logits), other.logits, change, level)
 
     def _share(self, hit: np.ndarray, where: np.ndarray) -> Share:
         return Share(hit, self.cases.labels, self.cases.groups, where, self._alike)
@@ -293,95 +223,7 @@ class Arm(assessment.Arm):
         return [name for name in self.cases.classes if name in self.cfg.critical]
 
     def endpoints(self, found: Intervals) -> list[Endpoint]:
-        """Return recall of each rare and each critical class, balanced accuracy, macro AUC and ECE, and floors of recall."""
-        cases, margins, asked = self.cases, self.cfg.margins, self.cfg.evidence
-        for key, names in (
-            ("critical", self.cfg.critical),
-            ("margins.of_class", margins.of_class),
-            ("floors", self.cfg.floors),
-        ):
-            for name in names:
-                if name not in cases.classes:
-                    raise unknown("class", name, cases.classes, f"safety.multiclass.{key}")
-        margin_of = dict.fromkeys(cases.rare_classes, margins.recall)
-        margin_of |= dict.fromkeys(self.critical, margins.critical) | margins.of_class
-        out = [
-            self._recall(name, found[Key("recall", name)], margin=margin_of[name])
-            for name in cases.classes
-            if name in margin_of
-        ]
-        out += [
-            self._recall(name, found[Key("recall", name)], floor=self.cfg.floors[name])
-            for name in cases.classes
-            if name in self.cfg.floors
-        ]
-        if margins.coverage is not None:
-            out += [
-                self._coverage(name, margins.coverage)
-                for name in cases.classes
-                if name in margin_of
-            ]
-        groups = {
-            name: cases.n_groups(self.has(k)) for k, name in enumerate(cases.classes)
-        }  # of each class
-        absent = [name for name, g in groups.items() if g == 0]
-        scarce = [f"{name} ({g})" for name, g in groups.items() if g < asked.groups_per_class]
-        total = cases.n_groups()
-        doubts = {
-            "balanced_accuracy": f"the test split lacks {', '.join(absent)}" if absent else "",
-            "auc_macro": f"too few groups of {', '.join(scarce)}, needed {asked.groups_per_class} of every class"
-            if scarce
-            else "",
-            "ece": f"{total} groups are too few, needed {asked.groups}"
-            if total < asked.groups
-            else "",
-        }
-        for name, metric, margin in (
-            ("balanced accuracy", "balanced_accuracy", margins.balanced_accuracy),
-            ("macro AUC", "auc_macro", margins.auc),
-            ("ECE", "ece", margins.ece),
-        ):
-            doubt = (doubts[metric],) if doubts[metric] else ()
-            better = TASK.metric(metric).better
-            out.append(
-                Endpoint(
-                    name, metric, margin, better, len(cases), total, doubts=doubt, unit="images"
-                )
-            )
-        return out
-
-    def _coverage(self, name: str, margin: float) -> Endpoint:
-        share = self.basis(Key("set_coverage", name))
-        assert isinstance(share, Share)
-        doubts = () if share.n else ("the test split holds no image of it",)
-        return Endpoint(
-            f"coverage of {name} by prediction sets", "set_coverage", margin, "higher", share.n,
-            share.groups, name, doubts, unit="images",
-        )  # fmt: skip
-
-    def _recall(
-        self, name: str, found: Interval, margin: float = 0.0, floor: float | None = None
-    ) -> Endpoint:
-        share = self.basis(Key("recall", name))
-        assert isinstance(share, Share)
-        doubts: tuple[str, ...] = ()
-        hopeless = False
-        if not share.n:
-            doubts = ("the test split holds no image of it",)
-        elif (
-            floor is None
-            and found.high is not None
-            and found.high < self.cfg.evidence.reference_recall
-        ):
-            hopeless = True
-            doubts = (
-                f"the reference hardly finds it (recall at most {found.high:.2f}), so there is "
-                "nothing to lose and a pass would be no evidence",
-            )
-        return Endpoint(
-            f"recall of {name}" if floor is None else f"least recall of {name}", "recall", margin,
-            "higher", share.n, share.groups, name, doubts, hopeless, "images", floor,
-        )  # fmt: skip
+        return endpoints(self, found)
 
     def changed(self, other: Self) -> np.ndarray:
         result: np.ndarray = self.scores.decision != other.scores.decision
