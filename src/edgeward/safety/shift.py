@@ -88,6 +88,8 @@ def compare(
     ----------
     clean : reference and compressed model on all test cases; shifted : on corrupted copies of some of them.
     """
+    if not shifted:
+        return []
     task, level = clean[0].task, cfg.confidence_level
     key = Key(task.strata[0])
     rows = []

@@ -98,6 +98,10 @@ class Compared:
 def compare(reference: Arm, compressed: Arm, cfg: StudyConfig) -> Compared:
     """Compare two models in every subgroup that `cfg` asks for."""
     task, level = reference.task, cfg.confidence_level
+    if cfg.strata and not task.strata:
+        raise UserError(
+            f"task '{task.name}' names no metric for subgroups; leave data.strata empty."
+        )
     rows, endpoints, shares = [], [], []
     for stratum in strata(reference.cases, cfg.strata):
         before, after = (arm.restricted(stratum.where) for arm in (reference, compressed))

@@ -99,7 +99,7 @@ def test_phantom_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
     card = data.card
     with (tmp_path / "split.csv").open() as handle:
         rows = list(csv.DictReader(handle))
-    assert list(rows[0]) == ["index", "id", "label", "class", "group", "split"]
+    assert list(rows[0]) == ["index", "id", "label", "class", "group", "split", "views"]
     assert [int(r["index"]) for r in rows] == list(range(680))
     assert [int(r["label"]) for r in rows] == data.labels.tolist()
     assert all(card.classes[int(r["label"])] == r["class"] for r in rows)

@@ -26,7 +26,8 @@ def multiclass() -> tuple[Build, int]:
     logits, labels, groups = lesions([60, 25, 12])
 
     def build(rows: np.ndarray) -> Arm:
-        return classifier(logits[rows], labels[rows], groups[rows], ["a", "b", "c"], ["c"], 1.3)
+        of, names, val = groups[rows], ["a", "b", "c"], (logits, labels)
+        return classifier(logits[rows], labels[rows], of, names, ["c"], 1.3, val)
 
     return build, len(labels)
 

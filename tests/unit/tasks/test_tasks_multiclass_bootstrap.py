@@ -17,7 +17,7 @@ NAMES = ["common", "middling", "rare"]
 
 
 def _arm(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Arm:
-    return classifier(logits, labels, groups, NAMES, ["rare"], temperature=1.3)
+    return classifier(logits, labels, groups, NAMES, ["rare"], 1.3, (logits, labels))
 
 
 def _run(arm: Arm, resamples: int, seed: int) -> dict[str, np.ndarray]:
