@@ -12,6 +12,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from edgeward.compression.constraint.acceptance import logits_of
+from edgeward.compression.numerics import calls
 from edgeward.compression.workpiece import Workpiece
 from edgeward.core.errors import UserError
 from edgeward.models.program import export_program
@@ -93,8 +94,8 @@ def without_last_rounding(graph: GraphModule) -> None:
     """
     output = next(node for node in graph.graph.nodes if node.op == "output")
     (last,) = output.args[0]
-    rounded = last.args[0] if _is(last, "dequantize_per_tensor") else None
-    if isinstance(rounded, Node) and _is(rounded, "quantize_per_tensor"):
+    rounded = last.args[0] if calls(last, "dequantize_per_tensor") else None
+    if isinstance(rounded, Node) and calls(rounded, "quantize_per_tensor"):
         last.replace_all_uses_with(rounded.args[0])
         graph.graph.eliminate_dead_code()
         graph.recompile()
@@ -135,7 +136,7 @@ def _push(graph: GraphModule, node: Node, offsets: torch.Tensor) -> bool:
     if bias.op == "get_attr":
         _add(graph, bias, offsets)
         return True
-    if _is(bias, "dequantize_per_channel"):
+    if calls(bias, "dequantize_per_channel"):
         integers, scales = bias.args[0], tensor_at(graph, bias.args[1])
         _add(graph, integers, (offsets.double() / scales.double()).round())
         return True
@@ -146,7 +147,3 @@ def _add(graph: GraphModule, node: Node, change: torch.Tensor) -> None:
     tensor = tensor_at(graph, node)
     with torch.no_grad():
         tensor.copy_((tensor.double() + change.double()).to(tensor.dtype))
-
-
-def _is(value: object, name: str) -> bool:
-    return isinstance(value, Node) and name in str(value.target)

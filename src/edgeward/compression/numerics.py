@@ -35,7 +35,7 @@ def quantize_biases(graph: GraphModule) -> int:
         if node.target not in QUANTIZER.weighted or len(node.args) < 3 or node.args[2] is None:
             continue
         source, weight, bias = node.args[:3]
-        if not (_is(source, "dequantize_per_tensor") and _is(weight, "dequantize_per_channel")):
+        if not (calls(source, "dequantize_per_tensor") and calls(weight, "dequantize_per_channel")):
             continue
         if node.target is torch.ops.aten.linear.default and node.meta["val"].dim() != 2:
             continue
@@ -81,5 +81,6 @@ def _replace_bias(
     node.args = (*node.args[:2], bias, *node.args[3:])
 
 
-def _is(value: object, name: str) -> bool:
+def calls(value: object, name: str) -> bool:
+    """Tell whether a value is a node whose operator has this in its name."""
     return isinstance(value, Node) and name in str(value.target)

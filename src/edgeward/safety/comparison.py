@@ -11,37 +11,31 @@ from edgeward.records.safety import (
     Bootstrap,
     ClassChange,
     ClassRow,
-    EndpointRow,
     Loss,
     Safety,
     Verdict,
 )
 from edgeward.safety import strata
 from edgeward.safety.config import StudyConfig
+from edgeward.safety.judging import judged_on
 from edgeward.safety.shift import Shift
 from edgeward.safety.shift import compare as compare_shifts
 from edgeward.statistics import paired
 from edgeward.statistics.bootstrap import resample, resample_mean
 from edgeward.statistics.clusters import pooled_correlation
 from edgeward.statistics.intervals import percentile
-from edgeward.statistics.noninferiority import (
-    Endpoint,
-    cases_above,
-    judged,
-    overall,
-    scaled_cases,
-)
+from edgeward.statistics.noninferiority import overall
 from edgeward.statistics.proportions import proportion
 from edgeward.tasks.assessment import (
     Arm,
     Intervals,
     Key,
     Replicates,
-    Resampled,
     Share,
     difference,
     interval,
 )
+from edgeward.tasks.base import Task
 
 
 def assess(
@@ -136,14 +130,16 @@ def compare(
         key: difference(reference, compressed, key, replicates, level)
         for key in (Key(m.name, subset) for subset, metrics in compared.items() for m in metrics)
     }
-    rows = [
-        _judged(endpoint, reference, compressed, found, change, cfg)
-        for endpoint in reference.endpoints(found[0])
-    ]
+    rows = []
+    for endpoint in reference.endpoints(found[0]):
+        key = Key(endpoint.metric, endpoint.subset)
+        three = found[0][key], found[1][key], change[key]
+        rows.append(judged_on(endpoint, key, (reference, compressed), three, cfg))
+    units = _units(reference, compressed, level)
     subgroups = strata.compare(reference, compressed, cfg)
     rows += subgroups.endpoints
     subsets = {row.class_name for row in rows}
-    outside = also_lost(reference, compressed, subsets, found, change, subgroups, cfg)
+    outside = also_lost(task, units, subsets, found, change, subgroups, level)
     verdict, reasons = overall(rows)
     return Verdict(
         format=Verdict.FORMAT,
@@ -154,7 +150,7 @@ def compare(
         endpoints=rows,
         also_lost=outside,
         differences={str(key): row for key, row in change.items()},
-        per_class=_class_changes(reference, compressed, change, level),
+        per_class=_class_changes(task, units, change),
         decisions=reference.causes(compressed, change, level),
         strata=subgroups.rows,
         interactions=subgroups.interactions,
@@ -163,43 +159,26 @@ def compare(
     )
 
 
-def _judged(
-    endpoint: Endpoint,
-    reference: Arm,
-    compressed: Arm,
-    found: tuple[Intervals, Intervals],
-    change: Intervals,
-    cfg: StudyConfig,
-) -> EndpointRow:
-    key, level = Key(endpoint.metric, endpoint.subset), cfg.confidence_level
-    basis, other, needed = reference.basis(key), compressed.basis(key), None
-    if endpoint.hopeless:
-        pass
-    elif endpoint.floor is not None:
-        needed = cases_above(found[1][key], endpoint.floor, level, cfg.power)
-    elif isinstance(basis, Share) and isinstance(other, Share):
-        row, rate = basis.against(other, level), basis.discordance(other)
-        needed = paired.cases_needed(row, rate, endpoint.margin, level, cfg.power)
-    else:
-        needed = scaled_cases(change[key], endpoint.margin, endpoint.n, level, cfg.power)
-    return judged(
-        endpoint,
-        reference=found[0][key],
-        compressed=found[1][key],
-        difference=change[key],
-        cases_needed=needed,
-        fewest_groups=basis.groups if isinstance(basis, Resampled) else None,
-    )
+def _units(reference: Arm, compressed: Arm, level: float) -> dict[str, paired.PairedShare]:
+    """Return what the task counts (`Task.gained`) of each class, compared unit by unit."""
+    found = {}
+    for name in reference.cases.classes:
+        key = Key(reference.task.gained, name)
+        before, after = reference.basis(key), compressed.basis(key)
+        assert isinstance(before, Share)
+        assert isinstance(after, Share)
+        found[name] = before.against(after, level)
+    return found
 
 
 def also_lost(
-    reference: Arm,
-    compressed: Arm,
+    task: Task,
+    units: Mapping[str, paired.PairedShare],
     judged_subsets: Collection[str | None],
     found: tuple[Intervals, Intervals],
     change: Intervals,
     subgroups: strata.Compared,
-    cfg: StudyConfig,
+    level: float,
 ) -> list[Loss]:
     """Return the losses beyond chance outside the endpoints, largest first.
 
@@ -209,48 +188,39 @@ def also_lost(
 
     Parameters
     ----------
+    units : of each class.
     judged_subsets : those of the endpoints.
     found, change : intervals of both models, and of their differences.
     """
-    task, level = reference.task, cfg.confidence_level
-    rows: list[tuple[paired.PairedShare, Loss]] = []
-    for name in reference.cases.classes:
+    rows: list[tuple[str, Key, paired.PairedShare, tuple[Interval, Interval, Interval]]] = []
+    for name, share in units.items():
         key = Key(task.gained, name)
-        before, after = reference.basis(key), compressed.basis(key)
-        assert isinstance(before, Share)
-        assert isinstance(after, Share)
-        if name not in judged_subsets and before.n:
-            share = before.against(after, level)
+        if name not in judged_subsets and share.n:
             three = found[0][key], found[1][key], change.get(key, share.interval)
-            rows.append((share, _loss(task.metric(key.metric).label, key, name, three)))
+            rows.append((name, key, share, three))
     for name, key, share, row in subgroups.shares:
         if name not in judged_subsets and row.enough:
             of = str(key)
             three = row.reference[of], row.compressed[of], row.differences[of]
-            rows.append((share, _loss(task.metric(key.metric).label, key, name, three)))
+            rows.append((name, key, share, three))
     if not rows:
         return []
-    adjusted = paired.holm(np.array([share.p_value for share, _ in rows]))
+    adjusted = paired.holm(np.array([share.p_value for _, _, share, _ in rows]))
     lost = [
-        loss.model_copy(update={"n": share.n, "p_holm": float(p)})
-        for (share, loss), p in zip(rows, adjusted, strict=True)
+        Loss(
+            name=f"{task.metric(key.metric).label} of {name}",
+            metric=str(key),
+            subset=name,
+            n=share.n,
+            reference=before,
+            compressed=after,
+            difference=difference,
+            p_holm=float(p),
+        )
+        for (name, key, share, (before, after, difference)), p in zip(rows, adjusted, strict=True)
         if p < 1 - level and share.lost > share.gained
     ]
     return sorted(lost, key=lambda loss: loss.difference.estimate or 0.0)
-
-
-def _loss(label: str, key: Key, subset: str, three: tuple[Interval, Interval, Interval]) -> Loss:
-    reference, compressed, change = three
-    return Loss(
-        name=f"{label} of {subset}",
-        metric=str(key),
-        subset=subset,
-        n=0,
-        reference=reference,
-        compressed=compressed,
-        difference=change,
-        p_holm=1.0,
-    )
 
 
 def churn(reference: Arm, compressed: Arm, cfg: StudyConfig) -> Interval:
@@ -266,15 +236,9 @@ def churn(reference: Arm, compressed: Arm, cfg: StudyConfig) -> Interval:
 
 
 def _class_changes(
-    reference: Arm, compressed: Arm, change: Intervals, level: float
+    task: Task, units: Mapping[str, paired.PairedShare], change: Intervals
 ) -> list[ClassChange]:
-    task, rows = reference.task, []
-    for name in reference.cases.classes:
-        key = Key(task.gained, name)
-        before, after = reference.basis(key), compressed.basis(key)
-        assert isinstance(before, Share)
-        assert isinstance(after, Share)
-        rows.append(before.against(after, level))
+    rows = units.values()
     p = np.array([row.p_value for row in rows])
     return [
         ClassChange(
@@ -286,9 +250,7 @@ def _class_changes(
             mcnemar_p_holm=adjusted,
             difference=change[Key(task.class_difference, name)],
         )
-        for name, row, alone, adjusted in zip(
-            reference.cases.classes, rows, p, paired.holm(p), strict=True
-        )
+        for name, row, alone, adjusted in zip(units, rows, p, paired.holm(p), strict=True)
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from edgeward.data.corruption import Corruption, corrupt
 from edgeward.data.store import Prepared, Split
 from edgeward.records.base import Interval
-from edgeward.records.safety import CorruptionRow, Safety
+from edgeward.records.safety import CorruptionRow
 from edgeward.safety.config import StudyConfig
 from edgeward.statistics.bootstrap import resample_mean
 from edgeward.statistics.intervals import percentile
@@ -60,7 +59,9 @@ def measure(
     arm : the model on all cases as they are. shift : added to logits, see `Arm.measure`.
     predict : from the indices of cases, and a change of images (b, h, w, c) with their indices, to what predicts them.
     """
-    found = {}
+    found: dict[Shift, Arm] = {}
+    if not cfg.corruptions:
+        return found
     cases = arm.cases.restricted(chosen(arm.cases.labels, cfg.corrupted_images, cfg.seed))
     for of in shifts(cfg):
 
@@ -69,14 +70,6 @@ def measure(
 
         found[of] = arm.measure(cases, section, data, predict(cases.indices, change), shift)
     return found
-
-
-def read(
-    arm: Arm, cfg: StudyConfig, section: Any, data: Prepared, folder: Path, safety: Safety
-) -> dict[Shift, Arm]:
-    """Read what was measured of a model before."""
-    cases = arm.cases.restricted(chosen(arm.cases.labels, cfg.corrupted_images, cfg.seed))
-    return {of: arm.read(cases, section, data, folder / of.folder, safety) for of in shifts(cfg)}
 
 
 def compare(

@@ -147,10 +147,11 @@ def run(
 
     corrupted = shifts.measure(arm, cfg, section, data, shift, changed)
     pairs = {}
-    if against is not None and reference is not None:
+    if reference is not None and corrupted:
         theirs = Safety.read(reference / "safety.json")
-        before = shifts.read(against, cfg, section, data, reference / CASES, theirs)
-        pairs = {of: (before[of], after) for of, after in corrupted.items()}
+        for of, after in corrupted.items():
+            folder = reference / CASES / of.folder
+            pairs[of] = kind.read(after.cases, section, data, folder, theirs), after
     log.info("bootstrap: %d resamples of %d groups", cfg.resamples, arm.cases.n_groups())
     safety, verdict = assess(arm, against, cfg, shift=shift, test_sha256=test_sha256, shifted=pairs)
     arm.write(out / CASES)

@@ -12,10 +12,11 @@ from edgeward.core.errors import UserError, unknown
 from edgeward.records.base import Interval
 from edgeward.records.safety import EndpointRow, Interaction, StratumRow
 from edgeward.safety.config import StudyConfig
+from edgeward.safety.judging import judged_on
 from edgeward.statistics import paired
 from edgeward.statistics.bootstrap import resample
 from edgeward.statistics.heterogeneity import cochran
-from edgeward.statistics.noninferiority import Endpoint, judged, scaled_cases
+from edgeward.statistics.noninferiority import Endpoint
 from edgeward.tasks.assessment import Arm, Cases, Key, Replicates, Share, difference, interval
 
 UNKNOWN = "unknown"
@@ -155,7 +156,7 @@ def _judged(
     stratum: Stratum, key: Key, before: Arm, after: Arm, row: StratumRow, cfg: StudyConfig
 ) -> EndpointRow:
     assert cfg.stratum_margin is not None
-    level, metric = cfg.confidence_level, before.task.metric(key.metric)
+    metric = before.task.metric(key.metric)
     doubts = (
         () if row.enough else (f"{row.n_groups} groups are too few, needed {cfg.stratum_groups}",)
     )
@@ -163,22 +164,9 @@ def _judged(
         f"{metric.label} of {stratum.name}", key.metric, cfg.stratum_margin, metric.better, row.n,
         row.n_groups, stratum.name, doubts,
     )  # fmt: skip
-    basis, other, change = before.basis(key), after.basis(key), row.differences[str(key)]
-    if isinstance(basis, Share) and isinstance(other, Share):
-        both, rate = basis.against(other, level), basis.discordance(other)
-        needed: int | None = paired.cases_needed(both, rate, endpoint.margin, level, cfg.power)
-        fewest = None
-    else:
-        needed = scaled_cases(change, endpoint.margin, row.n, level, cfg.power)
-        fewest = row.n_groups
-    return judged(
-        endpoint,
-        reference=row.reference[str(key)],
-        compressed=row.compressed[str(key)],
-        difference=change,
-        cases_needed=needed,
-        fewest_groups=fewest,
-    )
+    of = str(key)
+    three = row.reference[of], row.compressed[of], row.differences[of]
+    return judged_on(endpoint, key, (before, after), three, cfg)
 
 
 def _interaction(

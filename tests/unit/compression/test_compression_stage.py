@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from compression_nets import executed, onnx_of, run, session
+from compression_trained import TRAIN
 from refusals import naming
 from shipped import shipped
 from small_data import meta, write_small_prepared
@@ -29,32 +30,12 @@ from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.models.program import load_program
 
-TRAIN: dict[str, Any] = {
-    "loss": {
-        "name": "cross_entropy",
-        "tau": 1.0,
-        "beta": 0.99,
-        "gamma": 2.0,
-        "label_smoothing": 0.0,
-    },
-    "augment": {
-        "flips": True,
-        "rotate90": False,
-        "degrees": 0.0,
-        "scale": 0.0,
-        "translate": 0.0,
-        "brightness": 0.0,
-        "contrast": 0.0,
-        "colour": 0.0,
-    },
-}
-
 
 def recipe(name: str, **changes: Any) -> RecipeConfig:
     """Return the recipe of the config tree, with the last step's keys changed."""
     content = shipped("compress", name)
     if name == "qat_int8":
-        content["steps"][-1]["finetune"] |= TRAIN | {"batch_size": 32, "lr": 1e-3}
+        content["steps"][-1]["finetune"] |= TRAIN | {"lr": 1e-3}
     content["steps"][-1] |= changes
     return RecipeConfig.model_validate(content)
 

@@ -5,26 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from edgeward.compression.step import Step
-from edgeward.training.config import FinetuneConfig, FinetuneEpochs, FinetuneRate
+from edgeward.compression.steps.qat_int8 import QatFinetune
 
 if TYPE_CHECKING:
     from edgeward.compression.workpiece import Workpiece
 
 
-class AsQat(FinetuneConfig):
-    """As short as quantization-aware training is, so that it is its control."""
-
-    epochs: FinetuneEpochs = 2
-    lr: FinetuneRate = 1e-4
-
-
 class Finetune(Step):
-    """Fine-tune the network as it stands, in float."""
+    """Fine-tune the network as it stands, in float; as long as quantization-aware training does, whose control it is."""
 
     keeps_zeros: ClassVar[bool] = True
 
     step: Literal["finetune"]
-    finetune: AsQat = AsQat()
+    finetune: QatFinetune = QatFinetune()
 
     def apply(self, piece: Workpiece) -> None:
         """Fine-tune the module."""

@@ -57,7 +57,7 @@ class Arm(assessment.Arm):
     cfg : the section ``safety.multiclass``.
     logits : float32, shape (n, c), of the test images.
     shift : float, shape (c,). temperature : fitted on the validation images.
-    val : the validation images, on which thresholds are fixed.
+    val : the validation images, on which thresholds are fixed; fixed : what was, if that is known.
     """
 
     task = TASK
@@ -70,12 +70,14 @@ class Arm(assessment.Arm):
         shift: np.ndarray,
         temperature: float,
         val: Labelled | None = None,
+        fixed: Fixed | None = None,
     ) -> None:
         self.cases, self.cfg, self.logits, self.val = cases, cfg, logits, val
         self.shift, self.temperature = shift, temperature
         classes, c = cases.classes, len(cases.classes)
         if logits.shape != (len(cases), c):
             raise UserError(f"Logits have shape {logits.shape}; needed: ({len(cases)}, {c}).")
+        self.fixed = fixed or Fixed.of(val, c, shift, temperature, cfg)
         self.scores = scores = score(logits, cases.labels, shift, temperature)
         self.rare = np.array([classes.index(k) for k in cases.rare_classes], dtype=np.int64)
         self.metrics = Metrics(scores, cases.labels, cases.groups, c, self.rare, cfg.ece_bins)
@@ -130,6 +132,7 @@ class Arm(assessment.Arm):
             self.shift,
             self.temperature,
             self.val,
+            self.fixed,
         )
 
     def replicates(self, weights: np.ndarray) -> Replicates:
@@ -148,11 +151,6 @@ class Arm(assessment.Arm):
             Key("set_size"): (self.sets.sum(axis=1) @ weights) / weights.sum(axis=0),
             Key("selective_risk"): risk,
         }
-
-    @cached_property
-    def fixed(self) -> Fixed:
-        """What is fixed on validation."""
-        return Fixed.of(self.val, len(self.cases.classes), self.shift, self.temperature, self.cfg)
 
     @cached_property
     def sets(self) -> np.ndarray:
