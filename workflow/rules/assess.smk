@@ -5,7 +5,7 @@ rule assess:
     input:
         code=PIPELINE.code("assess"),
         model=Export.onnx,
-        card=Prepare.card,
+        card=PIPELINE.card,
         prepared=PIPELINE.prepared,
         reference=PIPELINE.reference,
     output:
@@ -35,8 +35,10 @@ rule assess:
 rule pool:
     input:
         code=PIPELINE.code("pool"),
-        card=Prepare.card,
+        card=PIPELINE.card,
         prepared=PIPELINE.prepared,
+        folds=PIPELINE.folds,
+        dealt=PIPELINE.dealt,
         assessed=PIPELINE.assessed,
     output:
         pooled=Pool.record,

@@ -14,6 +14,7 @@ from edgeward.pipeline.paths import (
     Ceilings,
     Compress,
     Export,
+    Fold,
     Interleave,
     Pool,
     Prepare,

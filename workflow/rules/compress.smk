@@ -6,7 +6,7 @@ rule compress:
         code=PIPELINE.code("compress"),
         model=Train.checkpoint,
         teachers=PIPELINE.teachers,
-        card=Prepare.card,
+        card=PIPELINE.card,
         prepared=PIPELINE.prepared,
     output:
         program=Compress.program,

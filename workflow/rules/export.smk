@@ -6,7 +6,7 @@ rule export:
         code=PIPELINE.code("export"),
         program=Compress.program,
         recipe=Compress.record,
-        card=Prepare.card,
+        card=PIPELINE.card,
         prepared=PIPELINE.prepared,
     output:
         model=Export.onnx,

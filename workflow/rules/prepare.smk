@@ -58,3 +58,34 @@ use rule prepare as prepare_volumes with:
         volumes=Prepare.volumes,
     wildcard_constraints:
         data=PIPELINE.data(masks=True, volumes=True),
+
+
+rule fold:
+    input:
+        code=PIPELINE.code("fold"),
+        card=Prepare.card,
+        prepared=PIPELINE.prepared,
+    output:
+        split=Fold.split,
+        calibration=Fold.calibration,
+        card=Fold.card,
+        config=Fold.config,
+        metrics=Fold.metrics,
+    log:
+        Fold.log,
+    benchmark:
+        Fold.benchmark
+    wildcard_constraints:
+        data=PIPELINE.folded,
+    conda:
+        "../../envs/full.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="1h",
+    params:
+        cfg=PIPELINE.prepare_slice,
+    message:
+        "deal {wildcards.data}: fold {wildcards.fold} is tested"
+    script:
+        "../scripts/fold.py"

@@ -4,7 +4,7 @@
 rule train:
     input:
         code=PIPELINE.code("train"),
-        card=Prepare.card,
+        card=PIPELINE.card,
         prepared=PIPELINE.prepared,
     output:
         model=Train.checkpoint,

@@ -21,6 +21,7 @@ def main(job: Job) -> dict[str, float]:
         folders=folders,
         references=job.cfg["references"],
         out=Path(job.output.pooled),
+        folds=[path.parent for path in job.paths("folds")],
     )
 
 

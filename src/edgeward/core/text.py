@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 MISSING = "–"
 
@@ -64,7 +64,7 @@ def span(values: Iterable[float | None]) -> str:
     return " to ".join(ends)
 
 
-def listing(items: list[str]) -> str:
+def listing(items: Sequence[str]) -> str:
     """Join names as in a sentence: a, b and c."""
     if len(items) < 2:
         return "".join(items)

@@ -7,13 +7,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.data.config import Audit
-from edgeward.data.store import SPLITS
+from edgeward.data.store import sides
 
 log = logging.getLogger(__name__)
 
@@ -121,12 +122,12 @@ def near_pairs(
     bits : largest Hamming distance.
     levels : largest mean absolute difference, grey levels.
     """
-    sides = [np.flatnonzero(splits == s) for s in SPLITS]
-    for a, b in ((0, 1), (0, 2), (1, 2)):
-        for start in range(0, len(sides[a]), _BLOCK):
-            left = sides[a][start : start + _BLOCK]
-            for offset in range(0, len(sides[b]), _STRIDE):
-                right = sides[b][offset : offset + _STRIDE]
+    of_side = [np.flatnonzero(splits == s) for s in sides(splits)]
+    for a, b in combinations(range(len(of_side)), 2):
+        for start in range(0, len(of_side[a]), _BLOCK):
+            left = of_side[a][start : start + _BLOCK]
+            for offset in range(0, len(of_side[b]), _STRIDE):
+                right = of_side[b][offset : offset + _STRIDE]
                 apart = np.bitwise_count(dhash[left][:, None] ^ dhash[right][None, :])
                 rows, columns = np.nonzero(apart <= bits)
                 for at in range(0, len(rows), 1 << 14):

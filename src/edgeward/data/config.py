@@ -232,6 +232,19 @@ class StratifiedSplit(Closed):
         return self
 
 
+class Folds(Closed):
+    """Cross-validation: as many sides as folds, drawn as stratified ones are. Seed k of a sweep tests on fold k, validates on the next, trains on
+    all others; the verdict on a recipe is that on all cases, each decided by the network that has not seen it (docs/statistics.md)."""
+
+    kind: Literal["folds"]
+    folds: int = Field(
+        5,
+        ge=3,
+        le=10,
+        description="Their number; a sweep over all of them has the seeds 0 to folds - 1.",
+    )
+
+
 class Calibration(Closed):
     """The cases that quantization measures ranges on; drawn from train only."""
 
@@ -309,7 +322,9 @@ class DataConfig(Closed):
         None, description="Grid and intensity of volumes; null for images in the plane."
     )
     source: Source
-    split: Annotated[GivenSplit | StratifiedSplit, Field(discriminator="kind")] = StratifiedSplit()
+    split: Annotated[GivenSplit | StratifiedSplit | Folds, Field(discriminator="kind")] = (
+        StratifiedSplit()
+    )
     calibration: Calibration = Calibration()
     rare: Annotated[RareByPrevalence | RareByName, Field(discriminator="rule")] = Field(
         RareByPrevalence(), description="Which classes the safety verdict treats as rare."

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from edgeward.core.pictures import COLOURS, as_seen, outline, telling_slice
-from edgeward.data.store import SPLITS, Prepared
+from edgeward.data.store import Prepared, sides
 
 PER_SPLIT = 8
 _TILE = 128
@@ -51,10 +51,10 @@ def _tile(picture: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
 
 
 def montage(data: Prepared, path: Path) -> None:
-    """Write a PNG: a row per split, cases evenly spaced over the split's strata."""
+    """Write a PNG: a row per split or fold, cases evenly spaced over the split's strata."""
     rows = []
-    for split in SPLITS:
-        own = data.indices(split)
+    for split in sides(data.splits):
+        own = np.flatnonzero(data.splits == split)
         own = own[np.argsort(data.labels[own], kind="stable")]
         chosen = own[np.unique(np.linspace(0, len(own) - 1, PER_SPLIT).round().astype(int))]
         tiles = [

@@ -7,64 +7,67 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgeward.core.errors import UserError
+from edgeward.core.text import listing
 from edgeward.data.store import SPLITS
 
 
 def stratified_group_split(
     labels: np.ndarray,
     groups: np.ndarray,
-    shares: tuple[float, float, float],
+    shares: Sequence[float],
     seed: int,
     names: Sequence[str],
+    sides: Sequence[str] = SPLITS,
 ) -> np.ndarray:
-    """Deal groups to train, val and test so that each class comes near its shares.
+    """Deal groups to sides (train, val and test, or folds) so that each class comes near its shares.
 
     Classes are dealt from the rarest to the commonest and, within a class, groups from the
-    largest to the smallest, each to the split that lacks the largest part of its share of that
+    largest to the smallest, each to the side that lacks the largest part of its share of that
     class, so that large groups spread like small ones; when no more groups of a class are left
-    than splits without it, those splits get them. If no group holds
-    two classes, a split exceeds its share of a class by at most that class's largest group, and
+    than sides without it, those sides get them. If no group holds
+    two classes, a side exceeds its share of a class by at most that class's largest group, and
     falls short by at most twice that.
 
     Parameters
     ----------
     labels : int64 (n,).
     groups : int64 (n,).
-    shares : of train, val and test; they add up to 1.
+    shares : of each side; they add up to 1.
     seed : decides among groups that are alike.
     names : of the classes, for the error.
+    sides : their names.
 
     Returns
     -------
-    str (n,): "train", "val" or "test".
+    str (n,): the side of each case.
 
     Raises
     ------
     UserError
-        If a class has fewer groups than there are splits.
+        If a class has fewer groups than there are sides.
     """
     classes, label = np.unique(labels, return_inverse=True)
     unique, group = np.unique(groups, return_inverse=True)
     table = np.zeros((len(unique), len(classes)), np.int64)
     np.add.at(table, (group, label), 1)
     held_by = (table > 0).sum(0)
-    if held_by.min() < len(SPLITS):
+    if held_by.min() < len(sides):
         few = names[classes[np.argmin(held_by)]]
         raise UserError(
-            f"class '{few}' has images of {held_by.min()} lesion(s) or patient(s) only; train, val and "
-            "test need one each. Add images, join the class to another, or leave it out."
+            f"class '{few}' has images of {held_by.min()} lesion(s) or patient(s) only; "
+            f"{listing(sides)} need one each. Add images, join the class to another, or leave it out."
         )
     rng = np.random.default_rng(seed)
     shuffled = rng.permutation(len(unique))
     target = np.outer(np.array(shares), table.sum(0))
     lack = target.copy()
     side = np.full(len(unique), -1)
-    has = np.zeros((len(SPLITS), len(classes)), bool)
+    has = np.zeros((len(sides), len(classes)), bool)
     for c in np.argsort(table.sum(0), kind="stable"):
         queue = [g for g in shuffled if side[g] < 0 and table[g, c]]
         queue.sort(key=lambda g: -int(table[g, c]))
         for i, g in enumerate(queue):
-            choice = np.arange(len(SPLITS))
+            choice = np.arange(len(sides))
             without = np.flatnonzero(~has[:, c])
             if len(without) and len(queue) - i <= len(without):
                 choice = without
@@ -72,7 +75,29 @@ def stratified_group_split(
             side[g] = choice[np.argmax(need)]
             lack[side[g]] -= table[g]
             has[side[g]] |= table[g] > 0
-    return np.array(SPLITS)[side[group]]
+    return np.array(sides)[side[group]]
+
+
+def of_fold(dealt: np.ndarray, fold: int) -> np.ndarray:
+    """Return the splits of one turn of a cross-validation: a fold is tested, the next one validates, all others train.
+
+    Parameters
+    ----------
+    dealt : str (n,), the fold of each case, as `fold_names` names them.
+    fold : the one that is tested.
+
+    Returns
+    -------
+    str (n,): "train", "val" or "test".
+    """
+    names = fold_names(len(set(dealt.tolist())))
+    test, val = names[fold], names[(fold + 1) % len(names)]
+    return np.where(dealt == test, "test", np.where(dealt == val, "val", "train"))
+
+
+def fold_names(folds: int) -> list[str]:
+    """Return the names of folds, as they stand in ``split.csv``."""
+    return [f"fold{k}" for k in range(folds)]
 
 
 def strata(pixels: np.ndarray, groups: list[str], names: list[str]) -> tuple[np.ndarray, list[str]]:

@@ -6,6 +6,7 @@ import importlib
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,13 +14,13 @@ from edgeward.core import plugins
 from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import sha256
 from edgeward.data.audit import leakage
-from edgeward.data.config import DataConfig, PythonSource, RareByName
+from edgeward.data.config import DataConfig, Folds, GivenSplit, PythonSource, RareByName
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
-from edgeward.data.split import calibration_set, strata, stratified_group_split
-from edgeward.data.store import SPLIT_COLUMNS, SPLITS, open_prepared
+from edgeward.data.split import calibration_set, fold_names, strata, stratified_group_split
+from edgeward.data.store import SPLIT_COLUMNS, SPLITS, open_prepared, sides
 from edgeward.data.stream import NAMED, Streamed, named, stream
-from edgeward.data.targets import Cases, Targets, table
+from edgeward.data.targets import Cases, PixelSums, Targets, table
 from edgeward.data.writer import publishing, write_csv
 from edgeward.records.card import CalibrationSet, Card, Invalid
 
@@ -89,22 +90,26 @@ def _cases(listing: Listing, read: Streamed) -> Cases:
 
 
 def _sides(cfg: DataConfig, source: str, cases: Cases) -> np.ndarray:
-    """Return the split of each case, str (n,)."""
-    if cfg.split.kind == "given":
+    """Return the split of each case, or its fold, str (n,)."""
+    if isinstance(cfg.split, GivenSplit):
         if cases.given is None:
             raise UserError(
                 f"data.split.kind is 'given', but {source} gives its images no split. Set it "
                 "to 'stratified' with shares train, val and test (config/data/)."
             )
         return cases.given
-    shares = (cfg.split.train, cfg.split.val, cfg.split.test)
+    if isinstance(cfg.split, Folds):
+        names = fold_names(cfg.split.folds)
+        shares = [1 / len(names)] * len(names)
+    else:
+        names, shares = [*SPLITS], [cfg.split.train, cfg.split.val, cfg.split.test]
     numbers = np.unique(cases.groups, return_inverse=True)[1]
-    return stratified_group_split(cases.labels, numbers, shares, cfg.seed, cases.names)
+    return stratified_group_split(cases.labels, numbers, shares, cfg.seed, cases.names, names)
 
 
 def _check_classes(targets: Targets, splits: np.ndarray) -> None:
     """Refuse a split on one side of which a class is not found."""
-    for split in SPLITS:
+    for split in sides(splits):
         found = targets.held[splits == split].sum(0)
         absent = [c for c, n in zip(targets.classes, found, strict=True) if not n]
         if absent:
@@ -124,6 +129,58 @@ def _rare(cfg: DataConfig, targets: Targets, share: np.ndarray) -> tuple[list[st
         return [c for c in classes if c in cfg.rare.classes], "named in the configuration"
     rare = [c for c, s in zip(classes, share, strict=True) if s < cfg.rare.below]
     return rare, f"less than {cfg.rare.below:g} of {targets.rare_of}"
+
+
+def write_splits(
+    work: Path, cases: Cases, splits: np.ndarray, train: np.ndarray, cfg: DataConfig
+) -> CalibrationSet:
+    """Write ``split.csv`` and ``calibration.csv``; return what the card says of the latter.
+
+    Parameters
+    ----------
+    splits : str (n,), split or fold of each case. train : int64, those that calibration is drawn from, if any.
+    """
+    asked = cfg.calibration
+    calibration = (
+        calibration_set(cases.labels, train, asked.n, asked.min_per_class, cfg.seed)
+        if len(train)
+        else train
+    )
+    names = [cases.names[label] for label in cases.labels]
+    write_csv(
+        work / "split.csv",
+        (*SPLIT_COLUMNS, *cases.columns),
+        zip(
+            range(len(names)), cases.ids, cases.labels.tolist(), names, cases.groups, splits,
+            *cases.columns.values(), strict=True,
+        ),
+    )  # fmt: skip
+    write_csv(work / "calibration.csv", ("index",), ([i] for i in calibration.tolist()))
+    return CalibrationSet(n=len(calibration))
+
+
+def split_facts(
+    targets: Targets, groups: list[str], splits: np.ndarray, train: np.ndarray, sums: PixelSums
+) -> dict[str, Any]:
+    """Return those fields of the card that depend on which case is on which side.
+
+    Parameters
+    ----------
+    splits : str (n,), split or fold of each case. train : int64, the cases that models learn from.
+    """
+    of_group = np.array(groups)
+    pixels = sums.pixels[train].sum()
+    mean = sums.values[train].sum(0) / pixels
+    variance = sums.squares[train].sum(0) / pixels - mean**2
+    shares = targets.shares[train].sum(0)
+    return {
+        "counts": table(targets.held, targets.classes, splits),
+        "groups": {side: len(set(of_group[splits == side])) for side in sides(splits)},
+        "train_prior": shares / shares.sum(),
+        "channel_mean": mean / 255,
+        "channel_std": np.sqrt(np.maximum(variance, 0)) / 255,
+        **targets.facts(splits),
+    }
 
 
 def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, float]:
@@ -159,32 +216,14 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         splits = _sides(cfg, listing.source, cases)
         _check_classes(targets, splits)
         leaks = leakage(cfg.audit, cases.ids, cases.groups, splits, read.seen)
-        train = splits == "train"
-        calibration = calibration_set(
-            cases.labels,
-            np.flatnonzero(train),
-            cfg.calibration.n,
-            cfg.calibration.min_per_class,
-            cfg.seed,
-        )
         np.save(work / "labels.npy", cases.labels, allow_pickle=False)
-        names = [cases.names[label] for label in cases.labels]
-        write_csv(
-            work / "split.csv",
-            (*SPLIT_COLUMNS, *cases.columns),
-            zip(
-                range(len(names)), cases.ids, cases.labels.tolist(), names, cases.groups, splits,
-                *cases.columns.values(), strict=True,
-            ),
-        )  # fmt: skip
-        write_csv(work / "calibration.csv", ("index",), ([i] for i in calibration.tolist()))
-        whole = read.whole
-        pixels = whole.pixels[train].sum()
-        mean = whole.sums[train].sum(0) / pixels
-        variance = whole.squares[train].sum(0) / pixels - mean**2
-        shares = targets.shares[train].sum(0)
+        train = np.flatnonzero(splits == "train")
+        calibration = write_splits(work, cases, splits, train, cfg)
+        if isinstance(cfg.split, Folds):  # what is said of all cases holds for every turn
+            train = np.arange(len(splits))
         rare, rule = _rare(cfg, targets, targets.held[train].mean(0))
-        of_group = np.array(cases.groups)
+        whole = read.whole
+        sums = PixelSums(whole.sums, whole.squares, whole.pixels)
         Card(
             name=cfg.name,
             task=cfg.task,
@@ -196,29 +235,24 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
             n_labels=targets.shares.shape[1],
             rare_classes=rare,
             rare_rule=rule,
-            n_images=len(names),
+            n_images=len(splits),
             image_shape=read.shape,
             input_range=(0, 255),
-            counts=table(targets.held, targets.classes, splits),
-            groups={split: len(set(of_group[splits == split])) for split in SPLITS},
-            train_prior=shares / shares.sum(),
-            channel_mean=mean / 255,
-            channel_std=np.sqrt(np.maximum(variance, 0)) / 255,
             seed=cfg.seed,
             invalid=Invalid(n=len(whole.invalid), first=whole.invalid[:NAMED]),
-            **targets.facts(splits),
+            **split_facts(targets, cases.groups, splits, train, sums),
             notes={**listing.notes, **read.notes},
             leakage=leaks,
-            calibration=CalibrationSet(n=len(calibration)),
+            calibration=calibration,
             hashes={p.name: sha256(p) for p in sorted(work.iterdir())},
         ).write(work / "card.json")
         montage(open_prepared(work), work / "montage.png")
     seconds = time.perf_counter() - started
-    metrics = {f"n_{split}": float(np.sum(splits == split)) for split in SPLITS}
+    metrics = {f"n_{side}": float(np.sum(splits == side)) for side in sides(splits)}
     metrics |= {f"leak_{k}": float(v) for k, v in leaks.items() if k != "findings"}
     metrics |= {
         "n_groups": float(len(set(cases.groups))),
-        "n_calibration": float(len(calibration)),
+        "n_calibration": float(calibration.n),
         "n_invalid": float(len(whole.invalid)),
         "seconds": seconds,
         "images_per_second": len(splits) / seconds,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,10 +26,20 @@ from edgeward.records.card import Card
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 SPLIT_COLUMNS = ("index", "id", "label", "class", "group", "split")
+FOLD = re.compile(
+    r"fold\d+"
+)  # the folder of one turn of a cross-validation, and the folds in ``split.csv``
 VOLUME_COLUMNS = (
     "index", "offset_image", "offset_mask", "channels", "depth", "height", "width",
     "spacing_d", "spacing_h", "spacing_w", "affine", "source_shape", "source_affine",
 )  # fmt: skip
+
+
+def sides(splits: np.ndarray) -> list[str]:
+    """Return what cases are dealt to, in order: train, val and test, or folds, from the side of each case, str (n,)."""
+    found = set(splits.tolist())
+    folds = found and all(map(FOLD.fullmatch, found))
+    return sorted(found, key=lambda name: int(name[4:])) if folds else list(SPLITS)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class Prepared:
     volumes : where each volume lies; None for images in the plane.
     labels : int64, shape (n,): the class of the image, for segmentation the stratum of the case.
     groups : int64, shape (n,): the same number for images of the same lesion or patient.
-    splits : str, shape (n,): "train", "val" or "test".
+    splits : str, shape (n,): "train", "val" or "test"; before a fold is chosen, the fold of each.
     calibration : int64, indices into the images, a subset of train.
     card : the facts of the data, as in ``card.json``.
     columns : what else is known of each case: name -> str (n,), "" where it is not known.
@@ -142,7 +153,7 @@ class Prepared:
 
 
 def open_prepared(root: Path) -> Prepared:
-    """Open a prepared folder without loading its images.
+    """Open a prepared folder without loading its images; the arrays of a fold lie in the folder above.
 
     Raises
     ------
@@ -150,16 +161,18 @@ def open_prepared(root: Path) -> Prepared:
         If a file is missing, or the files do not belong together.
     """
     root = Path(root)
-    needed = ("images.npy", "labels.npy", "split.csv", "calibration.csv", "card.json")
-    missing = [name for name in needed if not (root / name).is_file()]
+    arrays = root.parent if FOLD.fullmatch(root.name) else root
+    needed = [arrays / "images.npy", arrays / "labels.npy"]
+    needed += [root / name for name in ("split.csv", "calibration.csv", "card.json")]
+    missing = [path.name for path in needed if not path.is_file()]
     if missing:
         raise UserError(f"{root} is not a prepared data set: {', '.join(missing)} missing.")
-    images = np.load(root / "images.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(root / "labels.npy", allow_pickle=False)
+    images = np.load(arrays / "images.npy", mmap_mode="r", allow_pickle=False)
+    labels = np.load(arrays / "labels.npy", allow_pickle=False)
     masks = None
-    if (root / "masks.npy").is_file():
-        masks = np.load(root / "masks.npy", mmap_mode="r", allow_pickle=False)
-    volumes = read_volumes(root / "volumes.csv") if (root / "volumes.csv").is_file() else None
+    if (arrays / "masks.npy").is_file():
+        masks = np.load(arrays / "masks.npy", mmap_mode="r", allow_pickle=False)
+    volumes = read_volumes(arrays / "volumes.csv") if (arrays / "volumes.csv").is_file() else None
     with (root / "split.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     n = len(images) if volumes is None else len(volumes)

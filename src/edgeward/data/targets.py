@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeward.data.store import SPLITS
+from edgeward.data.store import sides
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,21 @@ class Cases:
     pixels: np.ndarray
     foreground: list[str]
     columns: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PixelSums:
+    """Sums of each case over its pixels or voxels.
+
+    Attributes
+    ----------
+    values, squares : (n, c), of the values and of their squares.
+    pixels : int64 (n, n_labels), how many there are of each label (n, 1: of all, without masks).
+    """
+
+    values: np.ndarray
+    squares: np.ndarray
+    pixels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -66,8 +81,8 @@ class Targets:
 def table(
     values: np.ndarray, names: Sequence[str], splits: np.ndarray
 ) -> dict[str, dict[str, int]]:
-    """Sum (n, c) over the cases of each split: {split: {name: sum}}."""
+    """Sum (n, c) over the cases of each split or fold: {split: {name: sum}}."""
     return {
         split: dict(zip(names, values[splits == split].sum(0).tolist(), strict=True))
-        for split in SPLITS
+        for split in sides(splits)
     }

@@ -89,6 +89,20 @@ class Prepare(Stage):
 
 
 @dataclass(frozen=True)
+class Fold(Stage):
+    """One turn of a cross-validation: a prepared data set that shares the arrays of the whole one."""
+
+    RESULTS = "results/{data}/prepare/fold{fold}"
+    LOG = "logs/{data}/fold{fold}"
+    data: str = "{data}"
+    fold: int | str = "{fold}"
+
+    split = File("/split.csv")
+    calibration = File("/calibration.csv")
+    card = File("/card.json")
+
+
+@dataclass(frozen=True)
 class Train(_OfModel):
     """A trained model."""
 

@@ -92,7 +92,7 @@ class Plan:
                     f"{axis}: {getattr(sweep, axis)}."
                 )
         for data in sweep.data:
-            plan.prepare(data)
+            plan._check_folds(data)
             for model in sweep.model:
                 # Seeds change no other value, so one composition stands for all of them.
                 plan.train(data, model, sweep.seed[0])
@@ -119,6 +119,16 @@ class Plan:
         for device in sweep.device:
             plan.compose(first.data, first.model, first.recipe, device)
         return plan
+
+    def _check_folds(self, data: str) -> None:
+        """Refuse seeds that name no fold of cross-validated data."""
+        split = self.prepare(data)["data"]["split"]
+        beyond = [s for s in self.sweep.seed if s >= split.get("folds", s + 1)]
+        if beyond:
+            raise UserError(
+                f"{self.file}: seed names {beyond}, but '{data}' has the folds 0 to {split['folds'] - 1} (data.split.folds, "
+                f"config/data/), and seed k tests on fold k. Leave them out, or raise folds."
+            )
 
     @property
     def candidates(self) -> list[Candidate]:

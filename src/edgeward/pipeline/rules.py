@@ -23,6 +23,7 @@ from edgeward.pipeline.paths import (
     DELIVERY_LOG,
     LAST_RUN,
     OUTBOX,
+    Fold,
     Interleave,
     Pool,
     Prepare,
@@ -47,10 +48,12 @@ def _candidate(wildcards: Any) -> Candidate:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Which files a prepared data set has besides those that all have, and whether the page shows cases of it."""
+    """Which files a prepared data set has besides those that all have, whether it is dealt anew for every seed, and whether the
+    page shows cases of it."""
 
     masks: bool
     volumes: bool
+    folds: bool
     shown: bool
 
 
@@ -87,12 +90,18 @@ class Pipeline:
     def wildcards(self) -> dict[str, str]:
         """The pattern of each wildcard: the names that there are."""
         groups = {a: "|".join(names(self.plan.roots, group)) for a, group in AXES.items()}
-        return {**groups, "seed": r"\d+", "size": r"\d+", "sweep": self.plan.name}
+        numbers = dict.fromkeys(("seed", "size", "fold"), r"\d+")
+        return {**groups, **numbers, "sweep": self.plan.name}
 
     def data(self, *, masks: bool, volumes: bool) -> str:
         """Return the pattern of the data sets that have just these files besides those that all have."""
         these = masks, volumes
         return "|".join(d for d, has in self._prepared.items() if (has.masks, has.volumes) == these)
+
+    @property
+    def folded(self) -> str:
+        """The pattern of the data sets that are cross-validated."""
+        return "|".join(d for d, has in self._prepared.items() if has.folds) or "none"
 
     @cached_property
     def _prepared(self) -> dict[str, Prepared]:
@@ -104,7 +113,8 @@ class Pipeline:
         content = self.plan.prepare(data)["data"] if mine else stated(self.plan.roots, "data", data)
         of = task(content.get("task", TASK), f"config/data/{data}.yaml")
         shown = plugins.has_part("edgeward.tasks", of.name, "report")
-        return Prepared(of.dense, content.get("volume") is not None, shown)
+        folds = content.get("split", {}).get("kind") == "folds"
+        return Prepared(of.dense, content.get("volume") is not None, folds, shown)
 
     # -- What jobs read --
 
@@ -112,14 +122,37 @@ class Pipeline:
         """List the library files behind a stage: a rule that names them is run again when they change."""
         return self._code[stage]
 
+    def _dealt(self, wildcards: Any) -> Prepare | Fold:
+        """Return where the splits of a job lie: those of the fold that its seed tests, if the data have folds."""
+        data, seed = wildcards.data, getattr(wildcards, "seed", None)
+        if seed is None or not self._prepared[data].folds:
+            return Prepare(data)
+        return Fold(data, seed)
+
+    def card(self, wildcards: Any) -> Path:
+        """Return the card of what a job reads; the folder around it is the prepared data set."""
+        return self._dealt(wildcards).card
+
     def prepared(self, wildcards: Any) -> list[Path]:
         """List all that `edgeward.data.store.open_prepared` reads, but for the card."""
-        return self._opened(wildcards.data)
+        return self._opened(wildcards.data, self._dealt(wildcards))
 
-    def _opened(self, data: str) -> list[Path]:
+    def _opened(self, data: str, dealt: Prepare | Fold | None = None) -> list[Path]:
         at, has = Prepare(data), self._prepared[data]
-        files = [at.images, at.labels, at.split, at.calibration]
+        dealt = dealt or at
+        files = [at.images, at.labels, dealt.split, dealt.calibration]
         return files + [at.masks] * has.masks + [at.volumes] * has.volumes
+
+    def folds(self, wildcards: Any) -> list[Path]:
+        """List the cards of the folds of a data set that the sweep tests, in the order of its seeds; none if it has none."""
+        data = wildcards.data
+        return [Fold(data, s).card for s in self.plan.sweep.seed if self._prepared[data].folds]
+
+    def dealt(self, wildcards: Any) -> list[Path]:
+        """List the other files of these folds."""
+        found = [Fold(wildcards.data, s) for s in self.plan.sweep.seed]
+        files = [path for fold in found for path in (fold.split, fold.calibration)]
+        return files if self._prepared[wildcards.data].folds else []
 
     def teachers(self, wildcards: Any) -> list[Path]:
         """List the checkpoints of the models that a recipe distils from."""
@@ -256,7 +289,7 @@ class Pipeline:
         said = self._delivery.finish()
         wall = time.time() - self._delivery.started
         try:
-            rows = table(self._results, self.turns)
+            rows = table(self._results, self.turns, self.pooled)
         except UserError as error:
             rows = str(error)
         if success and self.page.is_file():

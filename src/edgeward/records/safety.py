@@ -291,6 +291,12 @@ class PooledDifference(PooledRow):
     paired: bool = Field(description="Whether taken seed by seed.")
 
 
+class RecipeVerdict(RecipeOfModel):
+    """The verdict on a recipe over folds: on all cases, each decided by the model that has not seen it."""
+
+    verdict: Verdict
+
+
 class Pooled(File):
     """The seeds of a sweep on one data set, pooled."""
 
@@ -304,6 +310,10 @@ class Pooled(File):
     rows: list[PooledRow]
     differences: list[PooledDifference]
     between: list[PooledDifference]
+    verdicts: list[RecipeVerdict] = Field(
+        default_factory=list,
+        description="Of recipes, where the seeds are folds of a cross-validation.",
+    )
     exemplars: list[dict[str, JsonValue]] = Field(
         description="Per compressed recipe, the images that compression changes."
     )

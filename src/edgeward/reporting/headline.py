@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgeward.core.text import count, fixed, listing, plural
-from edgeward.records.safety import EndpointRow, Loss, VerdictWord
+from edgeward.records.safety import EndpointRow, Loss, Pooled, Verdict, VerdictWord
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.numbers import bracket
 from edgeward.reporting.sweep import Sweep
+from edgeward.tasks.base import Task
 
 ORDER: tuple[VerdictWord, ...] = ("pass", "inconclusive", "fail")
 
@@ -22,17 +24,33 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class OverFolds:
+    """One recipe over all folds of a cross-validation in one or two sentences."""
+
+    name: str
+    outcome: VerdictWord
+    anchor: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Headline:
     """What can be deployed, and what stands in the way."""
 
     lead: str
     counts: dict[str, int]
+    over_folds: list[OverFolds] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
 
 
-def headline(sweep: Sweep) -> Headline:
-    """Return the sentences at the head of the page, computed from verdicts and timings alone."""
+def headline(sweep: Sweep, pools: Mapping[str, Pooled] | None = None) -> Headline:
+    """Return the sentences at the head of the page, computed from verdicts and timings alone.
+
+    Parameters
+    ----------
+    pools : data set -> its seeds pooled.
+    """
     counts = {str(name): sum(c.outcome == name for c in sweep.candidates) for name in ORDER}
     findings = [
         Finding(c, _finding(c, sweep))
@@ -40,7 +58,20 @@ def headline(sweep: Sweep) -> Headline:
         for c in sweep.candidates
         if c.outcome == name
     ]
-    return Headline(_lead(counts, len(sweep.candidates)), counts, findings, _caveats(sweep))
+    lead = _lead(counts, len(sweep.candidates))
+    return Headline(lead, counts, _over_folds(sweep, pools or {}), findings, _caveats(sweep))
+
+
+def _over_folds(sweep: Sweep, pools: Mapping[str, Pooled]) -> list[OverFolds]:
+    found = []
+    for i, (data, members) in enumerate(sweep.groups.items()):
+        rows = pools[data].verdicts if data in pools else []
+        for row in sorted(rows, key=lambda row: ORDER.index(row.verdict.verdict)):
+            name = f"{row.model} · {row.recipe} · {len(pools[data].seeds)} folds of {data}"
+            anchor = f"data-{i}-over-{row.model}-{row.recipe}"
+            text = " ".join(_sentences(row.verdict, members[0].task))
+            found.append(OverFolds(name, row.verdict.verdict, anchor, text))
+    return found
 
 
 def _lead(counts: dict[str, int], everything: int) -> str:
@@ -73,16 +104,21 @@ def _lead(counts: dict[str, int], everything: int) -> str:
 
 
 def _finding(candidate: Candidate, sweep: Sweep) -> str:
-    endpoints = candidate.verdict.endpoints
-    outside = [_outside(loss) for loss in candidate.verdict.also_lost]
+    gain = _gain(candidate, sweep) if candidate.outcome == "pass" else []
+    return " ".join([*_sentences(candidate.verdict, candidate.task), *gain])
+
+
+def _sentences(verdict: Verdict, task: Task) -> list[str]:
+    """Say what a verdict rests on."""
+    endpoints = verdict.endpoints
+    outside = [_outside(loss) for loss in verdict.also_lost]
     also = [f"Also lost, outside the endpoints: {listing(outside)}."] if outside else []
-    if candidate.outcome == "pass":
-        text = f"Within the margin on {plural(len(endpoints), 'endpoint')}."
-        return " ".join([text, *also, *_gain(candidate, sweep)])
+    if verdict.verdict == "pass":
+        return [f"Within the margin on {plural(len(endpoints), 'endpoint')}.", *also]
     sentences = [_loss(e) for e in endpoints if e.outcome == "fail"]
-    if open_ := [_undecided(e, candidate) for e in endpoints if e.outcome == "inconclusive"]:
+    if open_ := [_undecided(e, task) for e in endpoints if e.outcome == "inconclusive"]:
         sentences.append(f"Not decided: {listing(open_)}.")
-    return " ".join([*(sentences or candidate.verdict.reasons), *also])
+    return [*(sentences or verdict.reasons), *also]
 
 
 def _outside(loss: Loss) -> str:
@@ -106,12 +142,12 @@ def _loss(endpoint: EndpointRow) -> str:
     )
 
 
-def _undecided(endpoint: EndpointRow, candidate: Candidate) -> str:
+def _undecided(endpoint: EndpointRow, task: Task) -> str:
     """Name an endpoint with the number of cases that would probably decide it."""
     name = f"{endpoint.name}, worse for sure" if endpoint.surely_worse else endpoint.name
     if endpoint.cases_needed is None:
         return name
-    of = {m.name: m.of for m in candidate.task.metrics}.get(endpoint.metric, "cases")
+    of = {m.name: m.of for m in task.metrics}.get(endpoint.metric, "cases")
     return f"{name} (takes about {count(endpoint.cases_needed)} {of}, has {count(endpoint.n)})"
 
 

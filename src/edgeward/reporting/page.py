@@ -327,7 +327,7 @@ def page(
             name=name,
             description=description,
             groups=groups,
-            head=headline(sweep),
+            head=headline(sweep, pools),
             sweep=sweep,
             checklists=checklists,
             tasks=list({c.task.name: c.task for c in sweep.candidates}.values()),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgeward.core.text import fixed, milliseconds, span
 from edgeward.records.base import Interval
+from edgeward.records.safety import Pooled
 from edgeward.reporting.comparison import Row, columns, rows
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.numbers import bracket
@@ -24,7 +25,9 @@ NUMERIC = ("p50 / p90 ms", "x ref", "size MB")
 LEAST = 8  # characters that a text column keeps, however narrow the rest
 
 
-def table(candidates: Iterable[ResultPaths], turns: Iterable[Path] = ()) -> str:
+def table(
+    candidates: Iterable[ResultPaths], turns: Iterable[Path] = (), pooled: Iterable[Path] = ()
+) -> str:
     """Return the table for the terminal, at most 120 columns wide.
 
     It also serves a sweep that stopped half way: a candidate that lacks a file is counted below
@@ -33,7 +36,7 @@ def table(candidates: Iterable[ResultPaths], turns: Iterable[Path] = ()) -> str:
     Parameters
     ----------
     candidates : as given to `edgeward.reporting.stage.run`.
-    turns : comparisons in turns; a file that is not there (yet) is left out.
+    turns, pooled : comparisons in turns and pooled seeds; a file that is not there (yet) is left out.
 
     Raises
     ------
@@ -45,9 +48,21 @@ def table(candidates: Iterable[ResultPaths], turns: Iterable[Path] = ()) -> str:
     left = len(entries) - len(finished)
     if finished:
         text = render(Sweep.read(finished, [path for path in turns if path.is_file()]))
+        text += _over_folds([Pooled.read(path) for path in pooled if path.is_file()])
     else:
         text = "No candidate is finished.\n"
     return text + (f"{left} of {len(entries)} candidates not finished.\n" if left else "")
+
+
+def _over_folds(pools: Iterable[Pooled]) -> str:
+    """Return a line for the verdict on each recipe of cross-validated data."""
+    lines = [
+        f"{SYMBOLS[row.verdict.verdict]} {row.verdict.verdict}: {row.model} {row.recipe} over {len(pool.seeds)} folds of "
+        f"{pool.data} ({pool.n['test']} cases of {pool.n['groups']} groups).\n"
+        for pool in pools
+        for row in pool.verdicts
+    ]
+    return "".join(lines)
 
 
 def _present(paths: ResultPaths) -> ResultPaths | None:

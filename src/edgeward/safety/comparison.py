@@ -11,6 +11,7 @@ from edgeward.records.safety import (
     Bootstrap,
     ClassChange,
     ClassRow,
+    Decision,
     Loss,
     Safety,
     Verdict,
@@ -61,7 +62,7 @@ def assess(
         else {"compressed": model, "reference": reference}
     )
     cases = model.cases
-    replicates = resample(arms, cases.labels, cases.groups, cfg.resamples, cfg.seed)
+    replicates = resample(arms, model.strata, cases.groups, cfg.resamples, cfg.seed)
     level = cfg.confidence_level
     found = {
         name: {key: interval(arm, key, replicates[name], level) for key in arm.keys}
@@ -151,11 +152,20 @@ def compare(
         also_lost=outside,
         differences={str(key): row for key, row in change.items()},
         per_class=_class_changes(task, units, change),
-        decisions=reference.causes(compressed, change, level),
+        decisions=_causes(reference, compressed, change, level),
         strata=subgroups.rows,
         interactions=subgroups.interactions,
         corruptions=compare_shifts((reference, compressed), shifted, cfg),
         bootstrap=_bootstrap(reference, cfg),
+    )
+
+
+def _causes(reference: Arm, compressed: Arm, change: Intervals, level: float) -> list[Decision]:
+    aligned = compressed.aligned(reference)
+    return (
+        []
+        if aligned is None
+        else type(reference).causes(reference, compressed, aligned, change, level)
     )
 
 
@@ -229,7 +239,7 @@ def churn(reference: Arm, compressed: Arm, cfg: StudyConfig) -> Interval:
     if differs.dtype == bool:
         pooled = pooled_correlation(differs.astype(float), cases.labels, cases.groups)
         return proportion(differs, cases.groups, pooled, level)
-    drawn = resample_mean(differs, cases.labels, cases.groups, cfg.resamples, cfg.seed)
+    drawn = resample_mean(differs, reference.strata, cases.groups, cfg.resamples, cfg.seed)
     low, high = percentile(drawn, level, cases.n_groups())
     mean = float(differs.mean())
     return Interval.of(mean, low, high, n=len(differs), method="clustered bootstrap")

@@ -1,25 +1,39 @@
-"""The seeds of a sweep pooled on one data set: see `edgeward.statistics.seeds` for how."""
+"""The seeds of a sweep pooled on one data set.
+
+Seeds that share the test cases: `edgeward.statistics.seeds`. Seeds that are the folds of a cross-validation: `edgeward.safety.folds`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import open_prepared
-from edgeward.records.safety import Pooled, PooledDifference, PooledRow, RecipeOfModel
+from edgeward.records.base import Interval
+from edgeward.records.safety import (
+    Pooled,
+    PooledDifference,
+    PooledRow,
+    RecipeOfModel,
+    RecipeVerdict,
+)
+from edgeward.safety.comparison import assess
 from edgeward.safety.config import StudyConfig
+from edgeward.safety.folds import Folds
 from edgeward.safety.stage import fingerprint, load
 from edgeward.statistics.bootstrap import resample
 from edgeward.statistics.seeds import Values, combine, defined
-from edgeward.tasks.assessment import Arm, Key, Replicates
+from edgeward.tasks.assessment import Arm, Key, Replicates, difference, interval
 
 Recipe = tuple[str, str]
 """Model and recipe."""
+Pair = tuple[Recipe, Recipe]
+"""What is compared, and what with."""
 
 
 class Comparisons(TypedDict):
@@ -28,6 +42,7 @@ class Comparisons(TypedDict):
     rows: list[PooledRow]
     differences: list[PooledDifference]
     between: list[PooledDifference]
+    verdicts: NotRequired[list[RecipeVerdict]]
 
 
 def pooled_keys(arm: Arm) -> list[Key]:
@@ -83,7 +98,7 @@ def pool(
         metrics = {n: combine([(1.0, *pair)], groups, level) for n, pair in values[key].items()}
         return PooledRow(model=key[0], recipe=key[1], metrics=metrics)
 
-    def difference(key: Recipe, against: Recipe, paired: bool) -> PooledDifference:
+    def change(key: Recipe, against: Recipe, paired: bool) -> PooledDifference:
         metrics = {}
         for name, (mine, mine_r) in values[key].items():
             if name not in values[against]:
@@ -95,33 +110,75 @@ def pool(
                 else [(1.0, mine, mine_r), (-1.0, other, other_r)]
             )
             metrics[name] = combine(parts, groups, level, least=-1.0)
-        model, recipe = against
-        return PooledDifference(
-            model=key[0],
-            recipe=key[1],
-            against=RecipeOfModel(model=model, recipe=recipe),
-            paired=paired,
-            metrics=metrics,
-        )
+        return _difference(key, against, paired, metrics)
 
-    base = (next(iter(references)), next(iter(references.values())))
-    to_reference = [
-        difference((model, recipe), (model, references[model]), True)
-        for model, recipe in values
-        if recipe != references[model]
-    ]
-    models = [difference(key, base, False) for key in references.items() if key != base]
-    between = [
-        difference((model, recipe), (model, other), True)
-        for model, reference in references.items()
-        for other, recipe in combinations(
-            [r for m, r in values if m == model and r != reference], 2
-        )
-    ]
+    to_reference, models, between = pairs(list(values), references)
     return {
         "rows": [row(key) for key in values],
-        "differences": to_reference + models,
-        "between": between,
+        "differences": [
+            *(change(*pair, True) for pair in to_reference),
+            *(change(*pair, False) for pair in models),
+        ],
+        "between": [change(*pair, True) for pair in between],
+    }
+
+
+def pairs(recipes: Sequence[Recipe], references: Mapping[str, str]) -> tuple[list[Pair], ...]:
+    """Return what is compared with what: recipes with their reference, models with the first one, recipes of a model."""
+    base = (next(iter(references)), next(iter(references.values())))
+    others = {m: [r for of, r in recipes if of == m and r != own] for m, own in references.items()}
+    return (
+        [((m, r), (m, references[m])) for m, r in recipes if r != references[m]],
+        [(key, base) for key in references.items() if key != base],
+        [((m, r), (m, other)) for m, mine in others.items() for other, r in combinations(mine, 2)],
+    )
+
+
+def _difference(
+    key: Recipe, against: Recipe, paired: bool, metrics: dict[str, Interval]
+) -> PooledDifference:
+    return PooledDifference(
+        model=key[0],
+        recipe=key[1],
+        against=RecipeOfModel(model=against[0], recipe=against[1]),
+        paired=paired,
+        metrics=metrics,
+    )
+
+
+def pool_folds(
+    members: Mapping[Recipe, Sequence[Arm]], references: Mapping[str, str], cfg: StudyConfig
+) -> Comparisons:
+    """Judge every recipe by all cases, each decided by the model of the fold that tests it; otherwise as `pool`."""
+    arms = {key: Folds(parts) for key, parts in members.items()}
+    first = next(iter(arms.values()))
+    labelled = {f"{n}": arm for n, arm in enumerate(arms.values())}
+    drawn = resample(labelled, first.strata, first.cases.groups, cfg.resamples, cfg.seed)
+    replicates = dict(zip(arms, drawn.values(), strict=True))
+    keys, level = pooled_keys(first), cfg.confidence_level
+
+    def row(key: Recipe) -> PooledRow:
+        metrics = {str(k): interval(arms[key], k, replicates[key], level) for k in keys}
+        return PooledRow(model=key[0], recipe=key[1], metrics=metrics)
+
+    def change(key: Recipe, against: Recipe) -> PooledDifference:
+        both = replicates[against], replicates[key]
+        metrics = {str(k): difference(arms[against], arms[key], k, both, level) for k in keys}
+        return _difference(key, against, True, metrics)
+
+    to_reference, models, between = pairs(list(arms), references)
+    return {
+        "rows": [row(key) for key in arms],
+        "differences": [change(*pair) for pair in [*to_reference, *models]],
+        "between": [change(*pair) for pair in between],
+        "verdicts": [
+            RecipeVerdict(
+                model=model,
+                recipe=recipe,
+                verdict=assess(arms[model, recipe], arms[against], cfg)[1],
+            )
+            for (model, recipe), against in to_reference
+        ],
     }
 
 
@@ -132,6 +189,7 @@ def run(
     folders: Mapping[Recipe, Mapping[int, Path]],
     references: Mapping[str, str],
     out: Path,
+    folds: Sequence[Path] = (),
 ) -> dict[str, float]:
     """Pool the assessments of a sweep on one data set; write `out`.
 
@@ -141,6 +199,7 @@ def run(
     prepared : folder of the data.
     folders : (model, recipe) -> seed -> assess folder.
     references : as in `pool`.
+    folds : if the data are cross-validated, the folder of the data of each seed.
 
     Raises
     ------
@@ -151,20 +210,23 @@ def run(
     seeds = [sorted(by_seed) for by_seed in folders.values()]
     if any(s != seeds[0] for s in seeds) or len(seeds[0]) < 2:
         raise UserError(f"{prepared}: pooling needs the same two or more seeds, found {seeds}.")
-    test_sha256 = fingerprint(data)
+    turns = [open_prepared(fold) for fold in folds] or [data] * len(seeds[0])
+    tested = [fingerprint(turn) for turn in turns] if folds else [fingerprint(data)] * len(turns)
+    by_turn = list(zip(seeds[0], turns, tested, strict=True))
     members = {
-        key: [load(by_seed[s], data, cfg, test_sha256) for s in seeds[0]]
+        key: [load(by_seed[s], turn, cfg, sha256) for s, turn, sha256 in by_turn]
         for key, by_seed in folders.items()
     }
-    first = next(iter(members.values()))[0]
-    found = pool(members, references, cfg)
+    first = next(iter(members.values()))
+    cases = Folds(first).cases if folds else first[0].cases
+    found = (pool_folds if folds else pool)(members, references, cfg)
     Pooled(
         format=Pooled.FORMAT,
         data=data.card.name,
         seeds=seeds[0],
         confidence_level=cfg.confidence_level,
-        n={"test": len(first.cases), "groups": first.cases.n_groups()},
-        exemplars=type(first).exemplars(members, references, data, cfg.seed),
+        n={"test": len(cases), "groups": cases.n_groups()},
+        exemplars=[] if folds else type(first[0]).exemplars(members, references, data, cfg.seed),
         **found,
     ).write(out)
     return {"seeds": float(len(seeds[0])), "candidates": float(len(folders))}

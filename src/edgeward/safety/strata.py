@@ -147,7 +147,7 @@ def _resampled(
         return {}, {}
     cases = before.cases
     drawn = resample(
-        {"before": before, "after": after}, cases.labels, cases.groups, cfg.resamples, cfg.seed
+        {"before": before, "after": after}, before.strata, cases.groups, cfg.resamples, cfg.seed
     )
     return drawn["before"], drawn["after"]
 

@@ -21,6 +21,7 @@ from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared, Split
 from edgeward.records.base import Interval
 from edgeward.records.safety import Curve, Decision, Reliability, Safety
+from edgeward.statistics.folds import Spread
 from edgeward.statistics.intervals import percentile, wilson
 from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.paired import PairedShare, paired_share
@@ -174,6 +175,13 @@ class Resampled:
 Basis = Share | MeanOfShares | Resampled
 
 
+class Aligned(NamedTuple):
+    """Decisions with borders aligned: the constants added to the logits, float (c,), and which cases are right, bool (n,)."""
+
+    offsets: np.ndarray
+    right: np.ndarray
+
+
 class Arm(ABC):
     """One model on the test cases.
 
@@ -187,7 +195,7 @@ class Arm(ABC):
     confusion : int64, by true (rows) and decided label.
     """
 
-    task: ClassVar[Task]
+    task: Task
     cases: Cases
     cfg: Any
     estimates: dict[Key, np.ndarray]
@@ -253,28 +261,51 @@ class Arm(ABC):
     def has(self, k: int) -> np.ndarray:
         """Return which cases have class k, bool (n,)."""
 
+    @staticmethod
     @abstractmethod
-    def endpoints(self, found: Intervals) -> list[Endpoint]:
-        """Return what is asked of compressed models, if this is the reference.
+    def asked_of(reference: Arm, found: Intervals) -> list[Endpoint]:
+        """Return what is asked of compressed models.
 
         Parameters
         ----------
-        found : the intervals of this arm.
+        reference : a model of the task, or several that share the cases (`edgeward.safety.folds`). found : its intervals.
         """
+
+    def endpoints(self, found: Intervals) -> list[Endpoint]:
+        """Return what is asked of compressed models, if this is the reference; `found` are its intervals."""
+        return self.asked_of(self, found)
 
     @abstractmethod
     def changed(self, other: Self) -> np.ndarray:
         """Return how much of each case's decision another model decides differently: bool (n,), or float, a share."""
 
-    def causes(self, other: Self, change: Intervals, level: float) -> list[Decision]:
-        """Return why another model, the compressed one, decides each class differently; by default nothing is said.
+    def aligned(self, reference: Self) -> Aligned | None:
+        """Return what it would decide with the borders of the reference; None: nothing can be said."""
+        del reference
+        return None
+
+    @staticmethod
+    def causes(
+        before: Arm, after: Arm, aligned: Aligned, change: Intervals, level: float
+    ) -> list[Decision]:
+        """Return why the compressed model decides each class differently; by default nothing is said.
 
         Parameters
         ----------
-        change : differences of the metrics, with their intervals.
+        aligned : of the compressed model. change : differences of the metrics, with their intervals.
         """
-        del other, change, level
+        del before, after, aligned, change, level
         return []
+
+    @property
+    def strata(self) -> np.ndarray:
+        """What resamples keep the number of groups of: int64 (n,)."""
+        return self.cases.labels
+
+    def spread(self, key: Key, other: Self | None) -> Spread | None:
+        """Return how much folds differ in a metric, or in another model's difference to this one; None: there are no folds."""
+        del key, other
+        return None
 
     def reliability(self, replicates: Replicates, level: float) -> dict[str, Reliability]:
         """Return a reliability diagram of each region of the cases (or of "all")."""
@@ -361,11 +392,20 @@ def mean_there(values: np.ndarray) -> np.ndarray:
 
 def interval(arm: Arm, key: Key, replicates: Replicates, level: float) -> Interval:
     """Return a metric with its interval."""
+    found = _interval(arm, key, replicates, level)
+    spread = arm.spread(key, None)
+    if spread is None:
+        return found
+    share = arm.task.metric(key.metric).share
+    return spread.widen(found, level, 0.0 if share else -np.inf, 1.0 if share else np.inf)
+
+
+def _interval(arm: Arm, key: Key, replicates: Replicates, level: float) -> Interval:
     basis = arm.basis(key)
     if isinstance(basis, Share):
         return proportion(basis.hit[basis.where], basis.group[basis.where], basis.alike, level)
     if isinstance(basis, MeanOfShares):
-        parts = [interval(arm, part, replicates, level) for part in basis.of]
+        parts = [_interval(arm, part, replicates, level) for part in basis.of]
         return mean_of(parts, "Wilson intervals per class")
     estimate = arm.value(key)
     if np.isnan(estimate):
@@ -390,6 +430,17 @@ def difference(
     ----------
     replicates : of both arms, on the same resamples.
     """
+    found = _difference(before, after, key, replicates, level)
+    spread = before.spread(key, after)
+    if spread is None:
+        return found
+    reach = 1.0 if before.task.metric(key.metric).share else np.inf
+    return spread.widen(found, level, -reach, reach)
+
+
+def _difference(
+    before: Arm, after: Arm, key: Key, replicates: tuple[Replicates, Replicates], level: float
+) -> Interval:
     basis, found = before.basis(key), ABSENT
     limits = (
         percentile(replicates[1][key] - replicates[0][key], level, basis.groups)
@@ -401,7 +452,7 @@ def difference(
         assert isinstance(other, Share)
         found = basis.against(other, level).interval
     elif isinstance(basis, MeanOfShares):
-        parts = [difference(before, after, part, replicates, level) for part in basis.of]
+        parts = [_difference(before, after, part, replicates, level) for part in basis.of]
         found = mean_of(parts, "Tango score intervals per class")
     elif limits and not np.isnan(change := after.value(key) - before.value(key)):
         return Interval.of(change, *limits, n=basis.n, method="clustered bootstrap, paired")

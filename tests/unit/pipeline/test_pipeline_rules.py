@@ -7,9 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from refusals import naming
 
+from edgeward.core.errors import UserError
 from edgeward.pipeline import paths
-from edgeward.pipeline.paths import Assess, Interleave, Pool, Prepare, Profile, ResultPaths, Train
+from edgeward.pipeline.paths import (
+    Assess,
+    Fold,
+    Interleave,
+    Pool,
+    Prepare,
+    Profile,
+    ResultPaths,
+    Train,
+)
 from edgeward.pipeline.rules import Pipeline
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -32,6 +43,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
         (Profile, ("phantom", "dscnn", 3, "fp32", "host"), ("record", "config", "metrics", "log")),
         (Interleave, ("smoke", "host"), ("record", "config", "log")),
         (Pool, ("smoke", "phantom"), ("record", "metrics", "benchmark")),
+        (Fold, ("phantom", 3), ("card", "split", "calibration", "log")),
     ],
 )
 def test_the_pattern_filled_in_is_the_path(
@@ -82,6 +94,53 @@ def test_jobs_read_masks_and_volumes_where_there_are_any(pipeline: Pipeline) -> 
     assert "dermamnist" in patterns[0]
     assert "phantom_masks_tiny" in patterns[1]
     assert {"phantom3d_tiny", "hippocampus"} <= set(patterns[2])
+
+
+def test_jobs_of_cross_validated_data_read_the_fold_of_their_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(tmp_path, monkeypatch, folds=3, seeds=[0, 2])
+    pipeline = Pipeline(PROJECT, {"sweep": "mine"})
+    job = SimpleNamespace(data="mine", model="dscnn", seed="2", recipe="fp32")
+    assert pipeline.card(job) == Fold("mine", 2).card
+    assert [str(p) for p in pipeline.prepared(job)] == [
+        "results/mine/prepare/images.npy",
+        "results/mine/prepare/labels.npy",
+        "results/mine/prepare/fold2/split.csv",
+        "results/mine/prepare/fold2/calibration.csv",
+    ]
+    pool = SimpleNamespace(data="mine")
+    assert pipeline.card(pool) == Prepare("mine").card
+    assert pipeline.folds(pool) == [Fold("mine", k).card for k in (0, 2)]
+    assert "mine" in pipeline.folded.split("|")
+    other = SimpleNamespace(data="phantom_tiny", seed="2")
+    assert pipeline.card(other) == Prepare("phantom_tiny").card
+    assert pipeline.folds(other) == []
+
+
+def test_a_seed_that_names_no_fold_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(tmp_path, monkeypatch, folds=3, seeds=[0, 3])
+    with pytest.raises(
+        UserError, match=naming("seed", "[3]", "'mine'", "0 to 2", "data.split.folds")
+    ):
+        Pipeline(PROJECT, {"sweep": "mine"})
+
+
+def study(at: Path, monkeypatch: pytest.MonkeyPatch, folds: int, seeds: list[int]) -> None:
+    """Make a study of cross-validated data the working directory."""
+    data = "defaults:\n  - phantom_tiny\n  - _self_\nsplit:\n  kind: folds\n  folds: " + str(folds)
+    sweep = (
+        f"description: x\ndata: [mine]\nmodel: [dscnn]\nrecipe: [fp32, ptq_int8]\nseed: {seeds}\n"
+    )
+    for file, text in (("data/mine", data), ("sweeps/mine", sweep)):
+        path = at / "config" / f"{file}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.chdir(at)
+    for name in ("PYTHONPATH", "EDGEWARD_HEADLINE_DEVICE"):
+        monkeypatch.setenv(name, "")
 
 
 def test_a_candidate_is_compared_with_its_reference(pipeline: Pipeline) -> None:

@@ -13,20 +13,19 @@ from pydantic import JsonValue
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
-from edgeward.records.safety import Curve, Decision, Reliability, Safety
+from edgeward.records.safety import Curve, Reliability, Safety
 from edgeward.statistics.calibration import equal_mass_bins
 from edgeward.statistics.clusters import pooled_correlation
 from edgeward.statistics.conformal import sets
-from edgeward.statistics.noninferiority import Endpoint
 from edgeward.statistics.proportions import proportion
 from edgeward.statistics.ranking import roc
 from edgeward.statistics.selective import risk_coverage
 from edgeward.statistics.temperature import fit_temperature
 from edgeward.tasks import assessment
 from edgeward.tasks.assessment import (
+    Aligned,
     Basis,
     Cases,
-    Intervals,
     Key,
     MeanOfShares,
     Predicted,
@@ -36,7 +35,7 @@ from edgeward.tasks.assessment import (
     keyed,
 )
 from edgeward.tasks.multiclass.arm import BIASED, PER_CLASS, SQUARED, Metrics
-from edgeward.tasks.multiclass.causes import causes
+from edgeward.tasks.multiclass.causes import align, causes
 from edgeward.tasks.multiclass.config import Safety as Config
 from edgeward.tasks.multiclass.contact import contact_sheet
 from edgeward.tasks.multiclass.endpoints import endpoints
@@ -208,10 +207,12 @@ class Arm(assessment.Arm):
         alike = pooled_correlation(hit.astype(float), self.cases.labels, self.cases.groups)
         return Share(hit, self.cases.labels, self.cases.groups, where & there, alike)
 
-    def causes(self, other: Self, change: Intervals, level: float) -> list[Decision]:
-        if self.val is None or other.val is None:
-            return []
-        return causes(self, other, (self.val.logits, other.val.logits), other.logits, change, level)
+    def aligned(self, reference: Self) -> Aligned | None:
+        if self.val is None or reference.val is None:
+            return None
+        return align((reference.val.logits, self.val.logits), self.logits, self.cases.labels)
+
+    causes = staticmethod(causes)
 
     def _share(self, hit: np.ndarray, where: np.ndarray) -> Share:
         return Share(hit, self.cases.labels, self.cases.groups, where, self._alike)
@@ -220,8 +221,7 @@ class Arm(assessment.Arm):
     def critical(self) -> list[str]:
         return [name for name in self.cases.classes if name in self.cfg.critical]
 
-    def endpoints(self, found: Intervals) -> list[Endpoint]:
-        return endpoints(self, found)
+    asked_of = staticmethod(endpoints)
 
     def changed(self, other: Self) -> np.ndarray:
         result: np.ndarray = self.scores.decision != other.scores.decision

@@ -10,26 +10,33 @@ import numpy as np
 from edgeward.records.base import Interval
 from edgeward.records.safety import Decision
 from edgeward.statistics.alignment import call_shares, fit_offsets
-from edgeward.tasks.assessment import Arm, Intervals, Key, Share
+from edgeward.tasks.assessment import Aligned, Arm, Intervals, Key, Share
 
 
-def causes(
-    before: Arm, after: Arm, val: tuple[np.ndarray, np.ndarray], logits: np.ndarray,
-    change: Intervals, level: float,
-) -> list[Decision]:  # fmt: skip
-    """Say of each class what a change of its recall comes from.
+def align(val: tuple[np.ndarray, np.ndarray], logits: np.ndarray, labels: np.ndarray) -> Aligned:
+    """Align the decision borders of a compressed model.
 
-    The compressed model's logits get the constants with which it calls each class as often on validation as the
-    reference does, without labels (`edgeward.statistics.alignment`). What recall is lost then is no matter of thresholds.
+    Its logits get the constants with which it calls each class as often on validation as the reference does, without
+    labels (`edgeward.statistics.alignment`).
 
     Parameters
     ----------
-    val : logits of both models on the validation images, float32 (m, c).
-    logits : of the compressed model on the test images, float32 (n, c).
-    change : differences of the metrics, with their intervals.
+    val : logits of reference and compressed model on the validation images, float32 (m, c).
+    logits : of the compressed model on the test images, float32 (n, c). labels : of these, int64 (n,).
     """
     offsets = fit_offsets(val[1], call_shares(val[0]))
-    right = (logits + offsets).argmax(axis=1) == after.cases.labels
+    return Aligned(offsets, (logits + offsets).argmax(axis=1) == labels)
+
+
+def causes(
+    before: Arm, after: Arm, aligned: Aligned, change: Intervals, level: float
+) -> list[Decision]:
+    """Say of each class what a change of its recall comes from: what is lost with borders aligned is no matter of thresholds.
+
+    Parameters
+    ----------
+    aligned : of the compressed model. change : differences of the metrics, with their intervals.
+    """
     rows = []
     for k, name in enumerate(before.cases.classes):
         key = Key("recall", name)
@@ -37,15 +44,15 @@ def causes(
         theirs, ours = before.basis(key), after.basis(key)
         assert isinstance(theirs, Share)
         assert isinstance(ours, Share)
-        aligned = theirs.against(replace(ours, hit=right), level).interval
+        left = theirs.against(replace(ours, hit=aligned.right), level).interval
         rows.append(
             Decision(
                 name=name,
                 difference=recall,
                 auc=auc,
-                aligned=aligned,
-                offset=float(offsets[k]),
-                cause=_cause(recall, auc, aligned, before.cfg.margins.auc),
+                aligned=left,
+                offset=float(aligned.offsets[k]),
+                cause=_cause(recall, auc, left, before.cfg.margins.auc),
             )
         )
     return rows

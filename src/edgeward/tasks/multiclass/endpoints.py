@@ -9,35 +9,37 @@ from edgeward.tasks.assessment import Arm, Intervals, Key, Share
 from edgeward.tasks.multiclass.task import TASK
 
 
-def endpoints(arm: Arm, found: Intervals) -> list[Endpoint]:
+def endpoints(reference: Arm, found: Intervals) -> list[Endpoint]:
     """Return recall of each rare and each critical class, balanced accuracy, macro AUC and ECE, and floors of recall."""
-    cases, margins, asked = arm.cases, arm.cfg.margins, arm.cfg.evidence
+    cases, margins, asked = reference.cases, reference.cfg.margins, reference.cfg.evidence
     for key, names in (
-        ("critical", arm.cfg.critical),
+        ("critical", reference.cfg.critical),
         ("margins.of_class", margins.of_class),
-        ("floors", arm.cfg.floors),
+        ("floors", reference.cfg.floors),
     ):
         for name in names:
             if name not in cases.classes:
                 raise unknown("class", name, cases.classes, f"safety.multiclass.{key}")
     margin_of = dict.fromkeys(cases.rare_classes, margins.recall)
-    margin_of |= dict.fromkeys(arm.critical, margins.critical) | margins.of_class
+    margin_of |= dict.fromkeys(reference.critical, margins.critical) | margins.of_class
     out = [
-        _recall(arm, name, found[Key("recall", name)], margin=margin_of[name])
+        _recall(reference, name, found[Key("recall", name)], margin=margin_of[name])
         for name in cases.classes
         if name in margin_of
     ]
     out += [
-        _recall(arm, name, found[Key("recall", name)], floor=arm.cfg.floors[name])
+        _recall(reference, name, found[Key("recall", name)], floor=reference.cfg.floors[name])
         for name in cases.classes
-        if name in arm.cfg.floors
+        if name in reference.cfg.floors
     ]
     if margins.coverage is not None:
         out += [
-            _coverage(arm, name, margins.coverage) for name in cases.classes if name in margin_of
+            _coverage(reference, name, margins.coverage)
+            for name in cases.classes
+            if name in margin_of
         ]
     groups = {
-        name: cases.n_groups(arm.has(k)) for k, name in enumerate(cases.classes)
+        name: cases.n_groups(reference.has(k)) for k, name in enumerate(cases.classes)
     }  # of each class
     absent = [name for name, g in groups.items() if g == 0]
     scarce = [f"{name} ({g})" for name, g in groups.items() if g < asked.groups_per_class]

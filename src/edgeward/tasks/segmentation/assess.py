@@ -150,12 +150,13 @@ class Arm(assessment.Arm):
             groups = min((self.cases.n_groups(h) for h in has.T if h.any()), default=0)
         return Resampled(int(mine.sum()), groups)
 
-    def endpoints(self, found: Intervals) -> list[Endpoint]:
+    @staticmethod
+    def asked_of(reference: assessment.Arm, found: Intervals) -> list[Endpoint]:
         """Return Dice (mean and per class), small lesions, and calibration (all voxels, boundary band)."""
-        cases, margins, asked = self.cases, self.cfg.margins, self.cfg.evidence
+        cases, margins, asked = reference.cases, reference.cfg.margins, reference.cfg.evidence
         rows = []
         for k, name in enumerate(cases.classes):
-            n, groups = int(self.has(k).sum()), cases.n_groups(self.has(k))
+            n, groups = int(reference.has(k).sum()), cases.n_groups(reference.has(k))
             doubts, high = [], found[Key("dice", name)].high
             if not n:
                 doubts.append("no test case holds it")
@@ -173,39 +174,40 @@ class Arm(assessment.Arm):
                     tuple(doubts), hopeless,
                 )
             )  # fmt: skip
-        if self.cfg.small_lesion is not None:
-            rows.append(self._small_lesions(found))
+        if reference.cfg.small_lesion is not None:
+            rows.append(Arm._small_lesions(reference, found))
         total = cases.n_groups()
         few = total < asked.groups
         too_few = [f"{total} groups are too few, needed {asked.groups}"] if few else []
-        absent = [name for k, name in enumerate(cases.classes) if not self.has(k).any()]
+        absent = [name for k, name in enumerate(cases.classes) if not reference.has(k).any()]
         lacks = [f"the test split lacks {', '.join(absent)}"] if absent else []
         for name, metric, margin in (
             ("mean Dice", "dice", margins.dice),
             ("ECE", "ece", margins.ece),
             ("boundary ECE", "boundary_ece", margins.boundary_ece),
         ):
-            groups = self.basis(Key(metric)).groups
+            groups = reference.basis(Key(metric)).groups
             more = lacks if metric == "dice" else []
             better = TASK.metric(metric).better
             why = (*too_few, *more)
             rows.append(Endpoint(name, metric, margin, better, len(cases), groups, doubts=why))
         return rows
 
-    def _small_lesions(self, found: Intervals) -> Endpoint:
+    @staticmethod
+    def _small_lesions(reference: assessment.Arm, found: Intervals) -> Endpoint:
         key = Key("small_lesion_sensitivity")
-        share, high = self.basis(key), found[key].high
+        share, high = reference.basis(key), found[key].high
         assert isinstance(share, Share)
         doubts: tuple[str, ...] = ()
         if not share.n:
             doubts = ("the test split holds no small lesion",)
-        elif high is not None and high < self.cfg.evidence.reference_dice:
+        elif high is not None and high < reference.cfg.evidence.reference_dice:
             doubts = (
                 f"the reference hardly finds any (at most {high:.2f} of them), so there is nothing "
                 "to lose and a pass would be no evidence",
             )
         return Endpoint(
-            "sensitivity to small lesions", key.metric, self.cfg.margins.small_lesion_sensitivity,
+            "sensitivity to small lesions", key.metric, reference.cfg.margins.small_lesion_sensitivity,
             "higher", share.n, share.groups, None, doubts, bool(doubts), "small lesions",
         )  # fmt: skip
 

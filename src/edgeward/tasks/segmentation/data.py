@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeward.data.store import SPLITS
+from edgeward.data.store import sides
 from edgeward.data.targets import Cases, Targets, table
 
 
@@ -23,7 +23,7 @@ class Masks(Targets):
         strata = np.eye(len(self.cases.names), dtype=np.int64)[self.cases.labels]
         return {
             "pixels": table(self.shares, ["background", *self.classes], splits),
-            "empty": {split: int(empty[splits == split].sum()) for split in SPLITS},
+            "empty": {split: int(empty[splits == split].sum()) for split in sides(splits)},
             "strata": table(strata, self.cases.names, splits),
         }
 

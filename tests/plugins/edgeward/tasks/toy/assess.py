@@ -79,9 +79,10 @@ class Arm(assessment.Arm):
     def has(self, k: int) -> np.ndarray:
         return self.onehot[k]
 
-    def endpoints(self, found: Intervals) -> list[Endpoint]:
-        n, groups = len(self.cases), self.cases.n_groups()
-        return [Endpoint("accuracy", "accuracy", self.cfg.margin, "higher", n, groups)]
+    @staticmethod
+    def asked_of(reference: assessment.Arm, found: Intervals) -> list[Endpoint]:
+        n, groups = len(reference.cases), reference.cases.n_groups()
+        return [Endpoint("accuracy", "accuracy", reference.cfg.margin, "higher", n, groups)]
 
     def changed(self, other: Self) -> np.ndarray:
         return self.decisions != other.decisions
