@@ -32,6 +32,39 @@ rule assess:
         "../scripts/assess.py"
 
 
+rule decide:
+    input:
+        code=PIPELINE.code("decide"),
+        model=Export.onnx,
+        card=PIPELINE.card,
+        prepared=PIPELINE.prepared,
+        host=Assess.safety,
+        host_cases=Assess.cases,
+        reference=PIPELINE.decided_reference,
+    output:
+        safety=Decide.safety,
+        verdict=Decide.verdict,
+        cases=directory(Decide.cases),
+        config=Decide.config,
+        metrics=Decide.metrics,
+    log:
+        Decide.log,
+    benchmark:
+        Decide.benchmark
+    conda:
+        "../../envs/runtime.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="8h",
+    params:
+        cfg=PIPELINE.decide_slice,
+    message:
+        "decide {wildcards.model} {wildcards.recipe} on {wildcards.device} ({wildcards.data}, seed {wildcards.seed})"
+    script:
+        "../scripts/decide.py"
+
+
 rule pool:
     input:
         code=PIPELINE.code("pool"),

@@ -13,6 +13,7 @@ from edgeward.pipeline.paths import (
     Assess,
     Ceilings,
     Compress,
+    Decide,
     Export,
     Fold,
     Interleave,

@@ -157,6 +157,19 @@ class Assess(_OfCandidate):
 
 
 @dataclass(frozen=True)
+class Decide(_OfCandidate):
+    """What the shipped file finds on the test split where a device decides."""
+
+    RESULTS = f"results/{_CANDIDATE}/decide/{{device}}"
+    LOG = f"logs/{_CANDIDATE}/decide-{{device}}"
+    device: str = "{device}"
+
+    cases = File("/cases")
+    safety = File("/safety.json")
+    verdict = File("/verdict.json")
+
+
+@dataclass(frozen=True)
 class Ceilings(_OnDevice):
     """The best that a device can do."""
 
@@ -230,13 +243,14 @@ class Report(Stage):
 
 @dataclass(frozen=True)
 class ResultPaths:
-    """Where everything that speaks of one candidate lies; a profile on each of `devices`."""
+    """Where everything that speaks of one candidate lies; a profile on each of `devices`, decisions on each of `deciding`."""
 
     data: str
     model: str
     seed: int
     recipe: str
     devices: tuple[str, ...] = ()
+    deciding: tuple[str, ...] = ()
     root: Path = field(default=Path(), kw_only=True)
 
     @property
@@ -258,6 +272,12 @@ class ResultPaths:
     @property
     def assess(self) -> Assess:
         return Assess(self.data, self.model, self.seed, self.recipe, root=self.root)
+
+    @property
+    def decided(self) -> dict[str, Decide]:
+        """Device -> where what it decided lies."""
+        of = self.data, self.model, self.seed, self.recipe
+        return {device: Decide(*of, device, root=self.root) for device in self.deciding}
 
     @property
     def profiles(self) -> dict[str, Path]:

@@ -118,7 +118,22 @@ class Plan:
         first = plan.candidates[0]
         for device in sweep.device:
             plan.compose(first.data, first.model, first.recipe, device)
+        plan._check_deciding()
         return plan
+
+    def _check_deciding(self) -> None:
+        """Refuse devices that cannot decide."""
+        sweep = self.sweep
+        if stray := [device for device in sweep.decide_on if device not in sweep.device]:
+            raise UserError(
+                f"{self.file}: decide_on names {stray}, not on the axis device: {sweep.device}."
+            )
+        deep = [d for d in sweep.data if self.prepare(d)["data"]["volume"] is not None]
+        if sweep.decide_on and deep:
+            raise UserError(
+                f"{self.file}: decide_on is {sweep.decide_on}, but {deep} hold volumes, and devices decide images in the "
+                "plane only. Take them into a sweep of their own."
+            )
 
     def _check_folds(self, data: str) -> None:
         """Refuse seeds that name no fold of cross-validated data."""
@@ -244,6 +259,12 @@ class Plan:
             "device": device,
         }
         return dict(compose(self.roots, choices, overrides)["profile"])
+
+    def decide(self, candidate: Candidate, device: str) -> dict[str, Any]:
+        """Return the slice of `decide`: that of `assess`, and the device, without how long it is measured."""
+        keys = {*DeviceConfig.model_fields}
+        device_only = {k: v for k, v in self.device(device, keys).items() if k in keys}
+        return {**self.stage("assess", candidate), "device": device_only}
 
     def ceilings(self, device: str) -> dict[str, Any]:
         """Return the slice of `ceilings`: what they depend on, and the deadline that the device's file names.

@@ -23,6 +23,7 @@ from edgeward.pipeline.paths import (
     DELIVERY_LOG,
     LAST_RUN,
     OUTBOX,
+    Decide,
     Fold,
     Interleave,
     Pool,
@@ -171,6 +172,15 @@ class Pipeline:
         mine = (c for c in self.plan.candidates if c.data == wildcards.data)
         return [path for c in mine for path in self._assessed(c)]
 
+    def decided_reference(self, wildcards: Any) -> list[Path]:
+        """Return what the same device decided of the reference candidate; nothing if this is the reference."""
+        c = _candidate(wildcards)
+        recipe = self.plan.reference(c.data, c.model)
+        if c.recipe == recipe:
+            return []
+        at = Decide(*c._replace(recipe=recipe), wildcards.device)
+        return [at.safety, at.cases]
+
     @staticmethod
     def _assessed(candidate: Candidate) -> list[Path]:
         at = ResultPaths(*candidate).assess
@@ -190,6 +200,7 @@ class Pipeline:
             has = self._prepared[at.data]
             files += [at.prepare.card, at.train.history, at.compress.record, at.export.onnx]
             files += [at.export.parity, at.assess.safety, at.assess.verdict, *at.profiles.values()]
+            files += [path for on in at.decided.values() for path in (on.safety, on.verdict)]
             if has.shown:
                 files += [at.assess.cases, *self._opened(at.data)]
             if has.shown and has.volumes:  # the time of whole ones is told
@@ -198,7 +209,9 @@ class Pipeline:
 
     @property
     def _results(self) -> list[ResultPaths]:
-        return [ResultPaths(*c, tuple(self.plan.sweep.device)) for c in self.plan.candidates]
+        sweep = self.plan.sweep
+        devices = tuple(sweep.device), tuple(sweep.decide_on)
+        return [ResultPaths(*c, *devices) for c in self.plan.candidates]
 
     @property
     def builds(self) -> list[Path]:
@@ -257,6 +270,9 @@ class Pipeline:
 
     def assess_slice(self, wildcards: Any) -> Slice:
         return self.plan.stage("assess", _candidate(wildcards))
+
+    def decide_slice(self, wildcards: Any) -> Slice:
+        return self.plan.decide(_candidate(wildcards), wildcards.device)
 
     def ceilings_slice(self, wildcards: Any) -> Slice:
         return self.plan.ceilings(wildcards.device)

@@ -77,6 +77,11 @@ class SweepConfig(Closed):
         description="Seeds of training and compression. Several give intervals over seeds.",
     )
     device: list[str] = Field(["host"], min_length=1, description="Devices: names in `profile/`.")
+    decide_on: list[str] = Field(
+        [],
+        description="Of these devices, those on which every candidate decides the test images, too: the same file decides differently on "
+        "other processors and engines. Images in the plane only.",
+    )
     overrides: list[str] = Field(
         [], description='Hydra overrides for every run of the sweep, e.g. `["train.epochs=5"]`.'
     )

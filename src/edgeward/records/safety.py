@@ -44,6 +44,16 @@ class ClassRow(Record):
     metrics: dict[str, Interval]
 
 
+class OnDevice(Record):
+    """Where a model decided, if not on the host, and how often it decided as there."""
+
+    device: str
+    engine: str = Field(description="Name and version.")
+    emulated: bool = Field(description="Whether an emulator executed the instructions.")
+    host_engine: str
+    agreement: Interval = Field(description="Share of the cases that device and host decide alike.")
+
+
 class Safety(File):
     """A model on the test split, without comparison."""
 
@@ -76,6 +86,7 @@ class Safety(File):
     measured: dict[str, JsonValue] = Field(
         default_factory=dict, description="The settings that the per-case outputs depend on."
     )
+    on: OnDevice | None = Field(default=None, description="Where it decided, if not on the host.")
 
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:

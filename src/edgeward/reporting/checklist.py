@@ -30,9 +30,10 @@ from edgeward.records.profile import (
     Setting,
 )
 from edgeward.records.recipe import Calibrated
-from edgeward.records.safety import Safety, Verdict
+from edgeward.records.safety import OnDevice, Safety, Verdict
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.sweep import Sweep
+from edgeward.runtimes.base import REFERENCE
 
 BUILT = {
     "recipe", "steps", "precision", "backend", "scheme", "keep_float", "quantized_parameter_share",
@@ -81,6 +82,14 @@ class Deployment(Record):
     settings: list[Setting]
 
 
+class DecidedThere(Record):
+    """The verdict by what a device decides."""
+
+    on: OnDevice
+    n: dict[str, int]
+    verdict: Verdict
+
+
 class Change(Record):
     """A metric before and after compression."""
 
@@ -119,6 +128,9 @@ class Checklist(File):
     candidate: Identity
     verdict: Verdict
     deployment: list[Deployment]
+    decided: list[DecidedThere] = Field(
+        default_factory=list, description="By what devices decide, where they were asked."
+    )
     safety: Safety
     before_after: dict[str, Change] = Field(description="Calibration; empty for a reference.")
     provenance: Provenance
@@ -156,6 +168,10 @@ def checklist(candidate: Candidate, sweep: Sweep) -> Checklist:
         deployment=[
             _deployment(candidate, device, profile, sweep)
             for device, profile in candidate.profiles.items()
+        ],
+        decided=[
+            DecidedThere(on=found.on, n=found.safety.n, verdict=found.verdict)
+            for found in candidate.decided.values()
         ],
         safety=candidate.safety,
         before_after=_changes(candidate, sweep.reference(candidate)),
@@ -216,6 +232,12 @@ def _provenance(candidate: Candidate, digest: str) -> Provenance:
     )
 
 
+def _elsewhere(profile: Profile) -> bool:
+    """Tell whether a device may decide otherwise than the host: it is another machine, or another engine computes."""
+    reached = profile.config.get("transport", {}).get("kind", "host")
+    return reached != "host" or profile.engine.name != REFERENCE
+
+
 def _open_items(candidate: Candidate, sweep: Sweep) -> list[str]:
     """List what the candidate's own files leave open."""
     items = []
@@ -223,6 +245,16 @@ def _open_items(candidate: Candidate, sweep: Sweep) -> list[str]:
         items.append("The verdict is fail: the model is shown to be worse than its reference.")
     if candidate.outcome == "inconclusive":
         items.append("The verdict is inconclusive: collect more cases, then assess again.")
+    items += [
+        f"The verdict is by what the host decides; {device} was not asked (decide_on)."
+        for device, profile in candidate.profiles.items()
+        if device not in candidate.decided and not candidate.is_reference and _elsewhere(profile)
+    ]
+    items += [
+        f"By what {device} decides the verdict is {found.verdict.verdict}."
+        for device, found in candidate.decided.items()
+        if found.verdict.verdict not in ("pass", "reference")
+    ]
     looked = sorted({row.column for row in candidate.verdict.strata})
     patients = (
         "Are there groups of patients (age, sex, skin type, site) for whom the result differs? "

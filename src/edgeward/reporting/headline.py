@@ -105,7 +105,11 @@ def _lead(counts: dict[str, int], everything: int) -> str:
 
 def _finding(candidate: Candidate, sweep: Sweep) -> str:
     gain = _gain(candidate, sweep) if candidate.outcome == "pass" else []
-    return " ".join([*_sentences(candidate.verdict, candidate.task), *gain])
+    decided = [
+        f"By what {device} decides: {found.verdict.verdict}."
+        for device, found in candidate.decided.items()
+    ]
+    return " ".join([*_sentences(candidate.verdict, candidate.task), *decided, *gain])
 
 
 def _sentences(verdict: Verdict, task: Task) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from edgeward.records.card import Card
 from edgeward.records.parity import Parity
 from edgeward.records.profile import Profile, Setting
 from edgeward.records.recipe import Recipe
-from edgeward.records.safety import Safety, Verdict, VerdictWord
+from edgeward.records.safety import OnDevice, Safety, Verdict, VerdictWord
 from edgeward.tasks.base import Metric, Task, task
 
 if TYPE_CHECKING:
@@ -56,6 +56,15 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What a device found of a candidate, and the verdict on it by the device's own decisions."""
+
+    on: OnDevice
+    safety: Safety
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class Candidate:
     """One data x model x seed x recipe with the contents of its files."""
 
@@ -68,6 +77,7 @@ class Candidate:
     safety: Safety
     verdict: Verdict
     profiles: dict[str, Profile]
+    decided: dict[str, Decided] = field(default_factory=dict)
 
     @property
     def data(self) -> str:
@@ -193,6 +203,13 @@ def _history(path: Path) -> list[dict[str, float]]:
         raise UserError(f"{path} holds something that is no number: {error}.") from None
 
 
+def _decided(safety: Path, verdict: Path) -> Decided:
+    found = Safety.read(safety)
+    if found.on is None:
+        raise UserError(f"{safety}: 'on' is missing: no device is named. Run decide again.")
+    return Decided(found.on, found, Verdict.read(verdict))
+
+
 def load(paths: ResultPaths) -> Candidate:
     """Read one candidate.
 
@@ -212,6 +229,7 @@ def load(paths: ResultPaths) -> Candidate:
         safety=Safety.read(paths.assess.safety),
         verdict=Verdict.read(paths.assess.verdict),
         profiles={device: Profile.read(path) for device, path in paths.profiles.items()},
+        decided={device: _decided(at.safety, at.verdict) for device, at in paths.decided.items()},
     )
     for what, ours, theirs in (
         ("task", task(found.safety.task, str(paths.assess.safety)).name, found.task.name),

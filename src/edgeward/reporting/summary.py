@@ -76,7 +76,12 @@ def _present(paths: ResultPaths) -> ResultPaths | None:
         paths.assess.safety,
         paths.assess.verdict,
     )
-    return replace(paths, devices=measured) if all(p.is_file() for p in needed) else None
+    deciding = tuple(device for device, at in paths.decided.items() if at.verdict.is_file())
+    return (
+        replace(paths, devices=measured, deciding=deciding)
+        if all(p.is_file() for p in needed)
+        else None
+    )
 
 
 def render(sweep: Sweep) -> str:
@@ -180,12 +185,17 @@ def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
         )
     several = len({c.seed for c in candidates}) > 1
     for c in candidates:
+        named = f"{c.model} {c.recipe}" + (f" seed {c.seed}" if several else "")
+        notes += [
+            f"Decided on {device}: {named}: {found.verdict.verdict}; as the host in "
+            f"{fixed(found.on.agreement.estimate)} of {found.safety.n['test']} cases."
+            for device, found in c.decided.items()
+        ]
         if c.verdict.also_lost:
             lost = ", ".join(
                 f"{loss.name} {fixed(loss.difference.estimate, signed=True)}"
                 for loss in c.verdict.also_lost
             )
-            named = f"{c.model} {c.recipe}" + (f" seed {c.seed}" if several else "")
             notes.append(f"Also lost, outside the endpoints: {named}: {lost}.")
     firsts = {c.data: c for c in reversed(candidates)}
     notes += [

@@ -79,6 +79,10 @@ class StudyConfig(Closed):
         description="About how many test images are corrupted, by class, at least 100 of each; every kind and severity is an inference "
         "over all of them.",
     )
+    device_images: Annotated[int, Field(ge=100)] | None = Field(
+        None,
+        description="About how many test images the devices of `decide_on` (config/sweeps/) decide, by class, at least 100 of each; null: all.",
+    )
     batch_size: int = Field(
         128, ge=1, description="Images per inference call; bounds the memory, changes no result."
     )

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 from collections.abc import Iterator
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ import numpy as np
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest
 from edgeward.data.store import Prepared, Split, open_prepared
-from edgeward.records.safety import Safety, Verdict
+from edgeward.records.base import Interval
+from edgeward.records.safety import OnDevice, Safety, Verdict
+from edgeward.runtimes.base import Session
 from edgeward.runtimes.session import open_session
 from edgeward.safety import inference
 from edgeward.safety import shift as shifts
-from edgeward.safety.comparison import assess
+from edgeward.safety.comparison import assess, churn
 from edgeward.safety.config import StudyConfig
 from edgeward.tasks.assessment import Arm, Cases, Predicted, arm_of
 
@@ -34,25 +36,50 @@ def of_task(data: Prepared, cfg: StudyConfig) -> tuple[type[Arm], Any]:
     return kind, getattr(cfg, kind.task.name)
 
 
-def fingerprint(data: Prepared) -> str:
-    """Return a hash of what makes a test set: the prepared files, and which cases, labels, groups."""
-    rows = data.indices("test")
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where a model decides, if not on the host.
+
+    Attributes
+    ----------
+    device : its name. emulated : whether an emulator executes the instructions.
+    session : the model there. batch : images that it takes at once.
+    host : assess folder of the same model on the host.
+    """
+
+    device: str
+    emulated: bool
+    session: Session
+    batch: int
+    host: Path
+
+
+def fingerprint(data: Prepared, cases: Cases | None = None) -> str:
+    """Return a hash of what makes a test set: the prepared files, and which cases, labels, groups.
+
+    Parameters
+    ----------
+    cases : some of the test cases; None: all.
+    """
+    cases = cases or Cases.of(data)
     return digest(
         {
             "files": data.card.hashes,
-            "indices": rows,
-            "labels": data.labels[rows],
-            "groups": data.groups[rows],
+            "indices": cases.indices,
+            "labels": cases.labels,
+            "groups": cases.groups,
         }
     )
 
 
-def load(folder: Path, data: Prepared, cfg: StudyConfig, test_sha256: str) -> Arm:
+def load(
+    folder: Path, data: Prepared, cfg: StudyConfig, test_sha256: str, cases: Cases | None = None
+) -> Arm:
     """Load an assessed model from its assess folder.
 
     Parameters
     ----------
-    test_sha256 : `fingerprint` of the data.
+    test_sha256 : `fingerprint` of the data. cases : that it was assessed on; None: the test split.
 
     Raises
     ------
@@ -67,7 +94,7 @@ def load(folder: Path, data: Prepared, cfg: StudyConfig, test_sha256: str) -> Ar
             raise UserError(
                 f"{folder}: {key} is {getattr(safety, key)} there and {value} here; assess it again."
             )
-    return kind.read(Cases.of(data), section, data, Path(folder) / CASES, safety)
+    return kind.read(cases or Cases.of(data), section, data, Path(folder) / CASES, safety)
 
 
 def metrics_of(arm: type[Arm], safety: Safety, verdict: Verdict) -> dict[str, float]:
@@ -87,6 +114,8 @@ def metrics_of(arm: type[Arm], safety: Safety, verdict: Verdict) -> dict[str, fl
             for m in task.class_metrics
             if m.name in tracked
         }
+    if safety.on is not None:
+        found["agreement_with_host"] = safety.on.agreement.estimate
     if verdict.verdict != "reference" and verdict.churn is not None:
         found |= {"verdict_code": VERDICT_CODE[verdict.verdict], "churn": verdict.churn.estimate}
         found["also_lost"] = float(len(verdict.also_lost))
@@ -100,6 +129,21 @@ def metrics_of(arm: type[Arm], safety: Safety, verdict: Verdict) -> dict[str, fl
     }
 
 
+def _on(elsewhere: Elsewhere, arm: Arm, data: Prepared, cfg: StudyConfig, model: Path) -> OnDevice:
+    """Compare what a device decided with what the host did."""
+    host = load(elsewhere.host, data, cfg, fingerprint(data))
+    same = host.restricted(np.isin(host.cases.indices, arm.cases.indices))
+    differs, low, high = churn(same, arm, cfg)
+    on_host = open_session(model, 1).engine
+    return OnDevice(
+        device=elsewhere.device,
+        engine=" ".join(elsewhere.session.engine).strip(),
+        emulated=elsewhere.emulated,
+        host_engine=" ".join(on_host).strip(),
+        agreement=Interval.of(1 - differs, 1 - high, 1 - low, n=len(arm.cases)),
+    )
+
+
 def run(
     cfg: StudyConfig,
     *,
@@ -108,6 +152,7 @@ def run(
     out: Path,
     reference: Path | None,
     threads: int,
+    elsewhere: Elsewhere | None = None,
 ) -> dict[str, float]:
     """Assess ``model.onnx`` on the test split.
 
@@ -119,7 +164,8 @@ def run(
     model, prepared : ``model.onnx`` and the prepared data that it was made from.
     out : folder of the results.
     reference : assess folder of the reference candidate; None if this is the reference.
-    threads : for inference.
+    threads : for inference on the host.
+    elsewhere : the device that decides, in place of the host; `reference` is then what that device decided, too.
 
     Raises
     ------
@@ -127,15 +173,25 @@ def run(
         If model, data and reference do not belong together, a split is empty, or a logit is not finite.
     """
     data, out = open_prepared(prepared), Path(out)
-    session = open_session(model, threads)
+    cases = Cases.of(data)
+    if elsewhere is None:
+        session = open_session(model, threads)
+    else:
+        session = elsewhere.session
+        cfg = cfg.model_copy(update={"batch_size": elsewhere.batch, "corruptions": []})
+        if cfg.device_images is not None:
+            cases = cases.restricted(shifts.chosen(cases.labels, cfg.device_images, cfg.seed))
     shift = inference.check_fit(inference.read_metadata(session, model), data, model)
-    test_sha256 = fingerprint(data)
-    against = None if reference is None else load(reference, data, cfg, test_sha256)
+    test_sha256 = fingerprint(data, cases)
+    against = None if reference is None else load(reference, data, cfg, test_sha256, cases)
     kind, section = of_task(data, cfg)
-    predicted = shifts.remembered(
-        partial(inference.predict, session, data, task=kind.task, cfg=cfg)
-    )
-    arm = kind.measure(Cases.of(data), section, data, predicted, shift)
+
+    def predict(split: Split) -> Iterator[tuple[int, np.ndarray]]:
+        some = cases.indices if split == "test" else None
+        return inference.predict(session, data, split, kind.task, cfg, some)
+
+    predicted = shifts.remembered(predict)
+    arm = kind.measure(cases, section, data, predicted, shift)
 
     def changed(indices: np.ndarray, change: shifts.Change) -> Predicted:
         def of(split: Split) -> Iterator[tuple[int, np.ndarray]]:
@@ -154,6 +210,8 @@ def run(
             pairs[of] = kind.read(after.cases, section, data, folder, theirs), after
     log.info("bootstrap: %d resamples of %d groups", cfg.resamples, arm.cases.n_groups())
     safety, verdict = assess(arm, against, cfg, shift=shift, test_sha256=test_sha256, shifted=pairs)
+    if elsewhere is not None:
+        safety = safety.model_copy(update={"on": _on(elsewhere, arm, data, cfg, model)})
     arm.write(out / CASES)
     for of, part in corrupted.items():
         part.write(out / CASES / of.folder)

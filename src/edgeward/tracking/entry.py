@@ -15,13 +15,13 @@ from edgeward.core.io import read_json
 from edgeward.tracking.row_metrics import RowMetrics
 
 FORMAT = 2
-CANDIDATE_STAGES = ("compress", "export", "profile", "assess")
+CANDIDATE_STAGES = ("compress", "export", "profile", "assess", "decide")
 STAGES = ("prepare", "train", *CANDIDATE_STAGES, "scaling", "report")
 _NEEDS = {
     "prepare": ("data",),
     "train": ("data", "model", "seed"),
     **dict.fromkeys(CANDIDATE_STAGES, ("data", "model", "seed", "recipe")),
-    "profile": ("data", "model", "seed", "recipe", "device"),
+    **dict.fromkeys(("profile", "decide"), ("data", "model", "seed", "recipe", "device")),
     "scaling": ("model",),
     "report": ("sweep",),
 }
@@ -83,7 +83,7 @@ class Identity:
             "train": (self.model, f"s{self.seed}"),
             "report": (self.sweep,),
             "scaling": (self.model, self.size, self.device),
-            "profile": (self.device,),
+            **dict.fromkeys(("profile", "decide"), (self.device,)),
         }
         named = (self.stage, *parts.get(self.stage, ()))
         return " ".join(str(part) for part in named if part is not None)

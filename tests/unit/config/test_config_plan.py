@@ -88,6 +88,44 @@ def test_a_wrong_sweep_is_refused(tree: Path, change: dict[str, object], words: 
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"decide_on": ["host"]}, ["smoke.yaml", "decide_on", "host", "host_quick"]),
+        (
+            {"data": ["phantom3d_tiny"], "decide_on": ["host_quick"]},
+            ["smoke.yaml", "decide_on", "phantom3d_tiny"],
+        ),
+    ],
+)
+def test_devices_that_cannot_decide_are_refused(
+    tree: Path, changes: dict[str, object], words: list[str]
+) -> None:
+    deep = {"model": ["u_lite"], "recipe": ["fp32"], "overrides": ["train=smoke_segmentation3d"]}
+    file = tree / "sweeps" / "smoke.yaml"
+    content = yaml.safe_load(file.read_text())
+    file.write_text(
+        yaml.safe_dump(
+            content
+            | (deep if "data" in changes else {})
+            | {"sizes": [], "size_models": []}
+            | changes
+        )
+    )
+    with pytest.raises(UserError, match=naming(*words)):
+        Plan.load((tree,), "smoke")
+
+
+def test_a_device_decides_whatever_it_is_timed_like(tree: Path) -> None:
+    first = Plan.load((tree,), "smoke")
+    slow = Plan.load((tree,), "smoke", ("profile.max_duration_s=9",))
+    slices = [plan.decide(plan.candidates[0], "host_quick") for plan in (first, slow)]
+    assert slices[0] == slices[1]
+    assert {"name", "transport", "engine", "threads", "affinity", "deadline_s"} == {
+        *slices[0]["device"]
+    }
+
+
 def test_untrained_networks_are_those_named_or_those_of_the_sweep(tree: Path) -> None:
     file = tree / "sweeps" / "smoke.yaml"
     content = yaml.safe_load(file.read_text()) | {"sizes": [], "size_models": []}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import naming
 from reporting_factory import SWEEP, Made, default_sweep, make
 
+from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
 from edgeward.pipeline.paths import ResultPaths
 from edgeward.reporting import stage
@@ -95,3 +98,42 @@ def test_checklist_and_terminal_name_it(damaged: tuple[Made, ResultPaths], tmp_p
     assert "| blur | 3 |" in text
     assert any("looked at sex only" in item for item in content["sign_off"]["open_items"])
     assert "Also lost, outside the endpoints: " in table(made.entries)
+
+
+def test_what_a_device_decides_is_told(tmp_path: Path) -> None:
+    made = make(tmp_path, default_sweep())
+    pairs = zip(made.specs, made.entries, strict=True)
+    entries = []
+    for spec, plain in pairs:
+        paths = replace(plain, deciding=("board",))
+        safety, verdict = read_json(paths.assess.safety), read_json(paths.assess.verdict)
+        agreement = {"estimate": 0.953, "low": 0.94, "high": 0.965, "n": 1234}
+        safety["on"] = {
+            "device": "board", "engine": "tinyrt 3.2", "emulated": True, "host_engine": "onnxruntime 1.31",
+            "agreement": agreement,
+        }  # fmt: skip
+        if spec.verdict == "pass":
+            verdict |= {"verdict": "fail", "reasons": ["fail: recall of df: worse there."]}
+        write_json(paths.decided["board"].safety, safety)
+        write_json(paths.decided["board"].verdict, verdict)
+        entries.append(paths)
+    stage.run(SWEEP, entries, out=made.out)
+    page = (made.out / "index.html").read_text()
+    assert "By what board decides: fail." in page[: page.index("<h2>Comparison")]
+    assert "tinyrt 3.2, emulated decides" in page
+    passed = next(e for s, e in zip(made.specs, entries, strict=True) if s.verdict == "pass")
+    stem = made.out / "checklists" / f"{passed.data}-{passed.model}-s{passed.seed}-{passed.recipe}"
+    content: dict[str, Any] = read_json(stem.with_name(f"{stem.name}.json"))
+    assert content["verdict"]["verdict"] == "pass"
+    assert content["decided"][0]["verdict"]["verdict"] == "fail"
+    assert any("By what board decides" in item for item in content["sign_off"]["open_items"])
+    text = stem.with_name(f"{stem.name}.md").read_text()
+    assert "### By what board decides: ✕ fail" in text
+    assert "recall of df: worse there" in text
+    assert (
+        f"Decided on board: {passed.model} {passed.recipe}: fail; as the host in 0.953 of"
+        in table(entries)
+    )
+    write_json(passed.decided["board"].safety, read_json(passed.assess.safety))
+    with pytest.raises(UserError, match=naming("decide/board/safety.json", "on")):
+        stage.run(SWEEP, entries, out=made.out)

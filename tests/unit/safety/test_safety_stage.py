@@ -6,7 +6,9 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,7 +21,10 @@ from small_models import write_model
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json
 from edgeward.data.store import Prepared, Split, open_prepared, to_input
-from edgeward.safety import stage
+from edgeward.records.safety import Safety, Verdict
+from edgeward.runtimes.base import Session
+from edgeward.runtimes.session import open_session
+from edgeward.safety import shift, stage
 from edgeward.tasks.multiclass.task import TASK
 
 CFG = config(resamples=200, batch_size=7)
@@ -187,3 +192,90 @@ def test_the_stage_imports_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+class Drifting(Session):
+    """A device whose engine adds noise to the logits of the host."""
+
+    def __init__(self, model: Path, noise: float) -> None:
+        self.host, self.noise = open_session(model, 1), noise
+        self.shape, self.engine = self.host.shape, ("drifting", "1.0")
+        self.asked: list[int] = []
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        self.asked.append(len(images))
+        logits = self.host.run(images)
+        rng = np.random.default_rng(round(float(images.sum())))
+        return (logits + self.noise * rng.normal(size=logits.shape)).astype(np.float32)
+
+    def metadata(self) -> Mapping[str, str]:
+        return self.host.metadata()
+
+
+def on_device(
+    root: Path, data: Prepared, name: str, out: Path, noise: float, **changes: Any
+) -> Safety:
+    session = Drifting(root / f"{name}.onnx", noise)
+    place = stage.Elsewhere("board", True, session, 50, root / name)
+    stage.run(
+        CFG.model_copy(update=changes), model=root / f"{name}.onnx", prepared=data.root, out=out / name,
+        reference=out / "fp32" if name != "fp32" else None, threads=1, elsewhere=place,
+    )  # fmt: skip
+    assert max(session.asked) == 50
+    return Safety.read(out / name / "safety.json")
+
+
+def test_a_device_that_computes_as_the_host_decides_as_it(
+    chain: Path, small_prepared: Prepared, tmp_path: Path
+) -> None:
+    found = [on_device(chain, small_prepared, name, tmp_path, 0.0) for name in ("fp32", "int8")]
+    for name, safety in zip(("fp32", "int8"), found, strict=True):
+        host = Safety.read(chain / name / "safety.json")
+        assert safety.on is not None
+        assert (safety.on.device, safety.on.engine, safety.on.emulated) == (
+            "board",
+            "drifting 1.0",
+            True,
+        )
+        assert safety.on.host_engine.startswith("onnxruntime ")
+        assert safety.on.agreement.estimate == 1
+        assert safety.metrics == host.metrics
+        assert host.on is None
+    there, here = (Verdict.read(root / "int8/verdict.json") for root in (tmp_path, chain))
+    assert there == here
+
+
+def test_a_device_that_decides_otherwise_gets_a_verdict_of_its_own(
+    chain: Path, small_prepared: Prepared, tmp_path: Path
+) -> None:
+    on_device(chain, small_prepared, "fp32", tmp_path, 0.0)
+    found = on_device(chain, small_prepared, "int8", tmp_path, 3.0)
+    logits = np.load(tmp_path / "int8/cases/logits.npy"), np.load(chain / "int8/cases/logits.npy")
+    same = np.mean(logits[0].argmax(1) == logits[1].argmax(1))
+    assert 0.2 < same < 0.95
+    assert found.on is not None
+    estimate, low, high = found.on.agreement
+    assert estimate == pytest.approx(same)
+    assert low < same < high
+    there, here = (Verdict.read(root / "int8/verdict.json") for root in (tmp_path, chain))
+    assert (there.differences["accuracy"].estimate or 0) < (
+        here.differences["accuracy"].estimate or 0
+    )
+
+
+def test_a_part_of_the_test_split_may_decide(
+    chain: Path, small_prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shift, "LEAST", 5)
+    changes = {"device_images": 30}
+    whole = Safety.read(chain / "fp32/safety.json")
+    for name in ("fp32", "int8"):
+        found = on_device(chain, small_prepared, name, tmp_path, 0.0, **changes)
+        assert found.n["test"] < whole.n["test"]
+        assert found.n["val"] == whole.n["val"]
+        assert found.on is not None
+        assert found.on.agreement.n == found.n["test"]
+        for row, all_of_it in zip(found.per_class, whole.per_class, strict=True):
+            assert row.n >= min(5, all_of_it.n)
+    with pytest.raises(UserError, match=naming("test_sha256")):
+        on_device(chain, small_prepared, "int8", tmp_path, 0.0)

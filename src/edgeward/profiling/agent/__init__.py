@@ -18,6 +18,8 @@ max_duration_s``, ``stop {percentiles, confidence, half_width}`` or null, ``inpu
 (base64)}`` or null
     answers with the raw samples (ns), the conditions under which they were taken, and the logits
     of the given inputs.
+``decide`` with ``inputs`` as above
+    answers with the logits of the given inputs.
 ``cold``
     answers with the times of import, load and first inference of this process.
 ``operators`` with ``runs``

@@ -11,6 +11,7 @@ from typing import Any
 from edgeward.runtimes.agent import AgentError
 
 from .ceilings import ceilings
+from .decide import decide
 from .describe import describe
 from .energy import energy
 from .interleave import interleave
@@ -21,6 +22,7 @@ TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "describe": describe,
     "time": measure,
     "cold": cold,
+    "decide": decide,
     "operators": operators,
     "interleave": interleave,
     "energy": energy,

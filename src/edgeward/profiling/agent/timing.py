@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gc
 import os
 import time
@@ -11,7 +10,7 @@ from typing import Any, Callable  # `Run` is made at run time, which Python 3.8 
 from edgeward.runtimes.agent import AgentError
 
 from .conditions import between, describe_host, peak_bytes, reset_peak, snapshot, status_bytes
-from .engines import check_file, image_shape, load_engine, random_image, thread_count
+from .engines import check_file, image_shape, load_engine, logits, random_image, thread_count
 from .stopping import GROWTH, enough
 
 CAPACITY = 1_000_000  # samples; 8 MB, allocated before the memory baseline is taken
@@ -34,29 +33,6 @@ def warm_up(run: Run, least: dict[str, Any]) -> int:
         run()
         count += 1
     return count
-
-
-def _logits(session: Any, name: str, shape: list[int], inputs: dict[str, Any]) -> Any:
-    """Return the first output for given images, in batches of the timed size.
-
-    ``inputs`` is {"shape": [n, c, ...], "uint8": base64}; the last batch is filled up with the
-    first images. The answer is {"shape": [n, ...], "float32": base64, little-endian}.
-    """
-    import numpy as np
-
-    raw = np.frombuffer(base64.b64decode(inputs["uint8"]), dtype=np.uint8)
-    images = raw.reshape(inputs["shape"])
-    if list(images.shape[1:]) != shape[1:]:
-        raise AgentError(
-            "input", f"images of {images.shape[1:]} given, the model takes {shape[1:]}"
-        )
-    found = []
-    for start in range(0, len(images), shape[0]):
-        places = np.arange(start, start + shape[0]) % len(images)
-        session.bind({name: images[places].astype(np.float32)})()
-        found.append(session.outputs()[0])
-    logits = np.concatenate(found)[: len(images)].astype("<f4")
-    return {"shape": list(logits.shape), "float32": base64.b64encode(logits.tobytes()).decode()}
 
 
 def _window(run: Run, samples: Any, request: dict[str, Any]) -> tuple[int, int, bool, int]:
@@ -115,7 +91,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         run()
         first_ns = clock() - start
         given = request["inputs"]
-        logits = _logits(session, name, shape, given) if given else None
+        answers = logits(session, name, shape, given) if given else None
         run = session.bind({name: image})
         warmups = 1 + warm_up(run, request["warmup"])
     except AgentError:
@@ -145,7 +121,7 @@ def measure(request: dict[str, Any]) -> dict[str, Any]:
         "timer_ns": timer_ns,
         "samples_ns": samples[:count].tolist(),
         "precise": precise,
-        "logits": logits,
+        "logits": answers,
         "baseline_bytes": baseline,
         "peak_bytes": peak,
         "peak_reset": peak_reset,
