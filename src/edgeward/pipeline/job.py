@@ -106,6 +106,11 @@ class Job:
         except UserError as error:
             logger.error("%s", error)
             sys.exit(1)
+        except (
+            SystemExit
+        ) as ended:  # of a library that was told to end (SIGTERM), even with status 0
+            logger.error("%s was ended before it was done", self.label)
+            sys.exit(ended.code or 1)
         except Exception:
             logger.exception("%s failed", self.label)
             sys.exit(1)

@@ -93,6 +93,16 @@ def test_an_error_ends_the_job_with_status_1(tmp_path: Path, body: str, tracebac
     assert pending(tmp_path / ".edgeward/outbox") == []
 
 
+@pytest.mark.parametrize(
+    ("body", "status"), [("sys.exit(0)", 1), ("raise SystemExit", 1), ("sys.exit(143)", 143)]
+)
+def test_a_library_that_leaves_early_is_no_success(tmp_path: Path, body: str, status: int) -> None:
+    done = execute(tmp_path, body)
+    assert done.returncode == status
+    assert "train d/m/0 was ended before it was done" in done.stderr
+    assert not (tmp_path / "out/metrics.json").exists()
+
+
 def test_a_thread_left_behind_does_not_keep_a_failed_job(tmp_path: Path) -> None:
     started = time.monotonic()
     body = "threading.Thread(target=threading.Event().wait, args=(3,), daemon=True).start(); raise UserError('x')"
