@@ -15,6 +15,8 @@ rule train:
         Train.log,
     benchmark:
         Train.benchmark
+    # First, so that the longest jobs do not come last; whatever starts from them can.
+    priority: 1
     conda:
         "../../envs/full.yaml"
     threads: 1
