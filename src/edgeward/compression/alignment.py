@@ -40,8 +40,15 @@ class Shifted(nn.Module):
         return logits
 
 
-def align(piece: Workpiece, split: Literal["val", "calibration"], labels: bool) -> None:
+def align(
+    piece: Workpiece,
+    split: Literal["val", "calibration"],
+    labels: bool,
+    probabilities: Literal["kept", "moved"] = "kept",
+) -> None:
     """Fit constants on a split, of the program if there is one, and put them into it; record what they change.
+
+    The natural probabilities are ``softmax(logits + logit_shift)``; to keep them, what the logits gain is taken from `logit_shift`.
 
     Raises
     ------
@@ -64,12 +71,16 @@ def align(piece: Workpiece, split: Literal["val", "calibration"], labels: bool) 
     wanted = call_shares(before, weights)
     offsets = fit_offsets(after, wanted, weights)
     piece.program, in_bias = shifted(graph, torch.from_numpy(offsets).float(), piece.example)
+    if probabilities == "kept":
+        kept = np.asarray(piece.meta.logit_shift) - offsets
+        piece.meta = piece.meta.model_copy(update={"logit_shift": kept.tolist()})
     agreed = before.argmax(axis=1)
     piece.effect = {
         "offsets": offsets.tolist(),
         "in_bias": in_bias,
         "split": split,
         "labels": labels,
+        "probabilities": probabilities,
         "n": len(indices),
         "calls_reference": wanted.tolist(),
         "calls_before": call_shares(after, weights).tolist(),

@@ -17,6 +17,7 @@ from edgeward.export.config import export_config
 from edgeward.export.stage import run as export
 from edgeward.models.program import export_program, load_program
 from edgeward.runtimes.session import open_session
+from edgeward.statistics.temperature import log_softmax
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,32 @@ def test_borders_go_back_and_cost_no_operator(world: Trained, labels: bool) -> N
     # The logits are not rounded any more, so there is an operator less, not more.
     ran = [executed(world.root / tag / "model.onnx") for tag in ("plain", "aligned")]
     assert sum(ran[1].values()) <= sum(ran[0].values())
+
+
+@pytest.mark.parametrize("probabilities", ["kept", "moved"])
+def test_probabilities_stay_unless_they_shall_move(world: Trained, probabilities: str) -> None:
+    prune = {"step": "magnitude_prune", "sparsity": 0.7, "finetune": None}
+    content = shipped("compress", "fp32") | {"steps": [{"step": "reparameterize"}, prune]}
+    world.compress(RecipeConfig.model_validate(content), "pruned")
+    content["steps"].append({"step": "align_decisions", "probabilities": probabilities})
+    world.compress(RecipeConfig.model_validate(content), "moved")
+    offsets = np.array(world.record("moved")["effects"][-1]["offsets"])
+    assert np.abs(offsets).max() > 0.01
+    images = torch.from_numpy(to_input(world.data.images[:40]))
+    logits, shifts = [], []
+    for tag in ("pruned", "moved"):
+        with torch.no_grad():
+            logits.append(load_program(world.root / tag / "model.pt2").module()(images).numpy())
+        shifts.append(np.array(world.record(tag)["meta"]["logit_shift"]))
+    assert logits[1] - logits[0] == pytest.approx(np.tile(offsets, (40, 1)), abs=1e-4)
+    natural = [
+        log_softmax(a.astype(float) + shift) for a, shift in zip(logits, shifts, strict=True)
+    ]
+    if probabilities == "kept":
+        assert natural[1] == pytest.approx(natural[0], abs=1e-4)
+    else:
+        assert shifts[1] == pytest.approx(shifts[0])
+        assert np.abs(natural[1] - natural[0]).max() > 0.01
 
 
 class Averaged(nn.Module):

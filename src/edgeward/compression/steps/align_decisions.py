@@ -31,6 +31,13 @@ class AlignDecisions(Step):
         "not fitted to what common ones do.",
     )
 
+    probabilities: Literal["kept", "moved"] = Field(
+        "kept",
+        description="kept: logit_shift takes the constants back, so that probabilities and AUC stay to the last digit and only decisions "
+        "change. moved: they follow the constants, too, which repairs the calibration of a network whose logits rounding has shifted, and "
+        "harms that of one which training has moved (docs/safe-compression.md).",
+    )
+
     @property
     def needs(self) -> tuple[str, ...]:
         """One decision per case to count."""
@@ -40,4 +47,4 @@ class AlignDecisions(Step):
         """Count on the split, and put the constants into the last bias."""
         from edgeward.compression.alignment import align
 
-        align(piece, self.split, self.labels)
+        align(piece, self.split, self.labels, self.probabilities)
