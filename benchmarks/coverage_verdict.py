@@ -236,7 +236,7 @@ def main() -> None:
     at_point(args.trials, cfg)
     prediction_sets(args.trials, cfg)
     subgroups(args.trials, cfg)
-    cross_validation(args.trials, args.resamples, cfg)
+    cross_validation(args.trials // 2, args.resamples, cfg)
 
 
 if __name__ == "__main__":
