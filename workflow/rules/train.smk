@@ -4,6 +4,7 @@
 rule train:
     input:
         code=PIPELINE.code("train"),
+        weights=PIPELINE.weights,
         card=PIPELINE.card,
         prepared=PIPELINE.prepared,
     output:

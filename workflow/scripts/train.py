@@ -18,7 +18,7 @@ def main(job: Job) -> dict[str, float]:
         seed=job.cfg["seed"],
         prepared=prepared,
         out=Path(job.output.model).parent,
-        work=job.work(Path(job.input.card)),
+        work=job.work(Path(job.input.card), *job.paths("weights")),
         threads=job.threads,
         live=job.live(),
     )

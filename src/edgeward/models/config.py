@@ -2,11 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgeward.core.config import Closed
+
+WEIGHTS_ROOT = "EDGEWARD_WEIGHTS_ROOT"
+Channels = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+
+
+class PublishedWeights(Closed):
+    """What timm publishes for the architecture, through its usual download and cache."""
+
+    kind: Literal["pretrained"]
+    tag: str | None = Field(
+        None,
+        description="timm's name of the training, e.g. `in12k_ft_in1k` (`timm.list_pretrained()` lists them as architecture.tag); null: the default.",
+    )
+
+
+class FileWeights(Closed):
+    """A file of weights: a state_dict (.pt, .pth, .bin), safetensors, or the ``model.pt`` of another study."""
+
+    kind: Literal["file"]
+    path: str = Field(
+        min_length=1,
+        description="Below the weights root (EDGEWARD_WEIGHTS_ROOT or --config weights_root=...).",
+    )
+    rename: dict[str, str] = Field(
+        {},
+        description="Parameter names of the file -> those of the network, as regular expressions, each tried in turn on every name: "
+        "`{'^features\\.': 'blocks.'}`; \"\" as the new name leaves a parameter out.",
+    )
+    classes: list[str] | None = Field(
+        None,
+        description="Names of the classes in the order of the file's head: then rows of it are kept by name. null: the head is drawn anew, "
+        "unless the file is a ``model.pt``, which knows them.",
+    )
+    mean: Channels | None = Field(
+        None,
+        description="Per channel, scale 0-1, by which the weights expect images to be normalised; null: as timm says of the architecture, "
+        "for a ``model.pt`` its own, else the mean of the training images.",
+    )
+    std: Channels | None = Field(None, description="The same for the standard deviation.")
+
+    @property
+    def place(self) -> Path:
+        """Where the file lies: below the weights root, if that is set, else below the working directory."""
+        return Path(os.environ.get(WEIGHTS_ROOT, "")) / self.path
+
+    @model_validator(mode="after")
+    def _mean_with_std(self) -> FileWeights:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean, std: give both or neither")
+        return self
+
+
+AnyWeights = Annotated[PublishedWeights | FileWeights, Field(discriminator="kind")]
 
 
 class ModelConfig(Closed):
@@ -43,9 +98,20 @@ class ModelConfig(Closed):
         description="Initial gain of the branches beside an identity branch, for multi-branch blocks; 1: as the builder starts "
         "them. MobileOne learns several times faster below 1 (docs/experiments/branch_gain.md).",
     )
+    weights: AnyWeights | None = Field(
+        None,
+        description="What it starts from: `pretrained`, or a file; null: random weights. A head for other classes is drawn anew, the first "
+        "layer is fitted to the channels, and the normalisation is the one that the weights expect (docs/trained-models.md).",
+    )
     options: dict[str, bool | int | float | str | list[int]] = Field(
         {}, description="Further keyword arguments of the builder, e.g. `{drop_path_rate: 0.1}`."
     )
+
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """Let ``weights: pretrained`` stand for its kind."""
+        return {"kind": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _timm_looks_at_whole_images(self) -> ModelConfig:

@@ -1,4 +1,4 @@
-"""From a model config to a network with random weights, checked to take the given image size."""
+"""From a model config to a network, checked to take the given image size."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from edgeward.core.errors import UserError, unknown
 from edgeward.models import zoo
 from edgeward.models.config import ModelConfig
 from edgeward.models.strided import replace_strided_pointwise
+from edgeward.models.weights import Weights, start, timm_start
 
 READS = ("zoo/*.py",)  # loaded by name: see edgeward.pipeline.closure
 Size = tuple[int, ...]
@@ -29,9 +31,15 @@ class SizeError(UserError):
 
 
 def build(
-    cfg: ModelConfig, *, num_classes: int, in_chans: int, image_size: Sequence[int]
+    cfg: ModelConfig,
+    *,
+    num_classes: int,
+    in_chans: int,
+    image_size: Sequence[int],
+    weights: Weights | None = None,
+    classes: Sequence[str] = (),
 ) -> nn.Module:
-    """Build the network of `cfg` from scratch (never pretrained), in train mode.
+    """Build the network of `cfg`, in train mode, with random weights or those that it shall start from.
 
     Parameters
     ----------
@@ -41,6 +49,7 @@ def build(
     image_size : (height, width) in pixels, or (depth, height, width) in voxels of the patches of
         volumes. Networks whose parameters depend on the input size (position tables, attention
         biases, scan orders) are built for it, and for its number of dimensions.
+    weights : of `edgeward.models.weights.find`; `classes` are the names that the logits then stand for.
 
     Returns
     -------
@@ -50,7 +59,7 @@ def build(
     Raises
     ------
     UserError
-        If the architecture is unknown or an option does not exist.
+        If the architecture is unknown, an option does not exist, or the weights are those of another network.
     SizeError
         If the network cannot take images of this size, but takes others.
     """
@@ -61,15 +70,32 @@ def build(
             f"input of {len(size)} dimensions ({'x'.join(map(str, size))}); name another model in config/sweeps/."
         )
     make = _timm_factory(cfg) if cfg.builder == "timm" else _own_factory(cfg)
+    begun = None if weights is None else _begin(cfg, weights, make, in_chans, size, classes)
     try:
-        net = make(num_classes, in_chans, size)
+        net = make(num_classes, in_chans, size) if begun is None else begun
         _try_out(cfg, net, num_classes, in_chans, size)
     except PROBLEMS as error:
         raise _refusal(error, cfg, make, num_classes, in_chans, size) from error
-    if cfg.branch_gain < 1:
+    if cfg.branch_gain < 1 and weights is None:
         damp_branches(net, cfg)
     replace_strided_pointwise(net)
     return net.train()
+
+
+def _begin(
+    cfg: ModelConfig,
+    weights: Weights,
+    make: Factory,
+    in_chans: int,
+    size: Size,
+    classes: Sequence[str],
+) -> nn.Module:
+    """Build a network that starts from weights."""
+
+    def strictly(found: Weights) -> nn.Module:
+        return _timm_factory(cfg, found)(len(classes), in_chans, size)
+
+    return start(weights, cfg, lambda n: make(n, in_chans, size), strictly, classes)
 
 
 def damp_branches(net: nn.Module, cfg: ModelConfig) -> None:
@@ -101,7 +127,8 @@ def damp_branches(net: nn.Module, cfg: ModelConfig) -> None:
         )
 
 
-def _timm_factory(cfg: ModelConfig) -> Factory:
+def _timm_factory(cfg: ModelConfig, weights: Weights | None = None) -> Factory:
+    """Return what makes a network of timm; with weights it has their number of classes, and all of them fit."""
     import timm
 
     known = timm.list_models()
@@ -111,10 +138,14 @@ def _timm_factory(cfg: ModelConfig) -> Factory:
     fixed_size = pretrained is not None and pretrained.fixed_input_size
 
     def make(num_classes: int, in_chans: int, size: Size) -> nn.Module:
-        extra = {"img_size": size} if fixed_size else {}
+        extra: dict[str, Any] = {"img_size": size} if fixed_size else {}
+        name = cfg.architecture
+        if weights is not None:
+            name, num_classes, overlay = timm_start(cfg, weights)
+            extra |= {"pretrained_cfg_overlay": overlay}
         return timm.create_model(
-            cfg.architecture,
-            pretrained=False,
+            name,
+            pretrained=weights is not None,
             num_classes=num_classes,
             in_chans=in_chans,
             drop_rate=cfg.drop_rate,

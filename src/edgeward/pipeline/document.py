@@ -78,7 +78,8 @@ def _resolved(schema: Schema, root: Schema) -> Schema:
 def _options(schema: Schema, root: Schema) -> list[Schema]:
     """List what a value can be."""
     options = schema.get("anyOf") or schema.get("oneOf") or [schema]
-    return [_resolved(option, root) for option in options]
+    flat = (inner for option in options for inner in option.get("oneOf", [option]))
+    return [_resolved(option, root) for option in flat]
 
 
 def _values(kind: Schema) -> list[Any]:
@@ -159,7 +160,8 @@ def rows(
         if not sections:
             yield key, takes(value, root), _default(value, required), text
             continue
-        tag = entry.get("discriminator", {}).get("propertyName", "")
+        forms = [entry, *(form for form in entry.get("anyOf", ()) if "discriminator" in form)]
+        tag = forms[-1].get("discriminator", {}).get("propertyName", "")
         default = value.get("default")
         said = _default(value, required) if required or "inherits" in value else ""
         if default is None and "default" in value:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
+from edgeward.models.config import WEIGHTS_ROOT
 from edgeward.tracking.row_metrics import HEADLINE
 
 
 def export_environment(project: Path, settings: Mapping[str, Any], device: str) -> None:
-    """Put the library's place, the user's data root and the headline device into the environment of jobs.
+    """Put the library's place, the user's data and weights roots and the headline device into the environment of jobs.
 
     Parameters
     ----------
@@ -22,14 +23,16 @@ def export_environment(project: Path, settings: Mapping[str, Any], device: str) 
     Raises
     ------
     UserError
-        If the data root given on the command line is no folder.
+        If a root given on the command line is no folder.
     """
     os.environ[HEADLINE] = device
     present = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
     paths = dict.fromkeys([str(Path(project) / "src"), *present])
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    if "data_root" in settings:
-        root = Path(str(settings["data_root"])).expanduser().resolve()
+    for name, variable in (("data_root", "EDGEWARD_DATA_ROOT"), ("weights_root", WEIGHTS_ROOT)):
+        if name not in settings:
+            continue
+        root = Path(str(settings[name])).expanduser().resolve()
         if not root.is_dir():
-            raise UserError(f"--config data_root={settings['data_root']}: {root} is not a folder.")
-        os.environ["EDGEWARD_DATA_ROOT"] = str(root)
+            raise UserError(f"--config {name}={settings[name]}: {root} is not a folder.")
+        os.environ[variable] = str(root)

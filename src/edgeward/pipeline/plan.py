@@ -21,7 +21,7 @@ from edgeward.tasks.base import task_names
 
 # Keys of a data set that only its assessment reads, through the section of its task: no case changes with them.
 JUDGED_BY = ("critical", "strata")
-SETTINGS = ("sweep", "overrides", "data_root")
+SETTINGS = ("sweep", "overrides", "data_root", "weights_root")
 
 
 class Candidate(NamedTuple):

@@ -15,6 +15,7 @@ from edgeward.core import plugins
 from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.data.config import DataConfig
+from edgeward.models.config import WEIGHTS_ROOT, FileWeights, ModelConfig
 from edgeward.pipeline.closure import closures
 from edgeward.pipeline.compose import AXES, names, roots, stated
 from edgeward.pipeline.environment import export_environment
@@ -77,6 +78,7 @@ class Pipeline:
         sweep, overrides = settings.get("sweep", "default"), settings.get("overrides", ())
         self.plan = Plan.load(roots(), sweep, tuple(overrides))
         export_environment(project, settings, self.plan.sweep.device[0])
+        self._check_weights()
         scripts = (project / "workflow" / "scripts").glob("*.py")
         watched = closures(project / "src" / "edgeward", scripts, CLOSURES)
         # Relative, so that a moved project stays up to date.
@@ -154,6 +156,29 @@ class Pipeline:
         found = [Fold(wildcards.data, s) for s in self.plan.sweep.seed]
         files = [path for fold in found for path in (fold.split, fold.calibration)]
         return files if self._prepared[wildcards.data].folds else []
+
+    def weights(self, wildcards: Any) -> list[Path]:
+        """Return the file of weights that a model starts from; nothing if it has none, or timm fetches them."""
+        w = wildcards
+        return self._weights(self.plan.train(w.data, w.model, int(w.seed))["model"])
+
+    @staticmethod
+    def _weights(model: Slice) -> list[Path]:
+        weights = ModelConfig.model_validate(model).weights
+        return [weights.place] if isinstance(weights, FileWeights) else []
+
+    def _check_weights(self) -> None:
+        """Refuse files of weights that are not there, before anything is computed."""
+        sweep = self.plan.sweep
+        for model in (*sweep.model, *self.plan.teachers):
+            for path in self._weights(
+                self.plan.train(sweep.data[0], model, sweep.seed[0])["model"]
+            ):
+                if not path.is_file():
+                    raise UserError(
+                        f"config/model/{model}.yaml: key 'model.weights.path' names {path}, which is not there. Files of weights lie "
+                        f"below the weights root ({WEIGHTS_ROOT}, or --config weights_root=...)."
+                    )
 
     def teachers(self, wildcards: Any) -> list[Path]:
         """List the checkpoints of the models that a recipe distils from."""

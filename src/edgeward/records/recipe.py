@@ -9,6 +9,16 @@ from pydantic import Field, JsonValue, field_validator
 from edgeward.records.base import File, Record, TaskName
 
 
+class Origin(Record):
+    """The weights that a network started from."""
+
+    source: str
+    sha256: str | None = Field(default=None, description="Of the file, if there was one.")
+    drawn: list[str] = Field(
+        default_factory=list, description="Parameters that were not taken from it."
+    )
+
+
 class ModelMeta(Record):
     """What goes with the weights from ``model.pt`` on."""
 
@@ -26,6 +36,7 @@ class ModelMeta(Record):
     logit_shift: list[float]
     data: str
     seed: int
+    origin: Origin | None = Field(default=None, description="None: random weights.")
 
     @field_validator("model", mode="before")
     @classmethod

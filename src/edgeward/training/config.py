@@ -196,12 +196,12 @@ class FinetuneConfig(LearningConfig):
 
 
 class TrainConfig(LearningConfig):
-    """Training from scratch."""
+    """Training, from scratch or from weights."""
 
     epochs: int = Field(
         8,
-        ge=1,
-        description="Passes over the training cases. Raise it until validation AUC or Dice (history.csv) is flat at the end.",
+        ge=0,
+        description="Passes over the training cases; 0 takes the weights of the model as they are. Raise it until validation AUC or Dice (history.csv) is flat at the end.",
     )
     batch_size: int = Field(
         32,
@@ -223,6 +223,19 @@ class TrainConfig(LearningConfig):
         DEFAULT_LOSS, description="What is minimised; each task has its own (`name`)."
     )
     augment: AugmentConfig = AugmentConfig()
+    backbone_lr: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="Rate of all layers but the head, as a share of lr, where a network starts from weights: a tenth leaves pretrained features "
+        "near where they were.",
+    )
+    frozen_epochs: int = Field(
+        0,
+        ge=0,
+        description="First epochs in which only the head learns, where a network starts from weights, so that a random head does not "
+        "disturb them.",
+    )
     patches: PatchConfig | None = Field(
         None,
         description="How volumes are cut; null for images in the plane, which are taken whole.",

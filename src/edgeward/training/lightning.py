@@ -30,7 +30,7 @@ from edgeward.training.history import (
     finished,
     log_epoch,
 )
-from edgeward.training.optim import Average, adamw, cosine
+from edgeward.training.optim import Average, Backbone, adamw, cosine
 
 Live = Callable[[int, dict[str, float]], None]
 
@@ -81,13 +81,20 @@ class Learner(pl.LightningModule):
     """A `Deployable` in training, with the moving average that is evaluated and shipped."""
 
     def __init__(
-        self, model: nn.Module, cfg: TrainConfig, task: TrainingTask, *, seed: int, total_steps: int
+        self,
+        model: nn.Module,
+        cfg: TrainConfig,
+        task: TrainingTask,
+        *,
+        seed: int,
+        total_steps: int,
+        backbone: Backbone | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.average = Average(model, cfg.ema_decay)
         self.cfg, self.task = cfg, task
-        self.seed, self.total_steps = seed, total_steps
+        self.seed, self.total_steps, self.backbone = seed, total_steps, backbone
         self.losses: list[torch.Tensor] = []
         self.observed: list[tuple[np.ndarray, ...]] = []
         self.metrics: dict[str, float] = {}
@@ -130,8 +137,9 @@ class Learner(pl.LightningModule):
         self.judged = ()
 
     def configure_optimizers(self) -> Any:
-        optimizer = adamw(self.model, self.cfg)
-        schedule = cosine(optimizer, self.total_steps, self.cfg.warmup_fraction)
+        optimizer = adamw(self.model, self.cfg, self.backbone)
+        frozen = 0 if self.backbone is None else self.backbone.frozen_steps
+        schedule = cosine(optimizer, self.total_steps, self.cfg.warmup_fraction, frozen)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import timm  # noqa: F401 - loaded here so that it counts as start-up
 import torch
@@ -18,11 +21,13 @@ from edgeward.models.checkpoint import read_tensors, save_checkpoint
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
+from edgeward.models.weights import Weights, find
 from edgeward.records.recipe import ModelMeta
 from edgeward.tasks.batches import stream
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import Batches, Learner, Progress
+from edgeward.training.optim import Backbone
 from edgeward.training.precision import choose_precision
 from edgeward.training.task import layout_of, training_task
 
@@ -42,7 +47,7 @@ def run(
     threads: int,
     live: Callable[[int, dict[str, float]], None] | None = None,
 ) -> dict[str, float]:
-    """Train `model` from scratch; write ``out/model.pt`` and ``out/history.csv``.
+    """Train `model`, from scratch or from weights; write ``out/model.pt`` and ``out/history.csv``.
 
     Parameters
     ----------
@@ -72,19 +77,31 @@ def run(
         sampling=train.sampling,
     )
     torch.manual_seed(stream(seed, 0))
-    deployable = _deployable(model, data, train)
+    weights = find(model)
+    deployable = _deployable(model, data, train, weights)
     deployable.to(memory_format=task.layout)
     first = task.train_items(train.batch_size, seed=seed, epoch=0)
-    images, labels = task.read(first[0], training=True)
-    precision = choose_precision(
-        deployable, train, task, (task.to_input(images), labels), device, work / "precision.json"
-    )
+    precision = "fp32"
+    if train.epochs:
+        images, labels = task.read(first[0], training=True)
+        precision = choose_precision(
+            deployable,
+            train,
+            task,
+            (task.to_input(images), labels),
+            device,
+            work / "precision.json",
+        )
     steps = train.epochs * len(first)
-    learner = Learner(deployable, train, task, seed=seed, total_steps=steps)
+    backbone = _backbone(weights, train, len(first))
+    learner = Learner(deployable, train, task, seed=seed, total_steps=steps, backbone=backbone)
     progress = Progress(train, work / LAST, len(first) * len(first[0].indices), live)
-    _fit(learner, progress, Batches(task, train, seed), train, precision, device, work)
+    if train.epochs:
+        _fit(learner, progress, Batches(task, train, seed), train, precision, device, work)
+    else:
+        _as_it_is(model, weights, learner, progress, Batches(task, train, seed), device, work)
 
-    if train.select == "best":
+    if train.select == "best" and train.epochs:
         learner.average.net.load_state_dict(progress.best)
     meta = ModelMeta(
         model=model.model_dump(mode="json"),
@@ -95,8 +112,9 @@ def run(
         in_chans=_channels(data),
         image_size=list(_size(data, train)),
         patches=None if train.patches is None else train.patches.model_dump(mode="json"),
-        mean=data.card.channel_mean,
-        std=data.card.channel_std,
+        mean=_normalisation(data, weights, _channels(data))[0],
+        std=_normalisation(data, weights, _channels(data))[1],
+        origin=None if weights is None else weights.origin,
         classes=data.classes,
         logit_shift=task.shift.tolist(),
         data=data.card.name,
@@ -104,9 +122,49 @@ def run(
     )
     save_checkpoint(out / "model.pt", learner.average.net, meta)
     write_history(out / "history.csv", progress.history)
-    (work / LAST).unlink()
+    (work / LAST).unlink(missing_ok=True)
     best = best_epoch(progress.history, task.watched) if train.select == "best" else -1
     return _summary(progress.history, best, deployable, precision)
+
+
+def _backbone(weights: Weights | None, train: TrainConfig, steps: int) -> Backbone | None:
+    """Return how layers learn that come from weights; `steps` are those of an epoch."""
+    if weights is None:
+        return None
+    head = frozenset(f"net.{name}" for name in weights.head)
+    return Backbone(head, train.backbone_lr, train.frozen_epochs * steps)
+
+
+def _as_it_is(
+    model: ModelConfig, weights: Weights | None, learner: Learner, progress: Progress, batches: Batches,
+    device: torch.device, work: Path,
+) -> None:  # fmt: skip
+    """Judge the weights on validation, and train nothing.
+
+    Raises
+    ------
+    UserError
+        If a part of the network would be random.
+    """
+    anew = ["all of it"] if weights is None else weights.drawn
+    if anew:
+        raise UserError(
+            f"train.epochs is 0, but '{model.name}' would be random in {', '.join(anew)}. Name weights and, for the head, their classes "
+            f"(config/model/{model.name}.yaml, key 'weights'), or train for some epochs (config/train/)."
+        )
+    started = time.perf_counter()
+    _trainer(1, progress, "fp32", device, work).validate(learner, batches, verbose=False)
+    seconds, n = time.perf_counter() - started, float(progress.images)
+    nothing = {"epoch": 0.0, "train_loss": math.nan}
+    progress.history.append(
+        {
+            **nothing,
+            **learner.metrics,
+            "lr": 0.0,
+            "images_per_second": n / seconds,
+            "seconds": seconds,
+        }
+    )
 
 
 def _device(train: TrainConfig) -> torch.device:
@@ -130,9 +188,19 @@ def _channels(data: Prepared) -> int:
     return data.images.shape[-1] if data.volumes is None else data.volumes[0].shape[0]
 
 
-def _deployable(model: ModelConfig, data: Prepared, train: TrainConfig) -> Deployable:
+def _deployable(
+    model: ModelConfig, data: Prepared, train: TrainConfig, weights: Weights | None
+) -> Deployable:
     channels, size = _channels(data), _size(data, train)
-    net = build(model, num_classes=data.n_labels, in_chans=channels, image_size=size)
+    labels = data.classes if data.n_labels == len(data.classes) else ["background", *data.classes]
+    net = build(
+        model,
+        num_classes=data.n_labels,
+        in_chans=channels,
+        image_size=size,
+        weights=weights,
+        classes=labels,
+    )
     logger.info(
         "%s: %.2f M parameters, %d cases, input %s",
         model.name,
@@ -140,8 +208,22 @@ def _deployable(model: ModelConfig, data: Prepared, train: TrainConfig) -> Deplo
         len(data.labels),
         "x".join(map(str, (*size, channels))),
     )
-    mean, std = data.card.channel_mean, data.card.channel_std
+    if weights is not None:
+        anew = f"; drawn anew: {', '.join(weights.drawn)}" if weights.drawn else ""
+        logger.info("starts from %s%s", weights.source, anew)
+    mean, std = _normalisation(data, weights, channels)
     return Deployable(net, mean, std, data.spatial_dims)
+
+
+def _normalisation(
+    data: Prepared, weights: Weights | None, channels: int
+) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation that the weights expect, else those of the training images, per channel."""
+    if weights is None or weights.mean is None or weights.std is None:
+        return data.card.channel_mean, data.card.channel_std
+    if len(weights.mean) == channels:
+        return weights.mean, weights.std
+    return [float(np.mean(weights.mean))] * channels, [float(np.mean(weights.std))] * channels
 
 
 def _millions(net: torch.nn.Module) -> float:
@@ -168,12 +250,19 @@ def _fit(
         ):
             learner.load_state_dict(saved["state_dict"])
             return
+    trainer = _trainer(train.epochs, progress, precision, device, work)
+    trainer.fit(learner, batches, ckpt_path=resume, weights_only=True)
+
+
+def _trainer(
+    epochs: int, progress: Progress, precision: str, device: torch.device, work: Path
+) -> pl.Trainer:
     _quiet()
-    trainer = pl.Trainer(
+    return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
-        max_epochs=train.epochs,
+        max_epochs=epochs,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         deterministic="warn" if device.type == "cuda" else None,
@@ -186,7 +275,6 @@ def _fit(
         enable_model_summary=False,
         default_root_dir=work,
     )
-    trainer.fit(learner, batches, ckpt_path=resume, weights_only=True)
 
 
 def _quiet() -> None:

@@ -137,7 +137,7 @@ def test_an_override_may_reach_into_a_list() -> None:
     [
         ("train.lrr=1", ["train.lrr", "'train.lr'"]),
         ("safety.multiclass.margins.recal=1", ["'safety.multiclass.margins.recall'"]),
-        ("train.epochs=0", ["'train.epochs'", "value 0", "1"]),
+        ("train.epochs=-1", ["'train.epochs'", "value -1", "0"]),
         ("train.epochs=", ["'train.epochs'"]),
         ("train=hama", ["hama", "ham10000"]),
         ("trian.epochs=3", ["'trian'", "'train'"]),

@@ -22,7 +22,11 @@ from edgeward.pipeline.schema import GROUPS, SweepConfig
 from edgeward.pipeline.sections import models_in
 
 # What a part of a file needs to be one.
-REST: dict[str, dict[str, Any]] = {"data": {"image_size": 32}, "sweeps": {}}
+REST: dict[str, dict[str, Any]] = {
+    "data": {"image_size": 32},
+    "model": {"architecture": "resnet18", "family": "cnn"},
+    "sweeps": {},
+}
 AXES = {"data": "data", "model": "model", "recipe": "compress", "device": "profile", "sweep": "sweeps"}  # fmt: skip
 AXIS_OF = {group: axis for axis, group in AXES.items()}
 

@@ -10,6 +10,7 @@ import pytest
 from refusals import naming
 
 from edgeward.core.errors import UserError
+from edgeward.models.config import WEIGHTS_ROOT
 from edgeward.pipeline import paths
 from edgeward.pipeline.paths import (
     Assess,
@@ -116,6 +117,30 @@ def test_jobs_of_cross_validated_data_read_the_fold_of_their_seed(
     other = SimpleNamespace(data="phantom_tiny", seed="2")
     assert pipeline.card(other) == Prepare("phantom_tiny").card
     assert pipeline.folds(other) == []
+
+
+def test_trainings_follow_their_files_of_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(tmp_path, monkeypatch, folds=3, seeds=[0])
+    monkeypatch.setenv(WEIGHTS_ROOT, "")
+    model = tmp_path / "config/model/dscnn.yaml"
+    model.parent.mkdir()
+    shipped = (PROJECT / "config/model/dscnn.yaml").read_text()
+    model.write_text(f"{shipped}\nweights: {{kind: file, path: mine.pth}}\n")
+    with pytest.raises(
+        UserError,
+        match=naming("config/model/dscnn.yaml", "model.weights.path", "mine.pth", "weights_root"),
+    ):
+        Pipeline(PROJECT, {"sweep": "mine"})
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/mine.pth").write_bytes(b"x")
+    pipeline = Pipeline(PROJECT, {"sweep": "mine", "weights_root": str(tmp_path / "elsewhere")})
+    job = SimpleNamespace(data="mine", model="dscnn", seed="0")
+    assert pipeline.weights(job) == [tmp_path / "elsewhere/mine.pth"]
+    model.write_text(shipped)
+    with pytest.raises(UserError, match=naming("weights_root", "nowhere")):
+        Pipeline(PROJECT, {"sweep": "mine", "weights_root": str(tmp_path / "nowhere")})
 
 
 def test_a_seed_that_names_no_fold_is_refused(

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from edgeward.training.optim import Average, cosine
+from edgeward.training.config import TrainConfig
+from edgeward.training.optim import Average, Backbone, adamw, cosine
 
 
 def test_average_follows_weights_and_running_statistics() -> None:
@@ -42,3 +43,25 @@ def test_schedule_warms_up_then_falls_to_zero() -> None:
     assert rates[55] == pytest.approx(1.0)
     assert np.all(np.diff(rates[10:]) < 0)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+def test_the_backbone_learns_more_slowly_and_stands_still_at_first() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    cfg = TrainConfig(lr=0.1, weight_decay=0.0)
+    backbone = Backbone(frozenset({"1.weight", "1.bias"}), lr=0.1, frozen_steps=3)
+    optimizer = adamw(net, cfg, backbone)
+    rates = {g["part"]: g["lr"] for g in optimizer.param_groups}
+    assert rates == {"": pytest.approx(0.1), "backbone": pytest.approx(0.01)}
+    schedule = cosine(optimizer, total_steps=20, warmup_fraction=0.0, frozen_steps=3)
+    before = [p.detach().clone() for p in net.parameters()]
+    for step in range(5):
+        net(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        schedule.step()
+        moved = [not torch.equal(p, b) for p, b in zip(net.parameters(), before, strict=True)]
+        assert moved == [step >= 3, step >= 3, True, True], step
+    lr = {g["part"]: g["lr"] for g in optimizer.param_groups}
+    assert lr["backbone"] == pytest.approx(0.1 * lr[""])
+    alike = adamw(net, cfg)
+    assert {g["part"] for g in alike.param_groups} == {""}
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == 4

@@ -24,7 +24,7 @@ from small_data import card
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.models.checkpoint import load_checkpoint
-from edgeward.models.config import ModelConfig
+from edgeward.models.config import WEIGHTS_ROOT, ModelConfig
 from edgeward.tasks.multiclass.train import validation_metrics
 from edgeward.training.config import TrainConfig
 from edgeward.training.history import Pace
@@ -302,3 +302,59 @@ def test_every_epoch_says_how_far_it_is(
         lines = [m for m in caplog.messages if m.startswith(f"epoch {epoch}/2, ")]
         expected = [f"{100 * step / steps:.0f} %" for step in range(1, steps)]
         assert [line.split(", ")[1].split(":")[0] for line in lines] == expected
+
+
+def shared_file(root: Path, data: Prepared, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Train a network, and put its ``model.pt`` below the weights root."""
+    train(data, root, epochs=2)
+    monkeypatch.setenv(WEIGHTS_ROOT, str(root / "out"))
+    return root / "out" / "model.pt"
+
+
+def test_weights_may_be_taken_as_they_are(
+    small_prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shared_file(tmp_path / "theirs", small_prepared, monkeypatch)
+    monkeypatch.setitem(MODEL, "weights", {"kind": "file", "path": "model.pt"})
+    metrics = train(small_prepared, tmp_path / "mine", epochs=0)
+    theirs, mine = load_checkpoint(path), load_checkpoint(tmp_path / "mine/out/model.pt")
+    for name, value in theirs[0].state_dict().items():
+        assert torch.equal(value, mine[0].state_dict()[name]), name
+    assert mine[1].origin is not None
+    assert mine[1].origin.drawn == []
+    (row,) = csv.DictReader((tmp_path / "mine/out/history.csv").open())
+    assert (row["epoch"], row["lr"]) == ("0.0", "0.0")
+    old = list(csv.DictReader((tmp_path / "theirs/out/history.csv").open()))
+    assert float(row["val_auc"]) == pytest.approx(max(float(r["val_auc"]) for r in old), abs=0.2)
+    assert metrics["val_auc"] == pytest.approx(float(row["val_auc"]))
+    assert np.isfinite(list(metrics.values())).all()
+
+
+def test_nothing_random_is_shipped_untrained(
+    small_prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=naming("train.epochs", "'tiny'", "weights")):
+        train(small_prepared, tmp_path, epochs=0)
+    shared_file(tmp_path / "theirs", small_prepared, monkeypatch)
+    weights = {"kind": "file", "path": "model.pt", "classes": ["p", "q", "r"]}
+    monkeypatch.setitem(MODEL, "weights", weights)
+    with pytest.raises(UserError, match=naming("train.epochs", "'tiny'", "classes")):
+        train(small_prepared, tmp_path / "mine", epochs=0)
+    assert not (tmp_path / "mine/out/model.pt").exists()
+
+
+def test_fine_tuning_starts_from_the_weights(
+    small_prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shared_file(tmp_path / "theirs", small_prepared, monkeypatch)
+    monkeypatch.setitem(MODEL, "weights", {"kind": "file", "path": "model.pt"})
+    slow = {"epochs": 1, "frozen_epochs": 1, "ema_decay": 0.0}
+    train(small_prepared, tmp_path / "mine", **slow)
+    theirs, mine = load_checkpoint(path), load_checkpoint(tmp_path / "mine/out/model.pt")
+    changed = {
+        name
+        for name, p in mine[0].named_parameters()
+        if not torch.equal(p, theirs[0].get_parameter(name))
+    }
+    assert [len(theirs[0].get_parameter(name)) for name in sorted(changed)] == [3, 3]  # the head
+    assert mine[1].mean == theirs[1].mean
