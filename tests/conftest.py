@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from small_data import write_small_prepared, write_small_segmentation
 
 from edgeward.data.store import Prepared, open_prepared
+
+settings.register_profile("edgeward", deadline=None)  # no test fails for a busy machine
+settings.load_profile("edgeward")
 
 
 @pytest.fixture(scope="session")
