@@ -8,8 +8,8 @@ import pytest
 from workspace import copy_project
 
 from edgeward.data.store import open_prepared
-from edgeward.pipeline.paths import Assess, Fold, Pool, Prepare
-from edgeward.records.safety import Pooled, Safety
+from edgeward.pipeline.paths import Assess, Decide, Fold, Pool, Prepare
+from edgeward.records.safety import Pooled, Safety, Verdict
 
 pytestmark = pytest.mark.workflow
 
@@ -22,6 +22,7 @@ def test_folds_from_the_data_to_the_verdict_on_a_recipe(tmp_path: Path) -> None:
     )
     (root / "config/sweeps/mine.yaml").write_text(
         "description: Folds\ndata: [mine]\nmodel: [dscnn]\nrecipe: [fp32, ptq_int8]\nseed: [0, 1]\n"
+        "device: [host_quick]\ndecide_on: [host_quick]\n"
         'overrides: ["train=smoke", "safety.resamples=200"]\n'
     )
     mine, record = ("--config", "sweep=mine"), Pool("mine", "mine", root=root).record
@@ -40,4 +41,14 @@ def test_folds_from_the_data_to_the_verdict_on_a_recipe(tmp_path: Path) -> None:
         data = open_prepared(Fold("mine", seed, root=root).folder)
         assert found.n["test"] == len(data.indices("test"))
         assert {*whole.splits[data.indices("test")]} == {f"fold{seed}"}
-    assert set(clone.planned(*mine)) == {"ceilings", "interleave", "profile", "report"}
+    there = Decide("mine", "dscnn", 0, "ptq_int8", "host_quick", root=root)
+    clone.snakemake(str(there.verdict.relative_to(root)), *mine)
+    decided = Safety.read(there.safety)
+    assert decided.on is not None
+    assert decided.on.agreement.estimate == 1, "the same engine on the same machine"
+    assert decided.n["test"] == tested[0].n["test"]
+    host = Assess("mine", "dscnn", 0, "ptq_int8", root=root).verdict
+    assert Verdict.read(there.verdict).verdict == Verdict.read(host).verdict
+    left = clone.planned(*mine)
+    assert set(left) == {"ceilings", "decide", "interleave", "profile", "report"}
+    assert left["decide"] == 2  # of the other seed
