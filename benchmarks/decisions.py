@@ -2,9 +2,10 @@
 
 Run it in the folder of a finished sweep ``decisions`` or ``decisions_ham10000``::
 
-    python benchmarks/decisions.py --data phantom --recipes fp32 finetuned ptq_int8 qat_int8 safe_qat_int8
+    python benchmarks/decisions.py --data phantom --models mobileone_s0 efficientformerv2_s0 ssd_xs \\
+        --recipes fp32 finetuned ptq_int8 qat_int8 safe_qat_int8
 
-It prints the tables of docs/experiments/decisions.md and writes ``{data}.csv`` into ``--out``. Rows named ``.. + align`` are
+It prints a table of every model and writes ``{data}.csv`` into ``--out``. Rows named ``.. + align`` are
 the recipe with its decision borders put where they call each class as often on validation as fp32 does: constants on the logits, so that
 they follow from what `assess` keeps of every case, to the last decision as the step `align_decisions` ships them
 (``--check`` compares them with recipes that ship it).

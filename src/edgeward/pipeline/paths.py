@@ -157,16 +157,12 @@ class Assess(_OfCandidate):
 
 
 @dataclass(frozen=True)
-class Decide(_OfCandidate):
-    """What the shipped file finds on the test split where a device decides."""
+class Decide(Assess):
+    """The same where a device decides."""
 
     RESULTS = f"results/{_CANDIDATE}/decide/{{device}}"
     LOG = f"logs/{_CANDIDATE}/decide-{{device}}"
     device: str = "{device}"
-
-    cases = File("/cases")
-    safety = File("/safety.json")
-    verdict = File("/verdict.json")
 
 
 @dataclass(frozen=True)

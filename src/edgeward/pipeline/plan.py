@@ -128,8 +128,10 @@ class Plan:
             raise UserError(
                 f"{self.file}: decide_on names {stray}, not on the axis device: {sweep.device}."
             )
+        if not sweep.decide_on:
+            return
         deep = [d for d in sweep.data if self.prepare(d)["data"]["volume"] is not None]
-        if sweep.decide_on and deep:
+        if deep:
             raise UserError(
                 f"{self.file}: decide_on is {sweep.decide_on}, but {deep} hold volumes, and devices decide images in the "
                 "plane only. Take them into a sweep of their own."

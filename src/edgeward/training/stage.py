@@ -78,7 +78,9 @@ def run(
     )
     torch.manual_seed(stream(seed, 0))
     weights = find(model)
-    deployable = _deployable(model, data, train, weights)
+    net = _network(model, data, train, weights)
+    mean, std = _normalisation(data, weights, _channels(data))
+    deployable = Deployable(net, mean, std, data.spatial_dims)
     deployable.to(memory_format=task.layout)
     first = task.train_items(train.batch_size, seed=seed, epoch=0)
     precision = "fp32"
@@ -112,8 +114,8 @@ def run(
         in_chans=_channels(data),
         image_size=list(_size(data, train)),
         patches=None if train.patches is None else train.patches.model_dump(mode="json"),
-        mean=_normalisation(data, weights, _channels(data))[0],
-        std=_normalisation(data, weights, _channels(data))[1],
+        mean=mean,
+        std=std,
         origin=None if weights is None else weights.origin,
         classes=data.classes,
         logit_shift=task.shift.tolist(),
@@ -188,9 +190,9 @@ def _channels(data: Prepared) -> int:
     return data.images.shape[-1] if data.volumes is None else data.volumes[0].shape[0]
 
 
-def _deployable(
+def _network(
     model: ModelConfig, data: Prepared, train: TrainConfig, weights: Weights | None
-) -> Deployable:
+) -> torch.nn.Module:
     channels, size = _channels(data), _size(data, train)
     labels = data.classes if data.n_labels == len(data.classes) else ["background", *data.classes]
     net = build(
@@ -211,8 +213,7 @@ def _deployable(
     if weights is not None:
         anew = f"; drawn anew: {', '.join(weights.drawn)}" if weights.drawn else ""
         logger.info("starts from %s%s", weights.source, anew)
-    mean, std = _normalisation(data, weights, channels)
-    return Deployable(net, mean, std, data.spatial_dims)
+    return net
 
 
 def _normalisation(
