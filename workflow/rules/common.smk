@@ -5,7 +5,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-sys.path.insert(0, str(Path(workflow.basedir) / "src"))
+# Of this very file, wherever a study includes it from; an installed package has its library beside the workflow.
+SOURCE = Path(workflow.current_basedir.get_path_or_uri(secret_free=True)).parents[1]
+if (SOURCE / "src" / "edgeward").is_dir():
+    sys.path.insert(0, str(SOURCE / "src"))
 
 from edgeward.core.errors import UserError
 from edgeward.pipeline.paths import (
@@ -28,7 +31,7 @@ from edgeward.pipeline.paths import (
 from edgeward.pipeline.rules import Pipeline
 
 try:
-    PIPELINE = Pipeline(Path(workflow.basedir), config)
+    PIPELINE = Pipeline(config)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -17,6 +17,8 @@ rule compress:
         Compress.log,
     benchmark:
         Compress.benchmark
+    wildcard_constraints:
+        recipe=PIPELINE.recipes(finished=False),
     conda:
         "../../envs/full.yaml"
     threads: 1

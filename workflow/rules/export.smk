@@ -1,4 +1,4 @@
-"""Write the ONNX file that ships, and check it against the PyTorch program."""
+"""Write the ONNX file that ships, and check it against what it was made from: a PyTorch program, or a finished file."""
 
 
 rule export:
@@ -17,6 +17,8 @@ rule export:
         Export.log,
     benchmark:
         Export.benchmark
+    wildcard_constraints:
+        recipe=PIPELINE.recipes(finished=False),
     conda:
         "../../envs/full.yaml"
     threads: 1
@@ -29,3 +31,35 @@ rule export:
         "export {wildcards.model} {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
     script:
         "../scripts/export.py"
+
+
+rule adopt:
+    input:
+        code=PIPELINE.code("adopt"),
+        file=PIPELINE.finished_file,
+        card=PIPELINE.card,
+        prepared=PIPELINE.prepared,
+    output:
+        recipe=Compress.record,
+        model=Export.onnx,
+        parity=Export.parity,
+        config=Export.config,
+        metrics=Export.metrics,
+    log:
+        Export.log,
+    benchmark:
+        Export.benchmark
+    wildcard_constraints:
+        recipe=PIPELINE.recipes(finished=True),
+    conda:
+        "../../envs/full.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime="1h",
+    params:
+        cfg=PIPELINE.adopt_slice,
+    message:
+        "take {wildcards.recipe} of {wildcards.model} as it is ({wildcards.data}, seed {wildcards.seed})"
+    script:
+        "../scripts/adopt.py"

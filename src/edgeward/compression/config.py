@@ -17,14 +17,27 @@ else:
 
 
 class RecipeConfig(Closed):
-    """What is done to a trained model before export."""
+    """What is done to a trained model before export; or a file that somebody has made of it."""
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9_]*$", description="Its name in results and reports."
     )
     steps: list[AnyStep] = Field(
-        min_length=1, description="What is done, in this order (docs/add-a-recipe.md)."
+        [], description="What is done, in this order (docs/add-a-recipe.md)."
     )
+    file: str | None = Field(
+        None,
+        description="Instead of steps: a finished ONNX file, whatever made it, below the weights root (docs/two-onnx-files.md); what it takes "
+        "stands in the model's file (key `takes`).",
+    )
+
+    @model_validator(mode="after")
+    def _steps_or_file(self) -> RecipeConfig:
+        if bool(self.steps) == (self.file is not None):
+            raise ValueError(
+                "steps, file: give the steps of a recipe, or a finished file (as_given takes that of a model of builder onnx)"
+            )
+        return self
 
     @property
     def teachers(self) -> list[str]:

@@ -139,7 +139,7 @@ class FolderSource(Own):
     kind: Literal["folder"]
     layout: Literal["class_folders", "split_folders", "csv"] = Field(
         "class_folders",
-        description="class_folders: <class>/*; split_folders: {train,val,test}/<class>/*; csv: a table with the columns "
+        description="class_folders: <class>/*; split_folders: {train,val,test}/<class>/* (or Training, Validation, Testing); csv: a table with the columns "
         "path,label and, where known, group and split.",
     )
     csv: Relative | None = Field(
@@ -215,6 +215,13 @@ class GivenSplit(Closed):
     """Keep the sides that the source gives its images."""
 
     kind: Literal["given"]
+    val: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Where the source has train and test only: the share of train that becomes val, dealt by groups and stratified. null: the "
+        "source has all three.",
+    )
 
 
 class StratifiedSplit(Closed):
@@ -230,6 +237,18 @@ class StratifiedSplit(Closed):
         if abs(self.train + self.val + self.test - 1) > 1e-6:
             raise ValueError("train, val and test must add up to 1")
         return self
+
+
+class HeldOut(Closed):
+    """Train nothing: all cases are new to the models, which are finished files. Some of them fix thresholds, all others are tested."""
+
+    kind: Literal["held_out"]
+    val: float = Field(
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of the cases on which thresholds are fixed and the file's input is checked; never tested.",
+    )
 
 
 class Folds(Closed):
@@ -322,9 +341,9 @@ class DataConfig(Closed):
         None, description="Grid and intensity of volumes; null for images in the plane."
     )
     source: Source
-    split: Annotated[GivenSplit | StratifiedSplit | Folds, Field(discriminator="kind")] = (
-        StratifiedSplit()
-    )
+    split: Annotated[
+        GivenSplit | StratifiedSplit | Folds | HeldOut, Field(discriminator="kind")
+    ] = StratifiedSplit()
     calibration: Calibration = Calibration()
     rare: Annotated[RareByPrevalence | RareByName, Field(discriminator="rule")] = Field(
         RareByPrevalence(), description="Which classes the safety verdict treats as rare."

@@ -14,7 +14,7 @@ from edgeward.core import plugins
 from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import sha256
 from edgeward.data.audit import leakage
-from edgeward.data.config import DataConfig, Folds, GivenSplit, PythonSource, RareByName
+from edgeward.data.config import DataConfig, Folds, GivenSplit, HeldOut, PythonSource, RareByName
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
 from edgeward.data.split import calibration_set, fold_names, strata, stratified_group_split
@@ -97,14 +97,33 @@ def _sides(cfg: DataConfig, source: str, cases: Cases) -> np.ndarray:
                 f"data.split.kind is 'given', but {source} gives its images no split. Set it "
                 "to 'stratified' with shares train, val and test (config/data/)."
             )
-        return cases.given
+        return _with_validation(cases, cfg.split.val, cfg.seed)
     if isinstance(cfg.split, Folds):
         names = fold_names(cfg.split.folds)
         shares = [1 / len(names)] * len(names)
+    elif isinstance(cfg.split, HeldOut):
+        names, shares = ["val", "test"], [cfg.split.val, 1 - cfg.split.val]
     else:
         names, shares = [*SPLITS], [cfg.split.train, cfg.split.val, cfg.split.test]
     numbers = np.unique(cases.groups, return_inverse=True)[1]
     return stratified_group_split(cases.labels, numbers, shares, cfg.seed, cases.names, names)
+
+
+def _with_validation(cases: Cases, share: float | None, seed: int) -> np.ndarray:
+    """Return the source's sides, str (n,); without validation, a share of train becomes that, by groups and stratified."""
+    assert cases.given is not None
+    found = set(cases.given.tolist())
+    if "val" in found or "train" not in found or share is None:
+        return cases.given
+    train = np.flatnonzero(cases.given == "train")
+    numbers = np.unique([cases.groups[i] for i in train], return_inverse=True)[1]
+    names = ("train", "val")
+    dealt = stratified_group_split(
+        cases.labels[train], numbers, (1 - share, share), seed, cases.names, names
+    )
+    splits = cases.given.astype("<U5")
+    splits[train] = dealt
+    return splits
 
 
 def _check_classes(targets: Targets, splits: np.ndarray) -> None:
@@ -115,7 +134,8 @@ def _check_classes(targets: Targets, splits: np.ndarray) -> None:
         if absent:
             raise UserError(
                 f"split '{split}' has no {targets.having} {', '.join(absent)}; every class is needed "
-                "on every side. Add images, leave the class out, or set data.split.kind: stratified."
+                "on every side. Add images, leave the class out, set data.split.kind: stratified, or, if the source has train and "
+                "test only, deal validation from train (data.split: {kind: given, val: 0.2})."
             )
 
 
@@ -219,7 +239,7 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         np.save(work / "labels.npy", cases.labels, allow_pickle=False)
         train = np.flatnonzero(splits == "train")
         calibration = write_splits(work, cases, splits, train, cfg)
-        if isinstance(cfg.split, Folds):  # what is said of all cases holds for every turn
+        if isinstance(cfg.split, Folds | HeldOut):  # what is said of cases is said of all of them
             train = np.arange(len(splits))
         rare, rule = _rare(cfg, targets, targets.held[train].mean(0))
         whole = read.whole

@@ -36,10 +36,12 @@ VOLUME_COLUMNS = (
 
 
 def sides(splits: np.ndarray) -> list[str]:
-    """Return what cases are dealt to, in order: train, val and test, or folds, from the side of each case, str (n,)."""
+    """Return what cases are dealt to, in order, from the side of each case, str (n,): train (where something is trained), val and test,
+    or folds."""
     found = set(splits.tolist())
-    folds = found and all(map(FOLD.fullmatch, found))
-    return sorted(found, key=lambda name: int(name[4:])) if folds else list(SPLITS)
+    if found and all(map(FOLD.fullmatch, found)):
+        return sorted(found, key=lambda name: int(name[4:]))
+    return [split for split in SPLITS if split in found or split != "train"]
 
 
 @dataclass(frozen=True)

@@ -91,18 +91,18 @@ def batch_errors(
 
 def check(
     path: Path,
-    program: torch.export.ExportedProgram,
+    given: Forward,
     prepared: Prepared,
     recipe: Recipe,
     cfg: FileParityConfig,
     runtime: str,
     threads: int,
 ) -> Parity:
-    """Compare a file with its program on real validation images.
+    """Compare a file with what it was made from on real validation images.
 
     Parameters
     ----------
-    path : the file. runtime : name of the one that it is written for.
+    path : the file. given : the program, or the file of somebody else, that it was made from. runtime : name of the one that it is written for.
     recipe : its precision says which tolerance applies, its meta what the model takes.
     threads : of the engine.
     """
@@ -111,9 +111,8 @@ def check(
     batch = cfg.dense_batch if dense else cfg.batch
     indices = pick(prepared, cfg.dense_images if dense else cfg.images)
     read = reader(prepared, meta, seed=0)
-    in_torch = torch_forward(program)
     session = open_session(path, threads, runtime=runtime)
-    reference = run_all(in_torch, batches(read, indices, batch))
+    reference = run_all(given, batches(read, indices, batch))
     fused = run_all(session.run, batches(read, indices, batch))
     parity = Parity(
         passed=False,
@@ -131,7 +130,7 @@ def check(
         return parity
     agreement = compare(reference, fused)
     if recipe.precision == "int8":
-        shaken = run_all(in_torch, batches(read, indices, batch), cfg.int8.perturbation)
+        shaken = run_all(given, batches(read, indices, batch), cfg.int8.perturbation)
         sensitivity = compare(reference, shaken)
         as_written = open_session(path, threads, fused=False, runtime=runtime)
         unfused = run_all(as_written.run, batches(read, indices, batch))

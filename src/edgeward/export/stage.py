@@ -52,7 +52,8 @@ def run(
         load("edgeward.runtimes", cfg.runtime, "export", where).write(
             loaded, cfg, properties, temporary
         )
-        result = parity.check(temporary, loaded, data, made, cfg.parity, cfg.runtime, threads)
+        forward = parity.torch_forward(loaded)
+        result = parity.check(temporary, forward, data, made, cfg.parity, cfg.runtime, threads)
         result.write(out / "parity.json")
         if not result.passed or result.onnx_vs_torch is None:
             raise UserError(

@@ -14,6 +14,11 @@ WEIGHTS_ROOT = "EDGEWARD_WEIGHTS_ROOT"
 Channels = Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
 
 
+def place(path: str) -> Path:
+    """Return where a file lies that a config names: below the weights root, if that is set, else below the working directory."""
+    return Path(os.environ.get(WEIGHTS_ROOT, "")) / path
+
+
 class PublishedWeights(Closed):
     """What timm publishes for the architecture, through its usual download and cache."""
 
@@ -51,8 +56,8 @@ class FileWeights(Closed):
 
     @property
     def place(self) -> Path:
-        """Where the file lies: below the weights root, if that is set, else below the working directory."""
-        return Path(os.environ.get(WEIGHTS_ROOT, "")) / self.path
+        """Where the file lies."""
+        return place(self.path)
 
     @model_validator(mode="after")
     def _mean_with_std(self) -> FileWeights:
@@ -64,25 +69,75 @@ class FileWeights(Closed):
 AnyWeights = Annotated[PublishedWeights | FileWeights, Field(discriminator="kind")]
 
 
+class Takes(Closed):
+    """What a finished file takes and gives; its size and number of channels it says itself."""
+
+    input_range: list[float] = Field(
+        [0.0, 1.0],
+        min_length=2,
+        max_length=2,
+        description="To what the grey levels 0 to 255 are mapped before they are normalised: `[0, 1]`, `[-1, 1]`, `[0, 255]`.",
+    )
+    mean: list[float] | None = Field(
+        None,
+        min_length=1,
+        description="What is then subtracted, per channel, in the order of the file; null: nothing.",
+    )
+    std: Channels | None = Field(
+        None, description="By what it is then divided, per channel; null: nothing."
+    )
+    order: Literal["rgb", "bgr"] = Field("rgb", description="Of the channels.")
+    layout: Literal["nchw", "nhwc"] = Field(
+        "nchw", description="Channels before or behind height and width."
+    )
+    gives: Literal["logits", "probabilities"] = Field(
+        "logits", description="probabilities: the last operator is a softmax."
+    )
+    output: str | None = Field(
+        None, description="Name of the output, where there are several; null: the only one."
+    )
+    classes: list[str] | None = Field(
+        None,
+        description="Names of the classes, as the data call them, in the order of the outputs; null: that of the data.",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Takes:
+        if self.input_range[0] >= self.input_range[1]:
+            raise ValueError("input_range: the lower end comes first")
+        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+            raise ValueError("mean, std: give as many of the one as of the other")
+        return self
+
+
 class ModelConfig(Closed):
-    """One network."""
+    """One network, or a finished file."""
 
     name: str = Field(
         pattern=r"^[a-z0-9][a-z0-9_]*$", description="Its name in results, reports and MLflow."
     )
-    builder: Literal["timm", "edgeward"] = Field(
+    builder: Literal["timm", "edgeward", "onnx"] = Field(
         "timm",
-        description="timm: any classification network of timm. edgeward: a file in src/edgeward/models/zoo/.",
+        description="timm: any classification network of timm. edgeward: a file in src/edgeward/models/zoo/. onnx: none, it is a finished "
+        "file, which is judged as it is.",
     )
     architecture: str = Field(
-        min_length=1,
+        "",
         description="The builder's name of the network (`timm.list_models()` lists them all), or the file in the zoo.",
+    )
+    file: str | None = Field(
+        None,
+        description="Of builder onnx: the ONNX file, below the weights root (EDGEWARD_WEIGHTS_ROOT or --config weights_root=...).",
+    )
+    takes: Takes | None = Field(
+        None,
+        description="What finished files of this network take and give; null: what they say themselves, as those of this project do.",
     )
     dense: bool = Field(
         False,
         description="Whether it gives logits for every pixel or voxel, not for the whole image; must fit the task of the data.",
     )
-    family: Literal["cnn", "hybrid", "ssm"] = Field(
+    family: Literal["cnn", "hybrid", "ssm", "other"] = Field(
         description="Convolutions, convolutions with attention (hybrid), or state space (ssm); in figures."
     )
     drop_rate: float = Field(
@@ -112,6 +167,19 @@ class ModelConfig(Closed):
     def _short(cls, value: Any) -> Any:
         """Let ``weights: pretrained`` stand for its kind."""
         return {"kind": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _built_or_finished(self) -> ModelConfig:
+        finished = self.builder == "onnx"
+        if finished and (self.file is None or self.architecture or self.weights is not None):
+            raise ValueError(
+                "builder 'onnx' is a finished file: name it under file, and leave architecture and weights out"
+            )
+        if not finished and (not self.architecture or self.file is not None):
+            raise ValueError(
+                f"builder '{self.builder}' needs an architecture, and no file (weights: {{kind: file, path: ...}} starts from one)"
+            )
+        return self
 
     @model_validator(mode="after")
     def _timm_looks_at_whole_images(self) -> ModelConfig:

@@ -20,11 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from edgeward.core.errors import UserError, did_you_mean, unknown
+from edgeward.pipeline import home
 from edgeward.pipeline.schema import CHECKS, CHOSEN, GROUPS, RunConfig
 from edgeward.pipeline.sections import explain, listed, merged, models_in, take_over
 
 AXES = {"data": "data", "model": "model", "recipe": "compress", "device": "profile"}
-PROJECT = Path(__file__).resolve().parents[3] / "config"
+PROJECT = home.PROJECT / "config"
 OVERRIDDEN = "Change it in the sweep or in --config overrides."
 Roots = tuple[Path, ...]
 Name = tuple[str, str]  # group and file

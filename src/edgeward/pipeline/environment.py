@@ -9,15 +9,16 @@ from typing import Any
 
 from edgeward.core.errors import UserError
 from edgeward.models.config import WEIGHTS_ROOT
+from edgeward.pipeline.home import CHECKOUT, LIBRARY
 from edgeward.tracking.row_metrics import HEADLINE
 
 
-def export_environment(project: Path, settings: Mapping[str, Any], device: str) -> None:
+def export_environment(settings: Mapping[str, Any], device: str) -> None:
     """Put the library's place, the user's data and weights roots and the headline device into the environment of jobs.
 
     Parameters
     ----------
-    project : folder that holds ``src``. settings : what ``--config`` says.
+    settings : what ``--config`` says.
     device : whose latency stands in the columns of MLflow that name none.
 
     Raises
@@ -26,9 +27,10 @@ def export_environment(project: Path, settings: Mapping[str, Any], device: str) 
         If a root given on the command line is no folder.
     """
     os.environ[HEADLINE] = device
-    present = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
-    paths = dict.fromkeys([str(Path(project) / "src"), *present])
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    if CHECKOUT:  # an installed library is found without
+        present = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+        paths = dict.fromkeys([str(LIBRARY.parent), *present])
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     for name, variable in (("data_root", "EDGEWARD_DATA_ROOT"), ("weights_root", WEIGHTS_ROOT)):
         if name not in settings:
             continue

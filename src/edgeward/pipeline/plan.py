@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
@@ -12,6 +13,7 @@ from pydantic import ValidationError
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError, did_you_mean, unknown
+from edgeward.models.config import place
 from edgeward.pipeline.compose import AXES, Roots, compose, locate, names, read, shown
 from edgeward.pipeline.schema import SweepConfig
 from edgeward.pipeline.sections import explain
@@ -245,6 +247,20 @@ class Plan:
             other = {*task_names()} - {config["data"]["task"]}
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
         return {stage: config[stage]}
+
+    def adopt(self, candidate: Candidate) -> dict[str, Any]:
+        """Return the slice of `adopt`, which takes a finished file."""
+        model = self.compose(candidate.data, candidate.model, candidate.recipe)["model"]
+        return {"model": model, **self.stage("export", candidate), "seed": candidate.seed}
+
+    def finished(self, candidate: Candidate) -> Path | None:
+        """Return the file that a recipe takes as it is; None if it has steps."""
+        recipe = self.compose(candidate.data, candidate.model, candidate.recipe)["compress"]
+        return None if recipe["file"] is None else place(recipe["file"])
+
+    def trained(self, data: str, model: str) -> bool:
+        """Tell whether a model is trained here, or a finished file."""
+        return bool(self.compose(data, model, self.sweep.recipe[0])["model"]["builder"] != "onnx")
 
     def device(self, device: str, keys: Collection[str] | None = None) -> dict[str, Any]:
         """Return a device, with those overrides that name its keys, or only some of its keys."""

@@ -19,6 +19,7 @@ from edgeward.models.config import WEIGHTS_ROOT, FileWeights, ModelConfig
 from edgeward.pipeline.closure import closures
 from edgeward.pipeline.compose import AXES, names, roots, stated
 from edgeward.pipeline.environment import export_environment
+from edgeward.pipeline.home import LIBRARY, PROJECT
 from edgeward.pipeline.paths import (
     CLOSURES,
     DELIVERY_LOG,
@@ -64,7 +65,6 @@ class Pipeline:
 
     Parameters
     ----------
-    project : folder of the Snakefile.
     settings : what ``--config`` says.
 
     Raises
@@ -73,14 +73,14 @@ class Pipeline:
         If a setting or the sweep is wrong.
     """
 
-    def __init__(self, project: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         check_settings(settings)
         sweep, overrides = settings.get("sweep", "default"), settings.get("overrides", ())
         self.plan = Plan.load(roots(), sweep, tuple(overrides))
-        export_environment(project, settings, self.plan.sweep.device[0])
+        export_environment(settings, self.plan.sweep.device[0])
         self._check_weights()
-        scripts = (project / "workflow" / "scripts").glob("*.py")
-        watched = closures(project / "src" / "edgeward", scripts, CLOSURES)
+        scripts = (PROJECT / "workflow" / "scripts").glob("*.py")
+        watched = closures(LIBRARY, scripts, CLOSURES)
         # Relative, so that a moved project stays up to date.
         self._code = {
             stage: [os.path.relpath(f) for f in files] for stage, files in watched.items()
@@ -105,6 +105,17 @@ class Pipeline:
     def folded(self) -> str:
         """The pattern of the data sets that are cross-validated."""
         return "|".join(d for d, has in self._prepared.items() if has.folds) or "none"
+
+    def recipes(self, *, finished: bool) -> str:
+        """Return the pattern of the recipes that are finished files, or of those that are steps."""
+        found = [r for r in names(self.plan.roots, "compress") if self._finished(r) == finished]
+        return "|".join(found) or "none"
+
+    def _finished(self, recipe: str) -> bool:
+        plan = self.plan
+        if recipe not in plan.sweep.recipe:
+            return stated(plan.roots, "compress", recipe).get("file") is not None
+        return plan.finished(plan.candidates[0]._replace(recipe=recipe)) is not None
 
     @cached_property
     def _prepared(self) -> dict[str, Prepared]:
@@ -167,9 +178,22 @@ class Pipeline:
         weights = ModelConfig.model_validate(model).weights
         return [weights.place] if isinstance(weights, FileWeights) else []
 
+    def finished_file(self, wildcards: Any) -> Path:
+        """Return the finished file that is taken as a recipe."""
+        file = self.plan.finished(_candidate(wildcards))
+        assert file is not None  # as the rule's pattern has it
+        return file
+
     def _check_weights(self) -> None:
-        """Refuse files of weights that are not there, before anything is computed."""
+        """Refuse files of weights and finished files that are not there, before anything is computed."""
         sweep = self.plan.sweep
+        for c in self.plan.candidates:
+            file = self.plan.finished(c)
+            if file is not None and not file.is_file():
+                raise UserError(
+                    f"recipe '{c.recipe}' of model '{c.model}' is the file {file}, which is not there (config/compress/{c.recipe}.yaml, "
+                    f"config/model/{c.model}.yaml: key 'file'). Files lie below the weights root ({WEIGHTS_ROOT}, or --config weights_root=...)."
+                )
         for model in (*sweep.model, *self.plan.teachers):
             for path in self._weights(
                 self.plan.train(sweep.data[0], model, sweep.seed[0])["model"]
@@ -223,7 +247,8 @@ class Pipeline:
         files: list[Path] = []
         for at in self._results:
             has = self._prepared[at.data]
-            files += [at.prepare.card, at.train.history, at.compress.record, at.export.onnx]
+            files += [at.train.history] * self.plan.trained(at.data, at.model)
+            files += [at.prepare.card, at.compress.record, at.export.onnx]
             files += [at.export.parity, at.assess.safety, at.assess.verdict, *at.profiles.values()]
             files += [path for on in at.decided.values() for path in (on.safety, on.verdict)]
             if has.shown:
@@ -289,6 +314,9 @@ class Pipeline:
 
     def export_slice(self, wildcards: Any) -> Slice:
         return self.plan.stage("export", _candidate(wildcards))
+
+    def adopt_slice(self, wildcards: Any) -> Slice:
+        return self.plan.adopt(_candidate(wildcards))
 
     def profile_slice(self, wildcards: Any) -> Slice:
         return self.plan.stage("profile", _candidate(wildcards), wildcards.device)

@@ -50,6 +50,19 @@ def check_fit(roots: Roots, config: dict[str, Any], where: str) -> None:
             f"(config/model/{model.name}.yaml), but task '{its.name}' of data '{data.name}' needs "
             f"{str(its.dense).lower()}; name another model or other data."
         )
+    finished = run.compress.file is not None
+    if finished and data.spatial_dims == 3:
+        raise UserError(
+            f"{where}: recipe '{run.compress.name}' is a finished file, which is taken for images in the plane only; data "
+            f"'{data.name}' holds {kind}."
+        )
+    if model.builder == "onnx" and not finished:
+        raise UserError(
+            f"{where}: model '{model.name}' is a finished file (builder: onnx), and recipe '{run.compress.name}' has steps, which need a network "
+            "that is built here; name recipes that are files themselves (as_given takes the model's)."
+        )
+    if model.builder == "onnx":
+        return
     others = (
         f"; name another file of config/train/ ({', '.join(names(roots, 'train'))}) in overrides."
     )

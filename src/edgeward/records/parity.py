@@ -27,6 +27,15 @@ class Decided(Record):
     agreement: float | None
 
 
+class Taken(Record):
+    """Whether a finished file is taken as it was meant, by validation images, as many of each class."""
+
+    n: int
+    correct: float = Field(description="Share of right decisions.")
+    constant: float = Field(description="Share that one and the same answer gets right.")
+    doubts: list[str]
+
+
 class Parity(File):
     """Logits of the exported file and of the program; unfused and shaken ones where it is INT8."""
 
@@ -50,6 +59,7 @@ class Parity(File):
     fused_vs_unfused: Agreement | None = None
     limit: dict[str, float] = Field(default_factory=dict)
     decided: Decided | None = None
+    taken: Taken | None = Field(default=None, description="Of a finished file.")
 
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:

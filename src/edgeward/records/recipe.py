@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -63,7 +63,7 @@ class Recipe(File):
 
     recipe: str
     steps: list[dict[str, JsonValue]]
-    precision: Literal["fp32", "int8"]
+    precision: str = Field(description="fp32, int8, or the type of the weights of a finished file.")
     backend: str
     versions: dict[str, str]
     scheme: dict[str, JsonValue]

@@ -197,8 +197,8 @@ def _history(path: Path) -> list[dict[str, float]]:
                 {key: float(value) for key, value in row.items() if key and value not in (None, "")}
                 for row in csv.DictReader(handle)
             ]
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there; the stage train writes it.") from None
+    except FileNotFoundError:  # a finished file was not trained here
+        return []
     except ValueError as error:
         raise UserError(f"{path} holds something that is no number: {error}.") from None
 

@@ -70,7 +70,6 @@ def _present(paths: ResultPaths) -> ResultPaths | None:
     measured = tuple(device for device, path in paths.profiles.items() if path.is_file())
     needed = (
         paths.prepare.card,
-        paths.train.history,
         paths.compress.record,
         paths.export.parity,
         paths.assess.safety,

@@ -15,9 +15,14 @@ from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.paths import inside, root_of
 from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, read_file
 from edgeward.data.store import SPLITS
+from edgeward.data.stream import named
 from edgeward.data.tables import read_table
 
 COLUMNS = ("path", "label", "group", "split")
+SIDES = {
+    **{split: split for split in SPLITS}, "training": "train", "testing": "test",
+    **dict.fromkeys(("valid", "validation", "dev"), "val"),
+}  # fmt: skip
 
 
 @dataclass
@@ -42,12 +47,12 @@ def _folders(root: Path, source: FolderSource) -> _Found:
         inside(root, name)
         if len(parents) < depth:
             found.invalid.append((name, "unlabelled: in no class folder"))
-        elif depth == 2 and parents[0] not in SPLITS:
-            found.invalid.append((name, f"folder '{parents[0]}' is none of {', '.join(SPLITS)}"))
+        elif depth == 2 and parents[0].lower() not in SIDES:
+            found.invalid.append((name, f"folder '{parents[0]}' is none of {', '.join(SIDES)}"))
         else:
             found.paths.append(name)
             found.labels.append(parents[depth - 1])
-            found.splits += [parents[0]] if depth == 2 else []
+            found.splits += [SIDES[parents[0].lower()]] if depth == 2 else []
     return found
 
 
@@ -80,20 +85,20 @@ def _table(root: Path, name: str, further: list[str]) -> _Found:
         if path in seen:
             raise UserError(f"{file}, line {line}: '{path}' is listed twice.")
         seen.add(path)
-        side = row.get("split", "")
+        side = SIDES.get(row.get("split", "").lower())
         if not label:
             found.invalid.append((path, "unlabelled"))
         elif "group" in columns and not row["group"]:
             found.invalid.append((path, "no group, while the CSV has the column"))
-        elif "split" in columns and side not in SPLITS:
-            found.invalid.append((path, f"split '{side}' is none of {', '.join(SPLITS)}"))
+        elif "split" in columns and side is None:
+            found.invalid.append((path, f"split '{row['split']}' is none of {', '.join(SIDES)}"))
         elif not inside(root, path).is_file():
             found.invalid.append((path, "no such file"))
         else:
             found.paths.append(path)
             found.labels.append(label)
             found.groups += [row["group"]] if "group" in columns else []
-            found.splits += [side] if "split" in columns else []
+            found.splits += [side] if side is not None else []
             for column, values in found.columns.items():
                 values.append(row[column])
     return found
@@ -118,6 +123,16 @@ def _grouped(found: _Found, pattern: str) -> None:
     found.columns = {c: [values[i] for i in keep] for c, values in found.columns.items()}
 
 
+def _unused(root: Path, found: _Found) -> str:
+    """Return why images that were found are not used, and folders that were not entered, to follow a sentence."""
+    links = [
+        p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_symlink() and p.is_dir()
+    ]
+    return named(
+        [*((p, "a link to a folder, which is not followed") for p in links), *found.invalid]
+    )
+
+
 def open_source(request: Request) -> Listing:
     """List the image files below the source's folder.
 
@@ -137,7 +152,7 @@ def open_source(request: Request) -> Listing:
     if len(set(classes)) != len(classes) or len(classes) < 2:
         raise UserError(
             f"{root}: two or more different classes are needed, found {classes} "
-            f"(layout {source.layout}; data.source.classes)."
+            f"(layout {source.layout}; data.source.classes){_unused(root, found)}"
         )
     known = [i for i, label in enumerate(found.labels) if label in classes]
     unknown = sorted(set(range(len(found.labels))) - set(known))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import io
-import json
 import logging
 import re
 import warnings
@@ -20,10 +19,9 @@ import torch
 from edgeward.core.errors import UserError
 from edgeward.runtimes.onnxruntime import float_layers, lowering
 from edgeward.runtimes.onnxruntime.config import Export, RecurrenceConfig
+from edgeward.runtimes.onnxruntime.graph import BATCH, INPUT, OUTPUT, stamp
 
 log = logging.getLogger(__name__)
-
-INPUT, OUTPUT, BATCH = "image", "logits", "batch"
 
 
 @contextmanager
@@ -190,14 +188,6 @@ def translate(program: torch.export.ExportedProgram, opset: int) -> onnx.ModelPr
     _clean(model)
     _name_batch(model)
     return model
-
-
-def stamp(model: onnx.ModelProto, properties: Mapping[str, Any]) -> None:
-    """Replace the metadata properties of `model`; each value is written as JSON."""
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(
-        model, {key: json.dumps(value, sort_keys=True) for key, value in properties.items()}
-    )
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -19,8 +22,19 @@ from edgeward.runtimes.macs import (
     transposed_conv_macs,
 )
 
+INPUT, OUTPUT, BATCH = "image", "logits", "batch"
+"""Names of what every file takes and gives, and of its first dimension."""
+
 # Operators that multiply and accumulate, but that have no closed count here.
 UNCOUNTED = {"Attention", "DeformConv", "Einsum", "GRU", "If", "Loop", "LSTM", "RNN", "Scan"}
+
+
+def stamp(model: onnx.ModelProto, properties: Mapping[str, Any]) -> None:
+    """Replace the metadata properties of `model`; each value is written as JSON."""
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(
+        model, {key: json.dumps(value, sort_keys=True) for key, value in properties.items()}
+    )
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -104,7 +118,7 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
     return 0
 
 
-def _parameters(model: onnx.ModelProto) -> int:
+def _parameters(model: onnx.ModelProto) -> tuple[int, int]:
     """Count the elements of float tensors and of quantised weights, each once."""
     quantised, scales = set(), set()
     for node in model.graph.node:
@@ -122,11 +136,18 @@ def _parameters(model: onnx.ModelProto) -> int:
             for attribute in node.attribute:
                 if attribute.name == "value":
                     tensors[node.output[0]] = attribute.t
-    return sum(
-        math.prod(tensor.dims)
-        for name, tensor in tensors.items()
-        if name not in scales and (tensor.data_type in floats or name in quantised)
+    sizes = {name: math.prod(t.dims) for name, t in tensors.items() if name not in scales}
+    whole = {n for n in sizes if n in quantised and tensors[n].data_type not in floats}
+    return (
+        sum(k for n, k in sizes.items() if n not in whole and tensors[n].data_type in floats),
+        sum(sizes[n] for n in whole),
     )
+
+
+def quantized_share(path: Path) -> float:
+    """Return the share of a file's weights and biases that are integers."""
+    floats, integers = _parameters(_load(path))
+    return integers / max(1, floats + integers)
 
 
 def _precision(model: onnx.ModelProto) -> str:
@@ -162,7 +183,7 @@ def read_graph(path: Path, batch: int) -> GraphFacts:
     operators = Counter(node.op_type for node in model.graph.node)
     return GraphFacts(
         input_shape=input_shape,
-        parameters=_parameters(model),
+        parameters=sum(_parameters(model)),
         macs=sum(macs) // batch,
         precision=_precision(model),
         operators=dict(sorted(operators.items())),

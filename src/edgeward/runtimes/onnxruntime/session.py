@@ -22,10 +22,26 @@ class OnnxSession(Session):
         image = session.get_inputs()[0]
         self._name = image.name
         self.shape = tuple(image.shape[1:])
+        batch = image.shape[0]
+        self._batch = batch if isinstance(batch, int) else None
 
-    def run(self, images: np.ndarray) -> np.ndarray:
-        logits: np.ndarray = self._session.run(None, {self._name: images})[0]
-        return logits
+    def run(self, images: np.ndarray, output: str | None = None) -> np.ndarray:
+        """As of every session; a file of a fixed batch gets the images in such batches, the last one filled up.
+
+        Parameters
+        ----------
+        output : name of the one that is returned; None: the first.
+        """
+        names = None if output is None else [output]
+        if self._batch in (None, len(images)):
+            whole: np.ndarray = self._session.run(names, {self._name: images})[0]
+            return whole
+        parts = []
+        for start in range(0, len(images), self._batch):
+            part = images[start : start + self._batch]
+            full = np.resize(part, (self._batch, *part.shape[1:]))
+            parts.append(self._session.run(names, {self._name: full})[0][: len(part)])
+        return np.concatenate(parts)
 
     def metadata(self) -> Mapping[str, str]:
         found: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
