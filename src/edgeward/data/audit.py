@@ -138,6 +138,22 @@ def near_pairs(
                         yield int(i[k]), int(j[k])
 
 
+def joined(groups: Sequence[str], digests: Sequence[bytes]) -> list[str]:
+    """Return the groups of cases with those united that share a case's pixels; a united group has the name of its first one."""
+    first: dict[str, str] = {group: group for group in groups}
+
+    def root(group: str) -> str:
+        while first[group] != group:
+            first[group] = group = first[first[group]]
+        return group
+
+    of_digest: dict[bytes, str] = {}
+    for group, digest in zip(groups, digests, strict=True):
+        known = root(of_digest.setdefault(digest, group))
+        first[root(group)] = known
+    return [root(group) for group in groups]
+
+
 def leakage(
     audit: Audit, ids: Sequence[str], groups: Sequence[str], splits: np.ndarray, seen: Signatures
 ) -> dict[str, Any]:
@@ -184,15 +200,15 @@ def leakage(
             continue
         first = [f"{f['ids']} in {f['splits']}" for f in findings if f["kind"] == kind][:5]
         message = f"{kind}: {count}, e.g. {'; '.join(first)}"
-        if getattr(audit, kind) == "refuse":
+        if getattr(audit, kind) != "warn":
             refused.append(message)
         else:
             log.warning("leak between splits, %s", message)
     if refused:
         raise UserError(
             f"leak between splits, {' | '.join(refused)}. A verdict on such splits would flatter. "
-            "Give the images of one patient or lesion one group, remove the copies, or set the "
-            "data.audit key of that name to 'warn' (config/data/)."
+            "Give the images of one patient or lesion one group, remove the copies (or, with sides that are dealt here, set "
+            "data.audit.identical: group), or set the data.audit key of that name to 'warn' (config/data/)."
         )
     return {**counts, "findings": findings}
 

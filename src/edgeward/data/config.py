@@ -313,7 +313,11 @@ class Audit(Closed):
         description=".. and their 16x16 grey thumbnails (of volumes: 8x8x8) by at most so many grey levels on average.",
     )
     shared_groups: Policy = Field("refuse", description="One lesion or patient on two sides.")
-    identical: Policy = Field("refuse", description="The same pixels on two sides.")
+    identical: Literal["refuse", "warn", "group"] = Field(
+        "refuse",
+        description="The same pixels on two sides. group: cases of the same pixels become one group before sides are dealt, where nobody knows "
+        "the patients; sides that the source gives cannot be mended so, and are refused.",
+    )
     near_identical: Policy = Field("warn", description="Almost the same picture on two sides.")
 
 

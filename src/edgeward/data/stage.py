@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from edgeward.core import plugins
 from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import sha256
-from edgeward.data.audit import leakage
+from edgeward.data.audit import joined, leakage
 from edgeward.data.config import DataConfig, Folds, GivenSplit, HeldOut, PythonSource, RareByName
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
@@ -232,6 +233,8 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         read = stream(listing, cfg, work)
         _check_invalid(cfg, listing, read.whole.invalid)
         cases = _cases(listing, read)
+        if cfg.audit.identical == "group":
+            cases = replace(cases, groups=joined(cases.groups, read.seen.digests))
         targets: Targets = task.targets(cases)
         splits = _sides(cfg, listing.source, cases)
         _check_classes(targets, splits)

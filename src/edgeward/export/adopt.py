@@ -44,7 +44,7 @@ def run(
 
     Returns
     -------
-    Figures of the comparison, and ``correct`` (share of right decisions, as many validation images of each class).
+    Figures of the comparison, and ``correct`` (share of right decisions, at most so many validation images of each class).
 
     Raises
     ------

@@ -16,6 +16,7 @@ from scipy.stats import binom, binomtest
 from edgeward.core.text import listing
 from edgeward.data.store import Prepared, to_input
 from edgeward.models.config import Takes
+from edgeward.records.card import Card
 from edgeward.records.parity import Taken
 from edgeward.runtimes.onnxruntime.given import Given
 
@@ -25,15 +26,15 @@ SURE = 1e-3
 """Level of the tests: a doubt asks a person to look again, and shall be rare where nothing is wrong."""
 
 IMAGENET = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+STEP = {"rgb": 1, "bgr": -1}
 RANGES = ([0.0, 1.0], [-1.0, 1.0], [0.0, 255.0])
 
 
 def balanced(data: Prepared) -> np.ndarray:
-    """Return indices of validation images, int64 ascending: as many of each class as of the rarest, at most `PER_CLASS`."""
+    """Return indices of validation images, int64 ascending: at most `PER_CLASS` of each class."""
     indices = data.indices("val")
     of_class = [indices[data.labels[indices] == c] for c in range(len(data.classes))]
-    least = min(PER_CLASS, *(len(mine) for mine in of_class))
-    return np.sort(np.concatenate([mine[:least] for mine in of_class]))
+    return np.sort(np.concatenate([mine[:PER_CLASS] for mine in of_class]))
 
 
 def examine(given: Given, data: Prepared, threads: int) -> Taken:
@@ -52,15 +53,15 @@ def examine(given: Given, data: Prepared, threads: int) -> Taken:
     right = decided == labels
     n, constant = len(labels), float(np.bincount(labels).max() / len(labels))
     doubts = []
-    if binom.sf(right.sum() - 1, n, constant) > SURE:
+    if not _more(right, constant):
         doubts.append(
-            f"on {n} validation images, as many of each class, it is right in {right.mean():.0%}, no better than always the same "
-            f"answer ({constant:.0%})"
+            f"on {n} validation images, at most {PER_CLASS} of each class, it is right in {right.mean():.0%}, no better than always the "
+            f"same answer ({constant:.0%})"
         )
     chose, shows = np.arange(n) % 2 == 0, np.arange(n) % 2 == 1
     others = {
         told: _decide(given.refitted(**changed), images, classes, threads) == labels
-        for told, changed in _otherwise(given.takes, images.shape[1])
+        for told, changed in _otherwise(given.takes, data.card)
     }
     best = max(others, key=lambda told: int(others[told][chose].sum()), default=None)
     if best is not None and _better(others[best][shows], right[shows]):
@@ -69,7 +70,9 @@ def examine(given: Given, data: Prepared, threads: int) -> Taken:
             "order stated as it was trained (takes, config/model/)?"
         )
     renamed = _permuted(decided, labels, chose, len(classes))
-    if _better((renamed[decided] == labels)[shows], right[shows]):
+    if _better((renamed[decided] == labels)[shows], right[shows]) and _more(
+        renamed[decided] == labels, constant
+    ):
         theirs = given.takes.classes or list(classes)
         order = [classes[renamed[classes.index(c)]] for c in theirs]
         share = (renamed[decided] == labels).mean()
@@ -86,14 +89,18 @@ def _decide(given: Given, images: np.ndarray, classes: Sequence[str], threads: i
     return np.concatenate(parts)
 
 
-def _otherwise(takes: Takes, channels: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _otherwise(takes: Takes, card: Card) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield other ways to take a file: in words, and the keys that change."""
+    channels = len(card.channel_mean)
     orders = ("rgb", "bgr") if channels == 3 else ("rgb",)
     for order in orders:
         ways: list[tuple[str, list[float], Any, Any]]
         ways = [(f"input {low:g} to {high:g}", [low, high], None, None) for low, high in RANGES]
         if channels == 3:
             ways.append(("input 0 to 1 and ImageNet's mean and std", RANGES[0], *IMAGENET))
+        mean, std = ([round(v, 3) for v in of] for of in (card.channel_mean, card.channel_std))
+        told = f"input 0 to 1 and the mean and std of these images, {mean} and {std},"
+        ways.append((told, RANGES[0], mean[:: STEP[order]], std[:: STEP[order]]))
         for told, bounds, mean, std in ways:
             changed: dict[str, Any] = {
                 "input_range": bounds,
@@ -110,6 +117,11 @@ def _permuted(decided: np.ndarray, labels: np.ndarray, chose: np.ndarray, k: int
     table = np.zeros((k, k))
     np.add.at(table, (decided[chose], labels[chose]), 1)
     return linear_sum_assignment(-table)[1]
+
+
+def _more(right: np.ndarray, constant: float) -> bool:
+    """Tell whether decisions, bool (n,), are right more often than one and the same answer, by a binomial test."""
+    return bool(binom.sf(right.sum() - 1, len(right), constant) < SURE)
 
 
 def _better(one: np.ndarray, other: np.ndarray) -> bool:

@@ -28,7 +28,7 @@ class Decided(Record):
 
 
 class Taken(Record):
-    """Whether a finished file is taken as it was meant, by validation images, as many of each class."""
+    """Whether a finished file is taken as it was meant, by validation images, at most so many of each class."""
 
     n: int
     correct: float = Field(description="Share of right decisions.")

@@ -245,6 +245,7 @@ def _open_items(candidate: Candidate, sweep: Sweep) -> list[str]:
         items.append("The verdict is fail: the model is shown to be worse than its reference.")
     if candidate.outcome == "inconclusive":
         items.append("The verdict is inconclusive: collect more cases, then assess again.")
+    items += [f"The file may be taken otherwise than meant: {doubt}" for doubt in candidate.doubts]
     items += [
         f"The verdict is by what the host decides; {device} was not asked (decide_on)."
         for device, profile in candidate.profiles.items()

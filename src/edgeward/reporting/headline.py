@@ -59,6 +59,8 @@ def headline(sweep: Sweep, pools: Mapping[str, Pooled] | None = None) -> Headlin
         if c.outcome == name
     ]
     lead = _lead(counts, len(sweep.candidates))
+    if doubtful := sum(bool(c.doubts) for c in sweep.candidates):
+        lead += f" But first: {plural(doubtful, 'file')} may be taken otherwise than meant (below)."
     return Headline(lead, counts, _over_folds(sweep, pools or {}), findings, _caveats(sweep))
 
 
@@ -193,7 +195,11 @@ def _bytes(candidate: Candidate) -> int | None:
 
 def _caveats(sweep: Sweep) -> list[str]:
     candidates = sweep.candidates
-    caveats = []
+    caveats = [
+        f"{c.model} · {c.recipe}: {doubt[:1].upper()}{doubt[1:].rstrip('?.')}{'?' if doubt.endswith('?') else '.'}"
+        for c in candidates
+        for doubt in c.doubts
+    ]
     if any(not c.is_reference for c in candidates):
         measures = dict.fromkeys(c.task.metric(c.task.class_difference).label for c in candidates)
         caveats.append(

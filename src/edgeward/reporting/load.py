@@ -120,6 +120,11 @@ class Candidate:
         return self.outcome == "reference"
 
     @property
+    def doubts(self) -> list[str]:
+        """Why a finished file may be taken otherwise than it was meant."""
+        return self.parity.taken.doubts if self.parity.taken else []
+
+    @property
     def confidence(self) -> str:
         """Confidence level of the safety intervals, as text such as ``95 %``."""
         return f"{100 * self.safety.confidence_level:g} %"

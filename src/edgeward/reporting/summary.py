@@ -171,7 +171,7 @@ def _align(grid: list[list[str]], texts: int) -> list[str]:
 
 def _notes(candidates: list[Candidate], comparison: list[Row]) -> list[str]:
     measured = [row for row in comparison if row.timing not in (None, "REFUSED")]
-    notes = []
+    notes = [f"Doubtful: {c.model} {c.recipe}: {doubt}" for c in candidates for doubt in c.doubts]
     for device in dict.fromkeys(row.device for row in measured):
         mine = [row for row in measured if row.device == device]
         threads, batch, warmup, n = (

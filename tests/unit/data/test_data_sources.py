@@ -530,6 +530,32 @@ def test_split_folders(tmp_path: Path) -> None:
     assert [len(data.indices(s)) for s in SPLITS] == [10, 10, 10]
 
 
+def test_split_folders_as_others_name_them(tmp_path: Path) -> None:
+    for i in range(40):
+        side, label = ("Training", "Testing")[i % 4 == 0], "ab"[i % 2 if i % 4 else i // 4 % 2]
+        path = tmp_path / "mine" / side / label / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(i, (40, 36), "PNG"))
+    cfg = config(
+        "folder", {"min_side": 32, "path": "mine", "layout": "split_folders"},
+        image_size=32, split={"kind": "given", "val": 0.2}, calibration=SMALL["calibration"],
+    )  # fmt: skip
+    stage.run(cfg, out=tmp_path / "out", data_root=tmp_path)
+    data = open_prepared(tmp_path / "out")
+    assert [len(data.indices(s)) for s in SPLITS] == [24, 6, 10]
+
+
+def test_where_no_class_is_found_the_reasons_are_named(tmp_path: Path) -> None:
+    classes_on_disk(tmp_path)
+    (tmp_path / "mine").rename(tmp_path / "real")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "ill").symlink_to(tmp_path / "real" / "ill")
+    with pytest.raises(UserError, match=naming("data.source.classes", "ill", "link")):
+        listing_of(folder_config(), tmp_path)
+    with pytest.raises(UserError, match=naming("ill", "well", "training")):
+        listing_of(folder_config(layout="split_folders", path="real"), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("source", "parts"),
     [

@@ -397,3 +397,72 @@ def test_request_carries_what_a_source_needs(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(phantom, "open_source", remembered)
     stage.open_listing(cfg, Path("somewhere"))
     assert seen == [Request(cfg.source, 32, cfg.seed, Path("somewhere"))]
+
+
+def test_files_that_are_judged_need_no_training_images(tmp_path: Path, planted: Planted) -> None:
+    planted(listed())
+    metrics = stage.run(small(split={"kind": "held_out", "val": 0.3}), out=tmp_path, data_root=None)
+    data = open_prepared(tmp_path)
+    train, val, test = (len(data.indices(s)) for s in SPLITS)
+    assert (train, val + test) == (0, 60)
+    assert abs(val - 18) <= 4  # a group of each class
+    assert "n_train" not in metrics
+    assert not len(data.calibration)
+    share = np.bincount(data.labels) / 60
+    np.testing.assert_allclose(data.card.train_prior, share)
+    assert not set(data.groups[data.indices("val")]) & set(data.groups[data.indices("test")])
+
+
+def test_validation_is_dealt_from_train_where_the_source_has_none(
+    tmp_path: Path, planted: Planted
+) -> None:
+    sides = np.where(np.arange(60) < 40, "train", "test")
+    planted(listed(splits=sides))
+    with pytest.raises(UserError, match=naming("'val'", "data.split", "val: 0.2")):
+        stage.run(small(split={"kind": "given"}), out=tmp_path, data_root=None)
+    stage.run(small(split={"kind": "given", "val": 0.25}), out=tmp_path, data_root=None)
+    data = open_prepared(tmp_path)
+    assert [len(data.indices(s)) for s in SPLITS] == [30, 10, 20]
+    assert (data.splits[40:] == "test").all()
+    assert not set(data.groups[data.indices("val")]) & set(data.groups[data.indices("train")])
+
+
+def test_copies_become_one_group_on_request(tmp_path: Path, planted: Planted) -> None:
+    listing = listed()
+    assert listing.batches is not None
+    [first, *_] = listing.batches()
+
+    def copied() -> Iterator[Batch]:
+        assert listing.batches is not None
+        for batch in listing.batches():
+            images = batch.images.copy()
+            images[batch.rows % 12 == 0] = first.images[0]  # im0, im12, im24, ..
+            yield replace(batch, images=images)
+
+    planted(replace(listing, batches=copied, groups=listing.ids))
+    with pytest.raises(UserError, match=naming("identical", "data.audit.identical: group")):
+        stage.run(small(), out=tmp_path, data_root=None)
+    stage.run(small(audit={"identical": "group"}), out=tmp_path, data_root=None)
+    data = open_prepared(tmp_path)
+    assert len(set(data.groups[::12])) == 1
+    assert len(set(data.groups)) == 56
+    assert data.card.leakage.identical == 0
+
+
+def test_copies_on_given_sides_stay_refused(tmp_path: Path, planted: Planted) -> None:
+    listing = listed(
+        splits=np.repeat(["train", "val", "test"], 20), groups=[f"im{i}" for i in range(60)]
+    )
+
+    def copied() -> Iterator[Batch]:
+        assert listing.batches is not None
+        for batch in listing.batches():
+            yield replace(batch, images=np.broadcast_to(batch.images[:1], batch.images.shape))
+
+    planted(replace(listing, batches=copied))
+    with pytest.raises(UserError, match=naming("identical", "data.audit")):
+        stage.run(
+            small(split={"kind": "given"}, audit={"identical": "group"}),
+            out=tmp_path,
+            data_root=None,
+        )

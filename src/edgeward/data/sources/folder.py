@@ -21,7 +21,7 @@ from edgeward.data.tables import read_table
 COLUMNS = ("path", "label", "group", "split")
 SIDES = {
     **{split: split for split in SPLITS}, "training": "train", "testing": "test",
-    **dict.fromkeys(("valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("valid", "validation"), "val"),
 }  # fmt: skip
 
 
@@ -46,7 +46,8 @@ def _folders(root: Path, source: FolderSource) -> _Found:
         parents = name.split("/")[:-1]
         inside(root, name)
         if len(parents) < depth:
-            found.invalid.append((name, "unlabelled: in no class folder"))
+            above = " below a folder training, validation or testing" if depth == 2 else ""
+            found.invalid.append((name, f"unlabelled: in no class folder{above}"))
         elif depth == 2 and parents[0].lower() not in SIDES:
             found.invalid.append((name, f"folder '{parents[0]}' is none of {', '.join(SIDES)}"))
         else:
