@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ TINTS = np.array(
     [[200, 120, 100], [120, 200, 100], [100, 120, 200]], float
 )  # of write_small_prepared
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-TYPES = {
+TYPES: dict[Any, int] = {
     np.float32: TensorProto.FLOAT,
     np.float16: TensorProto.FLOAT16,
     np.uint8: TensorProto.UINT8,
@@ -36,6 +37,7 @@ def colour_classifier(
     size: int | str = 32,
     names: tuple[str, str] = ("x", "y"),
     features: bool = False,
+    favour: float = 0.0,
 ) -> Path:
     """Write a file that tells the classes of `write_small_prepared` by their mean colour.
 
@@ -43,11 +45,12 @@ def colour_classifier(
     ----------
     scale, shift : input * scale + shift are grey levels 0-255, per channel in the order R, G, B.
     classes : in the order of the outputs. batch_inside : an operator holds the batch as a constant.
-    features : a second output, of another shape.
+    features : a second output, of another shape. favour : added to the score of the first class.
     """
     order = [CLASSES.index(c) for c in classes]
     weight = 2 * TINTS[order] * np.array(scale) / 5000
     bias = ((2 * TINTS[order] * np.array(shift)).sum(1) - (TINTS[order] ** 2).sum(1)) / 5000
+    bias[order.index(0)] += favour
     if bgr:
         weight = weight[:, ::-1]
     inner = np.float16 if dtype is np.float16 else np.float32

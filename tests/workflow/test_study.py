@@ -1,11 +1,22 @@
-"""A study in a folder of its own: its config comes before the project's, and the clone is not touched."""
+"""A study in a folder of its own: its config comes before the project's, and neither clone nor installed package is touched."""
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from workspace import Workspace, copy_project
+from given_models import MEAN, STD, colour_classifier
+from PIL import Image
+from small_data import write_small_prepared
+from workspace import PROJECT, Workspace, copy_project
+
+from edgeward.data.store import open_prepared
+from edgeward.pipeline.paths import Report, ResultPaths
+from edgeward.records.safety import Verdict
 
 pytestmark = pytest.mark.workflow
 
@@ -62,3 +73,97 @@ def test_a_study_runs_beside_the_clone(study: Workspace, tmp_path: Path) -> None
     after = {path: path.stat().st_mtime_ns for path in (clone.root / "config").rglob("*")}
     assert after == before
     assert not (clone.root / "results").exists()
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the built package, as `pip install` lays it down, without what it depends on."""
+    at = tmp_path_factory.mktemp("installed")
+    uv = [sys.executable, "-m", "uv"]
+    subprocess.run([*uv, "build", "--quiet", "--wheel", "--out-dir", at / "dist", PROJECT], check=True)  # fmt: skip
+    [wheel] = (at / "dist").glob("*.whl")
+    there = ["--target", str(at / "site"), "--no-deps", str(wheel)]
+    subprocess.run([*uv, "pip", "install", "--quiet", "--python", sys.executable, *there], check=True)  # fmt: skip
+    return at / "site"
+
+
+def command(site: Path, where: Path, *args: object) -> str:
+    """Run a module of the installed package; return what it printed."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "EDGEWARD"))}
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, args)],
+        cwd=where,
+        env=environment | {"PYTHONPATH": str(site)},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=1200,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def lesions(tmp_path: Path) -> Path:
+    """Class folders of 240 images whose classes differ in colour."""
+    data = open_prepared(write_small_prepared(tmp_path / "prepared"))
+    for i, label in enumerate(data.labels):
+        folder = tmp_path / "lesions" / data.classes[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(data.images[i]).resize((64, 64), Image.Resampling.NEAREST)
+        image.save(folder / f"{data.groups[i]}_{i}.png")
+    return tmp_path / "lesions"
+
+
+def test_the_installed_package_judges_two_files(
+    installed: Path, tmp_path: Path, lesions: Path
+) -> None:
+    colour_classifier(tmp_path / "theirs.onnx", batch=1)
+    colour_classifier(tmp_path / "theirs_small.onnx", favour=0.01)
+    judge = (
+        "edgeward.pipeline.cli",
+        "judge",
+        "theirs.onnx",
+        "theirs_small.onnx",
+        "--data",
+        lesions,
+    )
+    said = command(
+        installed, tmp_path, *judge, "--mean", *MEAN, "--std", *STD, "--group-pattern", r"^(\d+)_",
+        "--critical", "rare", "--device", "host_quick", "--cores", 2,
+    )  # fmt: skip
+    study = tmp_path / "judge_theirs"
+    assert f"snakemake -s {study.name}/Snakefile" in said
+    assert "theirs_small" in said
+    assert "Doubtful" not in said
+    at = ResultPaths("lesions", "theirs", 0, "theirs_small", root=study)
+    verdict = Verdict.read(at.assess.verdict)
+    assert verdict.verdict in ("pass", "inconclusive")
+    assert "recall_rare" in {endpoint.metric for endpoint in verdict.endpoints}
+    assert (study / Report("study").checklists / "lesions-theirs-s0-theirs_small.md").is_file()
+    assert not list(study.rglob("train")), "nothing is trained"
+    assert "Nothing to be done" in command(installed, study, "snakemake", "-n")
+
+    said = command(installed, study, "edgeward.pipeline.cli", "validate")
+    assert "2 candidates" in said
+
+
+def test_the_installed_package_begins_a_study(
+    installed: Path, tmp_path: Path, lesions: Path
+) -> None:
+    command(installed, tmp_path, "edgeward.pipeline.cli", "init", "mine", "--data", lesions)
+    planned = command(installed, tmp_path / "mine", "snakemake", "-n", "--quiet", "rules")
+    for rule, n in {"prepare": 1, "train": 1, "compress": 2, "assess": 2, "report": 1}.items():
+        assert re.search(rf"^{rule} +{n}$", planned, re.MULTILINE), planned
+    made = command(installed, tmp_path / "mine", "snakemake", "--cores", 1, "results/lesions/prepare/card.json")  # fmt: skip
+    assert "240 images" in made
+
+
+def test_the_workflow_is_a_module_of_another(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(
+        "from edgeward.pipeline.home import SNAKEFILE\n"
+        "module edgeward:\n    snakefile: str(SNAKEFILE)\n    config: {'sweep': 'smoke'}\n"
+        "use rule * from edgeward\n"
+    )
+    planned = command(installed, tmp_path, "snakemake", "-n", "--quiet", "rules")
+    assert re.search(r"^assess +3$", planned, re.MULTILINE), planned

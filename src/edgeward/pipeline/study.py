@@ -16,6 +16,7 @@ from edgeward.core.io import atomic, sha256
 from edgeward.data.sources.folder import SIDES
 from edgeward.models.config import Takes
 from edgeward.pipeline.home import PROJECT
+from edgeward.pipeline.paths import Report
 
 SETTINGS = "study.yaml"
 SWEEP = "study"
@@ -47,7 +48,7 @@ README = """# {title}
 A study with edgeward.
 
 - `snakemake --cores all` runs what `study.yaml` names, and goes on where it was stopped; `snakemake -n` says what it would do.
-- `results/report/{sweep}/index.html` is the report, `results/report/{sweep}/checklists/` what is signed; `edgeward ui` shows every run.
+- `{report.page}` is the report, `{report.checklists}` holds what is signed; `edgeward ui` shows every run.
 - `config/data/`, `config/model/`, `config/compress/`, `config/sweeps/` hold what is of this study; names that are not here are those
   that come with edgeward. `edgeward validate` checks all of it.
 """
@@ -127,7 +128,7 @@ def write(folder: Path, title: str, settings: dict[str, Any], files: dict[str, s
         "Snakefile": SNAKEFILE,
         SETTINGS: dumped(settings),
         ".gitignore": IGNORED,
-        "README.md": README.format(title=title, sweep=settings["sweep"]),
+        "README.md": README.format(title=title, report=Report(settings["sweep"])),
         f"profiles/default/{profile.name}": profile.read_text(),
         **files,
     }

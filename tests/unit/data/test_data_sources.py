@@ -30,6 +30,7 @@ from edgeward.data.listing import BadImage, Listing
 from edgeward.data.paths import inside
 from edgeward.data.pixels import Store, decode, decode_mask
 from edgeward.data.sources import medmnist
+from edgeward.data.sources.folder import SIDES
 from edgeward.data.split import stratified_group_split
 from edgeward.data.store import SPLITS, open_prepared
 
@@ -653,7 +654,7 @@ def test_rows_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         "ill/p0e.png": "unlabelled",
         "ill/none.png": "no such file",
         "well/p0a.png": "no group, while the CSV has the column",
-        "ill/p0f.png": "split 'dev' is none of train, val, test",
+        "ill/p0f.png": f"split 'dev' is none of {', '.join(SIDES)}",
     }
 
 

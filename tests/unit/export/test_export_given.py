@@ -143,7 +143,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     ("made", "takes", "doubted"),
     [
         ({}, IMAGENET, ()),
-        ({"scale": GREY[0], "shift": GREY[1]}, Takes(), ("input 0 to 255", "input_range")),
+        ({"scale": GREY[0], "shift": GREY[1], "favour": 0.5}, Takes(), ("input 0 to 255", "input_range")),
         ({"bgr": True}, IMAGENET, ("BGR", "order")),
         ({"classes": [CLASSES[1], CLASSES[0], CLASSES[2]]}, IMAGENET, ("takes.classes", "middling, common and rare")),
     ],

@@ -10,6 +10,7 @@ from refusals import naming
 
 from edgeward.core.errors import UserError
 from edgeward.pipeline.environment import export_environment
+from edgeward.pipeline.home import LIBRARY
 from edgeward.tracking.row_metrics import HEADLINE
 
 
@@ -20,11 +21,11 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(key, os.environ.get(key, ""))
 
 
-def test_library_comes_first_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_comes_first_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
-    export_environment(tmp_path, {}, "host")
-    export_environment(tmp_path, {}, "host")
-    assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "src"), "/elsewhere"]
+    export_environment({}, "host")
+    export_environment({}, "host")
+    assert os.environ["PYTHONPATH"].split(os.pathsep) == [str(LIBRARY.parent), "/elsewhere"]
     assert os.environ[HEADLINE] == "host"
 
 
@@ -32,10 +33,10 @@ def test_data_root_of_the_command_line_wins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEWARD_DATA_ROOT", "/elsewhere")
-    export_environment(tmp_path, {"data_root": str(tmp_path)}, "host")
+    export_environment({"data_root": str(tmp_path)}, "host")
     assert os.environ["EDGEWARD_DATA_ROOT"] == str(tmp_path.resolve())
 
 
 def test_a_data_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=naming(f"data_root={tmp_path / 'missing'}")):
-        export_environment(tmp_path, {"data_root": str(tmp_path / "missing")}, "host")
+        export_environment({"data_root": str(tmp_path / "missing")}, "host")

@@ -33,7 +33,7 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     monkeypatch.chdir(tmp_path)
     for name in ("PYTHONPATH", "EDGEWARD_HEADLINE_DEVICE"):
         monkeypatch.setenv(name, "")
-    return Pipeline(PROJECT, {"sweep": "segmentation_smoke"})
+    return Pipeline({"sweep": "segmentation_smoke"})
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_jobs_of_cross_validated_data_read_the_fold_of_their_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study(tmp_path, monkeypatch, folds=3, seeds=[0, 2])
-    pipeline = Pipeline(PROJECT, {"sweep": "mine"})
+    pipeline = Pipeline({"sweep": "mine"})
     job = SimpleNamespace(data="mine", model="dscnn", seed="2", recipe="fp32")
     assert pipeline.card(job) == Fold("mine", 2).card
     assert [str(p) for p in pipeline.prepared(job)] == [
@@ -132,15 +132,15 @@ def test_trainings_follow_their_files_of_weights(
         UserError,
         match=naming("config/model/dscnn.yaml", "model.weights.path", "mine.pth", "weights_root"),
     ):
-        Pipeline(PROJECT, {"sweep": "mine"})
+        Pipeline({"sweep": "mine"})
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/mine.pth").write_bytes(b"x")
-    pipeline = Pipeline(PROJECT, {"sweep": "mine", "weights_root": str(tmp_path / "elsewhere")})
+    pipeline = Pipeline({"sweep": "mine", "weights_root": str(tmp_path / "elsewhere")})
     job = SimpleNamespace(data="mine", model="dscnn", seed="0")
     assert pipeline.weights(job) == [tmp_path / "elsewhere/mine.pth"]
     model.write_text(shipped)
     with pytest.raises(UserError, match=naming("weights_root", "nowhere")):
-        Pipeline(PROJECT, {"sweep": "mine", "weights_root": str(tmp_path / "nowhere")})
+        Pipeline({"sweep": "mine", "weights_root": str(tmp_path / "nowhere")})
 
 
 def test_a_seed_that_names_no_fold_is_refused(
@@ -150,7 +150,7 @@ def test_a_seed_that_names_no_fold_is_refused(
     with pytest.raises(
         UserError, match=naming("seed", "[3]", "'mine'", "0 to 2", "data.split.folds")
     ):
-        Pipeline(PROJECT, {"sweep": "mine"})
+        Pipeline({"sweep": "mine"})
 
 
 def study(at: Path, monkeypatch: pytest.MonkeyPatch, folds: int, seeds: list[int]) -> None:
