@@ -15,7 +15,7 @@ GUIDES = [
     *sorted((PROJECT / "docs").rglob("*.md")),
 ]
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-PROGRAMS = re.compile(r"(snakemake|python|make|tools/\S+)(\s|$)")
+PROGRAMS = re.compile(r"(edgeward|snakemake|python|make|tools/\S+)(\s|$)")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from given_models import MEAN, STD, colour_classifier
+from given_models import colour_classifier
+from guides import commands
 from PIL import Image
 from small_data import write_small_prepared
 from workspace import PROJECT, Workspace, copy_project
@@ -108,54 +109,47 @@ def lesions(tmp_path: Path) -> Path:
     """Class folders of 240 images whose classes differ in colour."""
     data = open_prepared(write_small_prepared(tmp_path / "prepared"))
     for i, label in enumerate(data.labels):
-        folder = tmp_path / "lesions" / data.classes[label]
+        folder = tmp_path / "lesions" / ("keratosis", "melanoma", "nevus")[label]
         folder.mkdir(parents=True, exist_ok=True)
         image = Image.fromarray(data.images[i]).resize((64, 64), Image.Resampling.NEAREST)
         image.save(folder / f"{data.groups[i]}_{i}.png")
     return tmp_path / "lesions"
 
 
-def test_the_installed_package_judges_two_files(
-    installed: Path, tmp_path: Path, lesions: Path
-) -> None:
-    colour_classifier(tmp_path / "theirs.onnx", batch=1)
-    colour_classifier(tmp_path / "theirs_small.onnx", favour=0.01)
-    judge = (
-        "edgeward.pipeline.cli",
-        "judge",
-        "theirs.onnx",
-        "theirs_small.onnx",
-        "--data",
-        lesions,
-    )
+def shown(start: str) -> list[str]:
+    """Return the words behind the name of the program in a command that a guide shows."""
+    [words] = [w for where, w in commands() if where.startswith("docs/") and " ".join(w).startswith(start)]  # fmt: skip
+    return words[1:]
+
+
+@pytest.mark.usefixtures("lesions")
+def test_the_installed_package_judges_two_files(installed: Path, tmp_path: Path) -> None:
+    colour_classifier(tmp_path / "fp32.onnx", batch=1)
+    colour_classifier(tmp_path / "int8.onnx", favour=0.01)
     said = command(
-        installed, tmp_path, *judge, "--mean", *MEAN, "--std", *STD, "--group-pattern", r"^(\d+)_",
-        "--critical", "rare", "--device", "host_quick", "--cores", 2,
+        installed, tmp_path, "edgeward.pipeline.cli", *shown("edgeward judge fp32.onnx"),
+        "--group-pattern", r"^(\d+)_", "--device", "host_quick", "--cores", 2,
     )  # fmt: skip
-    study = tmp_path / "judge_theirs"
+    study = tmp_path / "judge_fp32"
     assert f"snakemake -s {study.name}/Snakefile" in said
-    assert "theirs_small" in said
     assert "Doubtful" not in said
-    at = ResultPaths("lesions", "theirs", 0, "theirs_small", root=study)
+    at = ResultPaths("lesions", "fp32", 0, "int8", root=study)
     verdict = Verdict.read(at.assess.verdict)
     assert verdict.verdict in ("pass", "inconclusive")
-    assert "recall_rare" in {endpoint.metric for endpoint in verdict.endpoints}
-    assert (study / Report("study").checklists / "lesions-theirs-s0-theirs_small.md").is_file()
+    assert "recall_melanoma" in {endpoint.metric for endpoint in verdict.endpoints}
+    assert (study / Report("study").checklists / "lesions-fp32-s0-int8.md").is_file()
     assert not list(study.rglob("train")), "nothing is trained"
     assert "Nothing to be done" in command(installed, study, "snakemake", "-n")
-
-    said = command(installed, study, "edgeward.pipeline.cli", "validate")
-    assert "2 candidates" in said
+    assert "2 candidates" in command(installed, study, "edgeward.pipeline.cli", "validate")
 
 
-def test_the_installed_package_begins_a_study(
-    installed: Path, tmp_path: Path, lesions: Path
-) -> None:
-    command(installed, tmp_path, "edgeward.pipeline.cli", "init", "mine", "--data", lesions)
-    planned = command(installed, tmp_path / "mine", "snakemake", "-n", "--quiet", "rules")
+@pytest.mark.usefixtures("lesions")
+def test_the_installed_package_begins_a_study(installed: Path, tmp_path: Path) -> None:
+    command(installed, tmp_path, "edgeward.pipeline.cli", *shown("edgeward init study"))
+    planned = command(installed, tmp_path / "study", "snakemake", "-n", "--quiet", "rules")
     for rule, n in {"prepare": 1, "train": 1, "compress": 2, "assess": 2, "report": 1}.items():
         assert re.search(rf"^{rule} +{n}$", planned, re.MULTILINE), planned
-    made = command(installed, tmp_path / "mine", "snakemake", "--cores", 1, "results/lesions/prepare/card.json")  # fmt: skip
+    made = command(installed, tmp_path / "study", "snakemake", "--cores", 1, "results/lesions/prepare/card.json")  # fmt: skip
     assert "240 images" in made
 
 

@@ -22,7 +22,7 @@ from edgeward.pipeline.plan import Plan
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit status: 2 if what was asked for cannot be done."""
-    asked = _parser().parse_args(arguments)
+    asked = parser().parse_args(arguments)
     try:
         return int(asked.run(asked))
     except UserError as error:
@@ -30,9 +30,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="edgeward", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
+    found = argparse.ArgumentParser(prog="edgeward", description=__doc__.splitlines()[0])
+    commands = found.add_subparsers(required=True, metavar="COMMAND")
 
     init = commands.add_parser(
         "init", help="write a study in which networks are trained on your images"
@@ -116,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     ui = commands.add_parser("ui", help="show every run of the study in this folder in MLflow")
     ui.add_argument("--port", default="5000")
     ui.set_defaults(run=_ui)
-    return parser  # fmt: skip
+    return found  # fmt: skip
 
 
 def _listed(text: str) -> list[str]:
@@ -146,10 +147,13 @@ def _judge(asked: argparse.Namespace) -> int:
         ) from None
     except ValueError as error:
         raise UserError(f"what the files take does not fit together: {error}") from None
-    size, channels = asked.image_size or given.size[0], given.channels
-    if size is None or (given.size[0] is not None and given.size != (size, size)):
+    size, channels = asked.image_size or given.size[0] or given.size[1], given.channels
+    if size is None:
+        raise UserError(f"{asked.reference} takes images of any size: say which (--image-size).")
+    if any(side not in (None, size) for side in given.size):
         raise UserError(
-            f"{asked.reference} takes images of {given.size} pixels (None: any); give --image-size, and a square one."
+            f"{asked.reference} takes images of {' x '.join(str(s or 'any') for s in given.size)} pixels; {size} x {size} does not fit "
+            "(--image-size; images are square)."
         )
     images = study.look_at(asked.data, asked.labels)
     images.source.update(fit=asked.fit, min_side=min(64, size))

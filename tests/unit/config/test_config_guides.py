@@ -15,7 +15,7 @@ from guides import GUIDES, PROJECT, Block, blocks, commands, prose, spans
 from pydantic import BaseModel
 from snakemake.cli import get_argument_parser, parse_config
 
-from edgeward.pipeline import paths
+from edgeward.pipeline import cli, paths
 from edgeward.pipeline.compose import compose, locate, roots
 from edgeward.pipeline.plan import Plan, check_settings
 from edgeward.pipeline.schema import GROUPS, SweepConfig
@@ -131,6 +131,12 @@ def check_snakemake(words: list[str]) -> None:
         assert list((PROJECT / args.workflow_profile).glob("profile*.yaml"))
 
 
+def check_edgeward(words: list[str]) -> None:
+    """Check that the command knows the options."""
+    if "--help" not in words:
+        assert callable(cli.parser().parse_args(words).run)
+
+
 def module_file(name: str) -> Path | None:
     """Return the file of a module of the project, without importing it."""
     base = PROJECT / "src" / Path(*name.split("."))
@@ -168,6 +174,8 @@ def test_commands_are_understood(study: Path, where: str, words: list[str]) -> N
     program, *rest = words
     if program == "snakemake":
         check_snakemake(rest)
+    elif program == "edgeward":
+        check_edgeward(rest)
     elif program == "python":
         check_python(rest)
     elif program == "make":
@@ -193,7 +201,15 @@ def test_no_block_is_left_out() -> None:
 
 
 # Blocks of text, not of commands of the project.
-SHOWN = ("model  ", "results/{data}", "stage ", "ssh-keygen ", "python3 -m venv bench")
+SHOWN = (
+    "model  ",
+    "study/",
+    "module edgeward:",
+    "results/{data}",
+    "stage ",
+    "ssh-keygen ",
+    "python3 -m venv bench",
+)
 
 
 # --- names in the text ------------------------------------------------------------------------
