@@ -104,6 +104,19 @@ def test_classes_are_put_in_the_order_of_the_data(tmp_path: Path, small_prepared
     np.testing.assert_allclose(written(path, takes, images), straight, rtol=1e-5)
 
 
+def test_a_file_of_this_project_says_itself_what_it_takes(
+    tmp_path: Path, small_prepared: Prepared
+) -> None:
+    images = np.array(small_prepared.images[:3])
+    path = colour_classifier(tmp_path / "a.onnx")
+    says = {"edgeward_format": 1, "input_range": [0, 255], "classes": CLASSES}
+    target = tmp_path / "b.onnx"
+    open_given(path, IMAGENET).write(target, says, to_input(images[:2]), CLASSES, 1)
+    expected = open_session(target, 1).run(to_input(images))
+    for said in (None, IMAGENET):
+        np.testing.assert_allclose(written(target, said, images), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_a_batch_that_is_built_in_stays(tmp_path: Path, small_prepared: Prepared) -> None:
     for inside, batch in ((True, 1), (False, "batch")):
         path = colour_classifier(tmp_path / f"{inside}.onnx", batch=1, batch_inside=inside)

@@ -186,11 +186,14 @@ class Given:
         model = onnx.ModelProto()
         model.CopyFrom(self.model)
         graph = model.graph
-        _clear(graph, {INPUT, OUTPUT})
-        image = next(v for v in graph.input if v.name == _renamed(self.image.name))
-        result = next(v for v in graph.output if v.name == _renamed(self.result.name))
+        prefix = _unused(graph)
+        renamed = {name: f"{prefix}given_{name}" for name in (INPUT, OUTPUT)}
+        _rename(graph, renamed)
+        of_image, of_result = (renamed.get(v.name, v.name) for v in (self.image, self.result))
+        image = next(v for v in graph.input if v.name == of_image)
+        result = next(v for v in graph.output if v.name == of_result)
         batch: int | str = BATCH if free or self.batch is None else self.batch
-        before = _Chain(INPUT)
+        before = _Chain(INPUT, prefix)
         if self.takes.order == "bgr":
             before.add("Gather", np.arange(channels - 1, -1, -1, dtype=np.int64), axis=1)
         scale, bias = (v.astype(np.float32).reshape(1, -1, 1, 1) for v in self.affine(channels))
@@ -207,7 +210,7 @@ class Given:
         if self.dtype is not np.float32:
             before.add("Cast", to=self.image.type.tensor_type.elem_type)
         before.end(image.name)
-        after = _Chain(result.name)
+        after = _Chain(result.name, prefix)
         if result.type.tensor_type.elem_type != TensorProto.FLOAT:
             after.add("Cast", to=TensorProto.FLOAT)
         if self.takes.gives == "probabilities":
@@ -243,9 +246,9 @@ def _same(path: Path, images: np.ndarray, threads: int) -> bool:
 class _Chain:
     """Operators one after the other, from a value on."""
 
-    def __init__(self, start: str) -> None:
+    def __init__(self, start: str, prefix: str) -> None:
         self.last, self.nodes, self.constants = start, [], []  # type: ignore[var-annotated]
-        self._name = f"{PREFIX}{start}"
+        self._name = f"{prefix}{start}"
 
     def add(self, kind: str, constant: np.ndarray | np.generic | None = None, **attributes: object) -> None:  # fmt: skip
         name, inputs = f"{self._name}_{len(self.nodes)}", [self.last]
@@ -262,21 +265,26 @@ class _Chain:
         self.nodes[-1].output[0] = value
 
 
-def _renamed(name: str) -> str:
-    return f"{PREFIX}given_{name}" if name in (INPUT, OUTPUT) else name
+def _unused(graph: onnx.GraphProto) -> str:
+    """Return a prefix that no name in the graph has."""
+    names = {n.name for n in [*graph.node, *graph.input, *graph.output, *graph.initializer]}
+    names |= {value for node in graph.node for value in (*node.input, *node.output)}
+    prefix = PREFIX
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return prefix
 
 
-def _clear(graph: onnx.GraphProto, names: set[str]) -> None:
-    """Call values of these names otherwise, in the graph and the graphs inside of it."""
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Call values otherwise, in the graph and the graphs inside of it."""
     for node in graph.node:
         for values in (node.input, node.output):
-            values[:] = [_renamed(v) if v in names else v for v in values]
+            values[:] = [names.get(v, v) for v in values]
         for attribute in node.attribute:
             for inner in [attribute.g] * attribute.HasField("g") + list(attribute.graphs):
-                _clear(inner, names)
+                _rename(inner, names)
     for value in [*graph.input, *graph.output, *graph.initializer, *graph.value_info]:
-        if value.name in names:
-            value.name = _renamed(value.name)
+        value.name = names.get(value.name, value.name)
 
 
 def _dims(value: onnx.ValueInfoProto) -> list[int | None]:
@@ -291,7 +299,7 @@ def open_given(path: Path, takes: Takes | None) -> Given:
 
     Parameters
     ----------
-    takes : what is said of it; None: what it says itself.
+    takes : what is said of it; a file of this project says it itself, and is believed.
 
     Raises
     ------
@@ -303,7 +311,12 @@ def open_given(path: Path, takes: Takes | None) -> Given:
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, OSError) as error:
         raise UserError(f"{path} is not a valid ONNX model: {error}") from error
-    takes = takes or _itself(path, model)
+    takes = _itself(model) or takes
+    if takes is None:
+        raise UserError(
+            f"{path} does not say what it takes. Say it in the model's file in config/model/ (key 'takes'): input_range, mean, std, order, "
+            "layout, gives, classes."
+        )
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [v for v in model.graph.input if v.name not in constants]
     results = [v for v in model.graph.output if takes.output in (None, v.name)]
@@ -329,12 +342,9 @@ def _told(values: Sequence[onnx.ValueInfoProto]) -> str:
     return ", ".join(f"'{v.name}' {[d or '?' for d in _dims(v)]}" for v in values) or "none"
 
 
-def _itself(path: Path, model: onnx.ModelProto) -> Takes:
-    """Return what a file of this project says of itself."""
+def _itself(model: onnx.ModelProto) -> Takes | None:
+    """Return what a file of this project says of itself; of another one None."""
     said = {entry.key: entry.value for entry in model.metadata_props}
     if "edgeward_format" not in said:
-        raise UserError(
-            f"{path} does not say what it takes. Say it in the model's file in config/model/ (key 'takes'): input_range, mean, std, order, "
-            "layout, gives, classes."
-        )
+        return None
     return Takes(input_range=json.loads(said["input_range"]), classes=json.loads(said["classes"]))
