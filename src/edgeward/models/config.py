@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +36,12 @@ class FileWeights(Closed):
     kind: Literal["file"]
     path: str = Field(
         min_length=1,
-        description="Below the weights root (EDGEWARD_WEIGHTS_ROOT or --config weights_root=...).",
+        description="Below the weights root (EDGEWARD_WEIGHTS_ROOT or --config weights_root=...), or in `package`.",
+    )
+    package: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][\w.]*$",
+        description="An installed Python package that holds the file; null: none does.",
     )
     rename: dict[str, str] = Field(
         {},
@@ -55,9 +61,17 @@ class FileWeights(Closed):
     std: Channels | None = Field(None, description="The same for the standard deviation.")
 
     @property
+    def whence(self) -> str:
+        """Which package brings it, as a sentence; empty if none does."""
+        return f"Install the package {self.package}, which brings it. " if self.package else ""
+
+    @property
     def place(self) -> Path:
-        """Where the file lies."""
-        return place(self.path)
+        """Where the file lies; without the package, where it would lie below the weights root."""
+        found = find_spec(self.package) if self.package else None
+        if found is None or found.origin is None:
+            return place(self.path)
+        return Path(found.origin).parent / self.path
 
     @model_validator(mode="after")
     def _mean_with_std(self) -> FileWeights:

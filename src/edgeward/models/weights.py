@@ -99,8 +99,8 @@ def _of_file(cfg: ModelConfig, wanted: FileWeights, where: str) -> Weights:
     path = wanted.place
     if not path.is_file():
         raise UserError(
-            f"{path} is not there; {where} names it. Files of weights lie below the weights root: {WEIGHTS_ROOT}, or --config weights_root=..., "
-            f"now '{os.environ.get(WEIGHTS_ROOT, '')}'."
+            f"{path} is not there; {where} names it. {wanted.whence}Files of weights lie below the weights root: {WEIGHTS_ROOT}, or "
+            f"--config weights_root=..., now '{os.environ.get(WEIGHTS_ROOT, '')}'."
         )
     content = read(path)
     found = Weights(where, wanted.path, classes=wanted.classes, digest=sha256(path))

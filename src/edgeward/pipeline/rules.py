@@ -171,12 +171,13 @@ class Pipeline:
     def weights(self, wildcards: Any) -> list[Path]:
         """Return the file of weights that a model starts from; nothing if it has none, or timm fetches them."""
         w = wildcards
-        return self._weights(self.plan.train(w.data, w.model, int(w.seed))["model"])
+        weights = self._weights(w.data, w.model)
+        return [] if weights is None else [weights.place]
 
-    @staticmethod
-    def _weights(model: Slice) -> list[Path]:
-        weights = ModelConfig.model_validate(model).weights
-        return [weights.place] if isinstance(weights, FileWeights) else []
+    def _weights(self, data: str, model: str) -> FileWeights | None:
+        content = self.plan.train(data, model, self.plan.sweep.seed[0])["model"]
+        weights = ModelConfig.model_validate(content).weights
+        return weights if isinstance(weights, FileWeights) else None
 
     def finished_file(self, wildcards: Any) -> Path:
         """Return the finished file that is taken as a recipe."""
@@ -195,14 +196,12 @@ class Pipeline:
                     f"config/model/{c.model}.yaml: key 'file'). Files lie below the weights root ({WEIGHTS_ROOT}, or --config weights_root=...)."
                 )
         for model in (*sweep.model, *self.plan.teachers):
-            for path in self._weights(
-                self.plan.train(sweep.data[0], model, sweep.seed[0])["model"]
-            ):
-                if not path.is_file():
-                    raise UserError(
-                        f"config/model/{model}.yaml: key 'model.weights.path' names {path}, which is not there. Files of weights lie "
-                        f"below the weights root ({WEIGHTS_ROOT}, or --config weights_root=...)."
-                    )
+            weights = self._weights(sweep.data[0], model)
+            if weights is not None and not weights.place.is_file():
+                raise UserError(
+                    f"config/model/{model}.yaml: key 'model.weights.path' names {weights.place}, which is not there. {weights.whence}Files of "
+                    f"weights lie below the weights root ({WEIGHTS_ROOT}, or --config weights_root=...)."
+                )
 
     def teachers(self, wildcards: Any) -> list[Path]:
         """List the checkpoints of the models that a recipe distils from."""

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import timm
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 from refusals import naming
 from safetensors.torch import save_file
+from shipped import shipped
 from torch import nn
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256
 from edgeward.models.checkpoint import save_checkpoint
-from edgeward.models.config import WEIGHTS_ROOT, ModelConfig
+from edgeward.models.config import WEIGHTS_ROOT, FileWeights, ModelConfig
 from edgeward.models.deploy import Deployable
 from edgeward.models.factory import build
 from edgeward.models.weights import Weights, find, plain, renamed
@@ -197,3 +199,30 @@ def test_wrappers_and_prefixes_go() -> None:
     assert [*plain({"model": {"module.net.a": t, "module.net.b": t}, "epoch": 4})] == ["a", "b"]
     assert [*plain({"net.a": t, "head": t})] == ["net.a", "head"]
     assert [*renamed({"x.a": t, "y.a": t}, {"^x": "z", "^y": ""})] == ["z.a"]
+
+
+def test_packaged_weights_compute_what_their_own_code_computes() -> None:
+    cfg = ModelConfig.model_validate(shipped("model", "efficientnet_lite0_imagenet"))
+    weights = find(cfg)
+    assert weights is not None
+    classes = [f"class{i}" for i in range(1000)]
+    weights.classes = classes  # the head is kept
+    net = build(
+        cfg, num_classes=1000, in_chans=3, image_size=(64, 64), weights=weights, classes=classes
+    ).eval()
+    theirs = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights_file(cfg))
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(net(images), theirs.eval()(images), rtol=1e-4, atol=1e-4)
+
+
+def weights_file(cfg: ModelConfig) -> str:
+    assert isinstance(cfg.weights, FileWeights)
+    assert cfg.weights.place.is_file()
+    return str(cfg.weights.place)
+
+
+def test_a_package_that_is_not_installed_is_named() -> None:
+    cfg = config(of_file("models/a.pth", package="not_there_at_all"))
+    with pytest.raises(UserError, match=naming("not_there_at_all", "models/a.pth", WEIGHTS_ROOT)):
+        find(cfg)
