@@ -188,6 +188,11 @@ class Group:
     signs: list[SignLine]
 
     @property
+    def trained(self) -> bool:
+        """Whether a model was trained here; finished files were not."""
+        return any(c.history for c in self.candidates)
+
+    @property
     def first(self) -> Candidate:
         """A candidate to ask for what all share."""
         return self.candidates[0]

@@ -17,6 +17,7 @@ from reporting_factory import SWEEP, Made, Spec, around, build, default_sweep, m
 from edgeward.core.io import read_json, write_json
 from edgeward.reporting import stage
 from edgeward.reporting.numbers import fixed, milliseconds
+from edgeward.reporting.summary import table
 
 
 @pytest.fixture(scope="module")
@@ -279,3 +280,22 @@ def test_exemplars_stand_beside_their_null_and_show_their_pictures(tmp_path: Pat
     assert "df → nv" in html
     kept = read_json(tmp_path / "out" / "comparison.json")["pooled"][specs[0].data]
     assert kept["exemplars"] == [{key: value for key, value in entry.items() if key != "sheet"}]
+
+
+def test_doubts_about_a_finished_file_are_said_first_and_everywhere(tmp_path: Path) -> None:
+    entries = build(tmp_path / "in", [Spec(n=300), Spec(n=300, recipe="theirs", verdict="pass")])
+    doubt = "with input 0 to 255 it is right in 70% instead of 20% of them: is input_range right?"
+    for entry in entries:
+        entry.train.history.unlink()
+    parity = read_json(entries[1].export.parity)
+    taken = {"n": 60, "correct": 0.2, "constant": 0.3, "doubts": [doubt]}
+    write_json(entries[1].export.parity, {**parity, "taken": taken})
+    stage.run(SWEEP, entries, out=tmp_path / "out")
+    html = (tmp_path / "out" / "index.html").read_text()
+    lead = html.index("1 file may be taken otherwise than meant")
+    assert html.index("may replace its reference") < lead < html.index("Comparison</h")
+    assert doubt.split(":")[0][1:] in html
+    assert "-training" not in html, "finished files were not trained"
+    [signed] = (tmp_path / "out" / "checklists").glob("*theirs.md")
+    assert "may be taken otherwise than meant" in signed.read_text()
+    assert f"Doubtful: mobileone_s0 theirs: {doubt}" in table(entries)
