@@ -6,6 +6,7 @@ from edgeward.pipeline.job import Job
 
 
 def main(job: Job) -> dict[str, float]:
+    from edgeward.compression.config import RecipeConfig
     from edgeward.export.adopt import run
     from edgeward.export.config import export_config
     from edgeward.models.config import ModelConfig
@@ -13,7 +14,7 @@ def main(job: Job) -> dict[str, float]:
     job.loaded()
     return run(
         ModelConfig.model_validate(job.cfg["model"]),
-        job.wildcards["recipe"],
+        RecipeConfig.model_validate(job.cfg["compress"]),
         export_config(job.cfg["export"]),
         seed=job.cfg["seed"],
         file=Path(job.input.file),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Union
+from typing import TYPE_CHECKING, Annotated, Literal, Union
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,28 @@ if TYPE_CHECKING:
     AnyStep = Step
 else:
     AnyStep = Annotated[Union[tuple(step_classes())], Field(discriminator="step")]  # noqa: UP007
+
+
+class Static(Closed):
+    """How a finished file in float becomes one in INT8, by onnxruntime's static quantizer."""
+
+    images: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
+        "all", description="How many images of the calibration set, in seeded order."
+    )
+    method: Literal["minmax", "entropy", "percentile"] = Field(
+        "minmax", description="How the range of an activation is chosen."
+    )
+    per_channel: bool = Field(
+        True, description="A scale for each output channel of a weight; false: one for all of it."
+    )
+    reduce_range: Literal["auto"] | bool = Field(
+        "auto",
+        description="Weights of 7 bits, for x86 processors without VNNI, whose integer kernels saturate; auto: if this one is such.",
+    )
+    operators: list[str] | None = Field(
+        None,
+        description="Types of operators that are quantized, e.g. `[Conv, Gemm, MatMul]`; null: all that the quantizer knows.",
+    )
 
 
 class RecipeConfig(Closed):
@@ -31,11 +53,19 @@ class RecipeConfig(Closed):
         "stands in the model's file (key `takes`).",
     )
 
+    quantize: Static | None = Field(
+        None, description="What is done to the finished file; null: nothing, it is as it is."
+    )
+
     @model_validator(mode="after")
     def _steps_or_file(self) -> RecipeConfig:
         if bool(self.steps) == (self.file is not None):
             raise ValueError(
                 "steps, file: give the steps of a recipe, or a finished file (as_given takes that of a model of builder onnx)"
+            )
+        if self.quantize is not None and self.file is None:
+            raise ValueError(
+                "quantize: is for finished files (file); steps have one of their own, ptq_int8"
             )
         return self
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from edgeward.compression.calibration import choose, fingerprint
+from edgeward.compression.config import RecipeConfig, Static
+from edgeward.compression.quantizer import QUANTIZER
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic, sha256
 from edgeward.data.store import Prepared, open_prepared, to_input
@@ -25,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def run(
     model: ModelConfig,
-    recipe: str,
+    recipe: RecipeConfig,
     cfg: ExportConfig,
     *,
     seed: int,
@@ -39,7 +43,7 @@ def run(
 
     Parameters
     ----------
-    model : what the file takes. recipe : under which name it is judged. file : the file.
+    model : what the file takes. recipe : under which name it is judged, and whether it is quantized first. file : the file.
     prepared : folder of the prepared data; the file that is written is compared with the given one on validation images.
 
     Returns
@@ -51,82 +55,122 @@ def run(
     UserError
         If the file is none, does not fit the data, or computes something else once it takes images as they are stored.
     """
-    data = open_prepared(prepared)
+    taking = _Taking(model, recipe, file, open_prepared(prepared), seed)
     given = open_given(file, model.takes)
-    labels = data.classes if data.n_labels == len(data.classes) else ["background", *data.classes]
-    target = out / "model.onnx"
-    target.unlink(missing_ok=True)
-    some = to_input(data.images[parity.pick(data, 2)])
-    taken = None if model.dense else examine(given, data, threads)
-    with atomic(target) as temporary:
-        given.write(temporary, {}, some, labels, threads)
-        made = _recipe(given, temporary, model, recipe, data, labels, seed)
-        given.write(temporary, metadata(made, data.card), some, labels, threads)
-        forward = given.forward(labels, threads)
-        result = parity.check(temporary, forward, data, made, cfg.parity, cfg.runtime, threads)
-        result = result.model_copy(update={"taken": taken})
-        result.write(out / "parity.json")
-        if not result.passed or result.onnx_vs_torch is None:
-            raise UserError(
-                f"{file} computes something else once it takes images as they are stored: {'; '.join(result.failures)}. "
-                "Tolerances: config/export/."
-            )
-    made.write(built / "recipe.json")
-    for doubt in taken.doubts if taken else ():
-        log.warning("%s: %s", file, doubt)
-    found = result.onnx_vs_torch
-    return {
-        "logit_error_max": found.max_abs,
-        "logit_error_mean": found.mean_abs,
-        "logit_spread": result.spread,
-        "agreement": found.agreement,
-        "file_mb": target.stat().st_size / 1e6,
-        **({"correct": taken.correct, "doubts": float(len(taken.doubts))} if taken else {}),
-    }
+    with TemporaryDirectory() as folder:
+        calibrated = np.empty(0, np.int64)
+        if recipe.quantize is not None:
+            given, calibrated = taking.quantized(given, recipe.quantize, Path(folder) / file.name)
+        return taking.write(given, calibrated, cfg, built, out, threads)
 
 
-def _recipe(
-    given: Given,
-    written: Path,
-    model: ModelConfig,
-    recipe: str,
-    data: Prepared,
-    labels: Sequence[str],
-    seed: int,
-) -> Recipe:
-    """Return what is known of how the file was made."""
-    facts = read_graph(written, given.batch or 1)
-    channels = facts.input_shape[1]
-    scale, bias = given.affine(channels)
-    producer = " ".join([given.model.producer_name, given.model.producer_version]).strip()
-    meta = ModelMeta(
-        model=model.model_dump(mode="json"),
-        task=data.task,
-        spatial_dims=data.spatial_dims,
-        num_classes=len(data.classes),
-        n_labels=len(labels),
-        in_chans=channels,
-        image_size=facts.input_shape[2:],
-        mean=(-bias / scale / 255).tolist(),
-        std=(1 / scale / 255).tolist(),
-        classes=data.classes,
-        logit_shift=np.zeros(len(labels)).tolist(),
-        data=data.card.name,
-        seed=seed,
-    )
-    return Recipe(
-        recipe=recipe,
-        steps=[],
-        precision=facts.precision,
-        backend=given.model.producer_name or "unknown",
-        versions={"producer": producer or "unknown"},
-        scheme={},
-        calibration=Calibrated(n=0, sha256=None),
-        keep_float=[],
-        quantized_parameter_share=quantized_share(written),
-        effects=[],
-        parameters=facts.parameters,
-        program_bytes=given.path.stat().st_size,
-        meta=meta,
-        found={"file": given.path.name, "sha256": sha256(given.path)},
-    )
+@dataclass(frozen=True)
+class _Taking:
+    """What is taken, as which recipe, for which data."""
+
+    model: ModelConfig
+    recipe: RecipeConfig
+    file: Path
+    data: Prepared
+    seed: int
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the outputs, a background included."""
+        classes = self.data.classes
+        return classes if self.data.n_labels == len(classes) else ["background", *classes]
+
+    def read(self, indices: np.ndarray) -> np.ndarray:
+        """Return images, float32 (b, c, h, w), 0-255."""
+        return to_input(self.data.images[indices])
+
+    def quantized(self, given: Given, cfg: Static, to: Path) -> tuple[Given, np.ndarray]:
+        """Write the file in INT8; return it, and the indices of the calibration images, int64."""
+        from edgeward.runtimes.onnxruntime import static  # which only few jobs need
+
+        indices = choose(self.data, cfg.images, self.seed)
+        saturates = QUANTIZER.saturates() if cfg.reduce_range == "auto" else cfg.reduce_range
+        settings = cfg.model_dump(include={"method", "per_channel", "operators"})
+        images = (self.read(indices[i : i + 1]) for i in range(len(indices)))
+        static.quantize(given, images, to, reduce_range=saturates, **settings)
+        return replace(open_given(to, given.takes), takes=given.takes), indices
+
+    def write(
+        self,
+        given: Given,
+        calibrated: np.ndarray,
+        cfg: ExportConfig,
+        built: Path,
+        out: Path,
+        threads: int,
+    ) -> dict[str, float]:
+        """Write the files of the stage."""
+        data, labels, target = self.data, self.labels, out / "model.onnx"
+        target.unlink(missing_ok=True)
+        some = self.read(parity.pick(data, 2))
+        taken = None if self.model.dense else examine(given, data, threads)
+        with atomic(target) as temporary:
+            given.write(temporary, {}, some, labels, threads)
+            made = self.record(given, temporary, calibrated)
+            given.write(temporary, metadata(made, data.card), some, labels, threads)
+            forward = given.forward(labels, threads)
+            result = parity.check(temporary, forward, data, made, cfg.parity, cfg.runtime, threads)
+            result = result.model_copy(update={"taken": taken})
+            result.write(out / "parity.json")
+            if not result.passed or result.onnx_vs_torch is None:
+                raise UserError(
+                    f"{self.file} computes something else once it takes images as they are stored: {'; '.join(result.failures)}. "
+                    "Tolerances: config/export/."
+                )
+        made.write(built / "recipe.json")
+        for doubt in taken.doubts if taken else ():
+            log.warning("%s: %s", self.file, doubt)
+        found = result.onnx_vs_torch
+        return {
+            "logit_error_max": found.max_abs,
+            "logit_error_mean": found.mean_abs,
+            "logit_spread": result.spread,
+            "agreement": found.agreement,
+            "file_mb": target.stat().st_size / 1e6,
+            **({"correct": taken.correct, "doubts": float(len(taken.doubts))} if taken else {}),
+        }
+
+    def record(self, given: Given, written: Path, calibrated: np.ndarray) -> Recipe:
+        """Return what is known of how the file was made."""
+        data, recipe = self.data, self.recipe
+        facts = read_graph(written, given.batch or 1)
+        channels = facts.input_shape[1]
+        scale, bias = given.affine(channels)
+        producer = f"{given.model.producer_name} {given.model.producer_version}".strip()
+        sha = fingerprint(self.read, calibrated) if len(calibrated) else None
+        meta = ModelMeta(
+            model=self.model.model_dump(mode="json"),
+            task=data.task,
+            spatial_dims=data.spatial_dims,
+            num_classes=len(data.classes),
+            n_labels=len(self.labels),
+            in_chans=channels,
+            image_size=facts.input_shape[2:],
+            mean=(-bias / scale / 255).tolist(),
+            std=(1 / scale / 255).tolist(),
+            classes=data.classes,
+            logit_shift=[0.0] * len(self.labels),
+            data=data.card.name,
+            seed=self.seed,
+        )
+        return Recipe(
+            recipe=recipe.name,
+            steps=[],
+            precision=facts.precision,
+            backend=given.model.producer_name or "unknown",
+            versions={"producer": producer or "unknown"},
+            scheme={} if recipe.quantize is None else recipe.quantize.model_dump(mode="json"),
+            calibration=Calibrated(n=len(calibrated), sha256=sha),
+            keep_float=[],
+            quantized_parameter_share=quantized_share(written),
+            effects=[],
+            parameters=facts.parameters,
+            program_bytes=given.path.stat().st_size,
+            meta=meta,
+            found={"file": self.file.name, "sha256": sha256(self.file)},
+        )

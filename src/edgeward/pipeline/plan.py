@@ -250,8 +250,9 @@ class Plan:
 
     def adopt(self, candidate: Candidate) -> dict[str, Any]:
         """Return the slice of `adopt`, which takes a finished file."""
-        model = self.compose(candidate.data, candidate.model, candidate.recipe)["model"]
-        return {"model": model, **self.stage("export", candidate), "seed": candidate.seed}
+        config = self.compose(candidate.data, candidate.model, candidate.recipe)
+        parts = {key: config[key] for key in ("model", "compress", "export")}
+        return {**parts, "seed": candidate.seed}
 
     def finished(self, candidate: Candidate) -> Path | None:
         """Return the file that a recipe takes as it is; None if it has steps."""

@@ -59,7 +59,7 @@ def check_fit(roots: Roots, config: dict[str, Any], where: str) -> None:
     if model.builder == "onnx" and not finished:
         raise UserError(
             f"{where}: model '{model.name}' is a finished file (builder: onnx), and recipe '{run.compress.name}' has steps, which need a network "
-            "that is built here; name recipes that are files themselves (as_given takes the model's)."
+            "that is built here; name recipes that take files (as_given takes the model's, as_given_int8 quantizes it)."
         )
     if model.builder == "onnx":
         return

@@ -51,12 +51,8 @@ def refusal(choices: dict[str, str], *overrides: str) -> str:
 
 
 # What a file needs of a file of another group.
-NEEDS = {
-    ("compress", "as_given"): (
-        "model={builder: onnx, architecture: '', file: a.onnx}",
-        "model.branch_gain=1",
-    )
-}
+FINISHED = ("model={builder: onnx, architecture: '', file: a.onnx}", "model.branch_gain=1")
+NEEDS = {("compress", "as_given"): FINISHED, ("compress", "as_given_int8"): FINISHED}
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -12,11 +12,12 @@ import torch
 from given_models import MEAN, STD, colour_classifier
 from refusals import naming
 from shipped import shipped
-from small_data import CLASSES
+from small_data import CLASSES, write_small_prepared
 from torchvision.transforms.v2.functional import normalize
 
+from edgeward.compression.config import RecipeConfig, Static
 from edgeward.core.errors import UserError
-from edgeward.data.store import Prepared, to_input
+from edgeward.data.store import Prepared, open_prepared, to_input
 from edgeward.export.adopt import run
 from edgeward.export.config import export_config
 from edgeward.export.taken import examine
@@ -189,17 +190,26 @@ def test_a_random_file_is_no_better_than_chance(tmp_path: Path, small_prepared: 
     assert any(f"{found.constant:.0%}" in doubt for doubt in found.doubts)
 
 
-def test_stage(tmp_path: Path, small_prepared: Prepared) -> None:
-    path = colour_classifier(tmp_path / "theirs.onnx", batch=1)
-    model = ModelConfig(name="theirs", builder="onnx", file="theirs.onnx", family="other", takes=IMAGENET)  # fmt: skip
+def adopted(
+    tmp_path: Path, data: Prepared, recipe: RecipeConfig, **made: Any
+) -> tuple[Recipe, Parity, dict[str, float]]:
+    """Take a file as a recipe; return what the stage writes."""
+    path = colour_classifier(tmp_path / "theirs.onnx", **made)
+    takes = IMAGENET
+    model = ModelConfig(name="theirs", builder="onnx", file=path.name, family="other", takes=takes)
     built, out = tmp_path / "compress", tmp_path / "export"
     built.mkdir()
     out.mkdir()
+    cfg = export_config(shipped("export", "onnx"))
     metrics = run(
-        model, "as_given", export_config(shipped("export", "onnx")),
-        seed=0, file=path, prepared=small_prepared.root, built=built, out=out, threads=1,
-    )  # fmt: skip
-    recipe, parity = Recipe.read(built / "recipe.json"), Parity.read(out / "parity.json")
+        model, recipe, cfg, seed=0, file=path, prepared=data.root, built=built, out=out, threads=1
+    )
+    return Recipe.read(built / "recipe.json"), Parity.read(out / "parity.json"), metrics
+
+
+def test_stage(tmp_path: Path, small_prepared: Prepared) -> None:
+    as_given = RecipeConfig(name="as_given", file="theirs.onnx")
+    recipe, parity, metrics = adopted(tmp_path, small_prepared, as_given, batch=1)
     assert parity.passed
     assert parity.taken is not None
     assert metrics["correct"] == parity.taken.correct
@@ -210,3 +220,31 @@ def test_stage(tmp_path: Path, small_prepared: Prepared) -> None:
     np.testing.assert_allclose(recipe.meta.std, STD, rtol=1e-6)
     assert recipe.meta.classes == CLASSES
     assert recipe.found["file"] == "theirs.onnx"
+    assert recipe.calibration.n == 0
+
+
+@pytest.mark.parametrize("batch", [1, "N"])
+def test_a_file_is_quantized_with_the_calibration_images(
+    tmp_path: Path, small_prepared: Prepared, batch: int | str
+) -> None:
+    cfg = RecipeConfig(name="theirs_int8", file="theirs.onnx", quantize=Static())
+    recipe, parity, metrics = adopted(tmp_path, small_prepared, cfg, batch=batch)
+    assert parity.passed
+    assert recipe.precision == "int8"
+    assert recipe.quantized_parameter_share > 0.5
+    assert recipe.calibration.n == len(small_prepared.calibration)
+    assert metrics["correct"] > 0.95
+    given = colour_classifier(tmp_path / "float.onnx", batch=batch)
+    images = to_input(small_prepared.images[small_prepared.indices("val")])
+    before = open_given(given, IMAGENET).forward(CLASSES, 1)(images)
+    after = open_session(tmp_path / "export" / "model.onnx", 1).run(images)
+    spread = before.std()
+    assert 0 < np.abs(before - after).mean() < 0.05 * spread
+
+
+def test_without_training_images_nothing_is_calibrated(tmp_path: Path) -> None:
+    root = write_small_prepared(tmp_path / "small")
+    (root / "calibration.csv").write_text("index\n")
+    cfg = RecipeConfig(name="theirs_int8", file="theirs.onnx", quantize=Static())
+    with pytest.raises(UserError, match=naming("calibration", root, 0)):
+        adopted(tmp_path, open_prepared(root), cfg)

@@ -286,7 +286,7 @@ def test_doubts_about_a_finished_file_are_said_first_and_everywhere(tmp_path: Pa
     entries = build(tmp_path / "in", [Spec(n=300), Spec(n=300, recipe="theirs", verdict="pass")])
     doubt = "with input 0 to 255 it is right in 70% instead of 20% of them: is input_range right?"
     for entry in entries:
-        entry.train.history.unlink()
+        entry.train.history.unlink(missing_ok=True)
     parity = read_json(entries[1].export.parity)
     taken = {"n": 60, "correct": 0.2, "constant": 0.3, "doubts": [doubt]}
     write_json(entries[1].export.parity, {**parity, "taken": taken})
