@@ -25,6 +25,7 @@ from edgeward.pipeline.sections import models_in
 REST: dict[str, dict[str, Any]] = {
     "data": {"image_size": 32},
     "model": {"architecture": "resnet18", "family": "cnn"},
+    "compress": {},
     "sweeps": {},
 }
 AXES = {"data": "data", "model": "model", "recipe": "compress", "device": "profile", "sweep": "sweeps"}  # fmt: skip
