@@ -12,7 +12,7 @@ class UserError(Exception):
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
     """Return the entry of `allowed` that `word` most likely stands for, or None."""
-    hits = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    hits = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
     return hits[0] if hits else None
 
 

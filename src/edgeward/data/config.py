@@ -174,7 +174,7 @@ class PairsSource(Pairs):
     mask_suffix: str = Field(
         "",
         description="What a mask's name has after its image's, e.g. _mask; apart from that and the file type, both have the same "
-        "name and subfolder.",
+        "name and subfolder. Several masks of an image (_mask, _mask_1, ..) are united; masks may lie beside the images.",
     )
     group_pattern: GroupPattern = None
     channels: Channels = 3

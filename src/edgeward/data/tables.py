@@ -9,7 +9,7 @@ from edgeward.core.errors import UserError
 
 
 def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a UTF-8 CSV with a header.
+    """Read a UTF-8 CSV with a header; commas, semicolons or tabs separate its fields, whichever its header has most of.
 
     Returns
     -------
@@ -22,7 +22,10 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle, restval="", strict=True)
+            header = handle.readline()
+            handle.seek(0)
+            separator = max(",;\t", key=header.count)
+            reader = csv.DictReader(handle, restval="", strict=True, delimiter=separator)
             columns = list(reader.fieldnames or ())
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:

@@ -12,7 +12,7 @@ from edgeward.core.config import Closed
 
 def _below(path: str) -> str:
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts:
+    if not path or path.startswith("/") or ".." in parts:
         raise ValueError("a relative path that does not lead upwards is needed")
     return path
 

@@ -167,6 +167,30 @@ def test_pairs_of_ones_own_are_read_and_bad_ones_named(tmp_path: Path) -> None:
     assert "p2_5: mask without image" in text
 
 
+def test_several_masks_of_an_image_are_united_also_beside_the_images(tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    write_pairs(root)
+    stage.run(pairs(), out=tmp_path / "apart", data_root=tmp_path)
+    for path in (root / "masks").iterdir():
+        whole = np.array(Image.open(path))
+        for number, value in enumerate((128, 255)):
+            one = np.where(whole == value, whole, 0).astype(np.uint8)
+            name = path.name.replace("_mask", f"_mask_{number}" if number else "_mask")
+            Image.fromarray(one).save(root / "images" / name)
+    beside = pairs()
+    source = beside.source.model_copy(update={"masks": "images"})
+    beside = beside.model_copy(update={"source": source})
+    stage.run(beside, out=tmp_path / "beside", data_root=tmp_path)
+    apart, united = (open_prepared(tmp_path / name) for name in ("apart", "beside"))
+    assert apart.masks is not None
+    assert united.masks is not None
+    np.testing.assert_array_equal(united.images, apart.images)
+    np.testing.assert_array_equal(united.masks, apart.masks)
+
+    Image.new("L", (64, 40), 128).save(root / "images" / "p0_0_mask_2.png")
+    assert "p0_0: its masks contradict each other: p0_0_mask_2.png" in refusal(beside, tmp_path)
+
+
 def refusal(cfg: Any, root: Path) -> str:
     with pytest.raises(UserError) as error:
         stage.run(cfg, out=root / "refused", data_root=root)

@@ -593,6 +593,24 @@ def test_csv_with_groups_and_sides(tmp_path: Path) -> None:
     assert Counter(listing.splits.tolist()) == dict.fromkeys(SPLITS, 8)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, separator: str) -> None:
+    rows = [["path", "label", "group"]]
+    rows += [
+        [
+            f"{'ill' if i % 3 else 'well'}/p{i // 6}{'abcdef'[i % 6]}.png",
+            "a, b"[:: 1 + i % 2 * 3],
+            f"g{i}",
+        ]
+        for i in range(24)
+    ]
+    text = io.StringIO()
+    csv.writer(text, delimiter=separator).writerows(rows)
+    listing = listing_of(table(tmp_path, text.getvalue()), tmp_path)
+    assert listing.classes == ["a", "a, b"]
+    assert listing.groups == [f"g{i}" for i in range(24)]
+
+
 def test_further_columns_of_a_csv_go_with_the_images(tmp_path: Path) -> None:
     text = "path,label,age,sex\n" + "".join(
         f"{'ill' if i % 3 else 'well'}/p{i // 6}{'abcdef'[i % 6]}.png,{'xy'[i % 2]},{30 + i},\n"

@@ -70,7 +70,7 @@ def _table(root: Path, name: str, further: list[str]) -> _Found:
             guess = nearest(column, allowed)
             raise UserError(
                 f"{file}: column '{column}' is unknown{f' (meant: {guess}?)' if guess else ''}; "
-                f"allowed: {', '.join(allowed)} (more: data.source.columns)."
+                f"allowed: {', '.join(allowed)}. Further columns, for subgroups, are named in data.source.columns (config/data/)."
             )
     if lacking := [column for column in further if column not in columns]:
         raise UserError(
