@@ -69,6 +69,11 @@ def build(
             f"model '{cfg.name}' (dense: {str(cfg.dense).lower()}, config/model/{cfg.name}.yaml) takes no "
             f"input of {len(size)} dimensions ({'x'.join(map(str, size))}); name another model in config/sweeps/."
         )
+    if cfg.builder == "onnx":
+        raise UserError(
+            f"model '{cfg.name}' is a finished file (builder: onnx, config/model/{cfg.name}.yaml): it is judged as it is, and neither trained, "
+            "nor distilled from, nor built at other sizes; name another model in config/sweeps/."
+        )
     make = _timm_factory(cfg) if cfg.builder == "timm" else _own_factory(cfg)
     begun = None if weights is None else _begin(cfg, weights, make, in_chans, size, classes)
     try:

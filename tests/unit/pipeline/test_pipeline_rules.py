@@ -143,6 +143,43 @@ def test_trainings_follow_their_files_of_weights(
         Pipeline({"sweep": "mine", "weights_root": str(tmp_path / "nowhere")})
 
 
+def test_finished_files_are_taken_and_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study(tmp_path, monkeypatch, folds=3, seeds=[0])
+    files = {
+        "model/theirs.yaml": "builder: onnx\nfile: theirs.onnx\nfamily: other\n",
+        "compress/int8.yaml": "file: int8.onnx\n",
+        "sweeps/mine.yaml": (
+            "description: x\ndata: [phantom_tiny]\nmodel: [theirs]\nrecipe: [as_given, int8]\n"
+            "overrides: [safety.reference=as_given]\n"
+        ),
+    }
+    for name, text in files.items():
+        (tmp_path / "config" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "config" / name).write_text(text)
+    root = tmp_path / "files"
+    root.mkdir()
+    asked = {"sweep": "mine", "weights_root": str(root)}
+    (root / "theirs.onnx").touch()
+    with pytest.raises(UserError, match=naming("int8.onnx", "config/compress/int8.yaml")):
+        Pipeline(asked)
+    (root / "int8.onnx").touch()
+    pipeline = Pipeline(asked)
+    finished, built = (pipeline.recipes(finished=f).split("|") for f in (True, False))
+    assert {"as_given", "as_given_int8", "int8"} <= {*finished}
+    assert {"fp32", "ptq_int8"} <= {*built}
+    job = SimpleNamespace(data="phantom_tiny", model="theirs", seed="0", recipe="int8")
+    assert pipeline.finished_file(job) == root / "int8.onnx"
+    assert pipeline.adopt_slice(job)["model"]["takes"] is None
+    assert not [path for path in pipeline.candidates if path.name == "history.csv"]
+
+    sweep = tmp_path / "config/sweeps/mine.yaml"
+    sweep.write_text(sweep.read_text().replace("int8]", "ptq_int8]"))
+    with pytest.raises(UserError, match=naming("'theirs'", "'ptq_int8'", "as_given_int8")):
+        Pipeline(asked)
+
+
 def test_a_seed_that_names_no_fold_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
