@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeward.records.base import Interval
 from edgeward.records.safety import EndpointRow
 from edgeward.safety.config import StudyConfig
-from edgeward.statistics import paired
+from edgeward.statistics import folds, paired
 from edgeward.statistics.noninferiority import Endpoint, cases_above, judged, scaled_cases
 from edgeward.tasks.assessment import Arm, Key, Resampled, Share
 
@@ -36,6 +36,9 @@ def judged_on(
         needed = paired.cases_needed(row, rate, endpoint.margin, level, cfg.power)
     else:
         needed = scaled_cases(difference, endpoint.margin, endpoint.n, level, cfg.power)
+    spread = folds.reach(difference, level)
+    if endpoint.floor is None and spread and spread >= endpoint.margin:
+        needed = None  # trainings differ by more than any number of cases could tell
     return judged(
         endpoint,
         reference=reference,

@@ -18,9 +18,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from edgeward.records.base import Interval
+
+
+def reach(found: Interval, level: float) -> float:
+    """Return how far Student's t over the folds reaches to either side of an estimate; 0 where it is not of folds.
+
+    No number of cases brings an interval below that: it is what trainings differ in.
+    """
+    if found.freedom is None or found.se_seeds is None:
+        return 0.0
+    return float(stdtrit(found.freedom, 0.5 + level / 2)) * found.se_seeds
+
+
+def p_value(found: Interval) -> float:
+    """Return the two-sided p value of a mean over folds being zero, by Student's t; 0 where it is not of folds."""
+    if found.freedom is None or found.se_seeds is None or found.estimate is None:
+        return 0.0
+    if found.se_seeds == 0:
+        return float(found.estimate == 0)
+    return 2 * float(stdtr(found.freedom, -abs(found.estimate) / found.se_seeds))
 
 
 @dataclass(frozen=True)
@@ -54,14 +73,17 @@ class Spread:
         if not found.bounded:
             return found
         estimate, low, high = found
-        reach = float(stdtrit(self.freedom, 0.5 + level / 2)) * self.error
+        known = {
+            "sd_seeds": self.sd,
+            "se_seeds": self.error,
+            "freedom": float(self.freedom),
+        }
+        half = reach(found.model_copy(update=known), level)
         return found.model_copy(
             update={
-                "low": max(least, min(low, estimate - reach)),
-                "high": min(most, max(high, estimate + reach)),
+                "low": max(least, min(low, estimate - half)),
+                "high": min(most, max(high, estimate + half)),
                 "method": f"{found.method}, or Student's t over the folds where that is wider",
-                "sd_seeds": self.sd,
-                "se_seeds": self.error,
-                "freedom": float(self.freedom),
+                **known,
             }
         )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safety_cases import classifier, config, lesions
 
+from edgeward.records.safety import Verdict
 from edgeward.safety.comparison import assess
 from edgeward.safety.folds import Folds
 from edgeward.safety.pooled import Recipe, pool_folds
@@ -121,6 +122,30 @@ def test_the_verdict_is_on_all_cases_and_names_moved_borders() -> None:
     assert [(d.recipe, d.against.recipe) for d in found["between"]] == [("int8", "same")]
     of_int8 = found["differences"][1].metrics["recall_z"]
     assert of_int8 == int8.differences["recall_z"]
+
+
+def test_what_one_training_loses_is_not_what_the_recipe_loses() -> None:
+    logits, labels, groups = lesions([900, 700, 500], strength=2.5, most=1)
+    parts = folds_of(logits, labels, groups)
+    down = -1.5 * np.eye(3)[0]
+
+    def verdict(hit: range) -> Verdict:
+        changed = [(p[0] + down * (i in hit), *p[1:]) for i, p in enumerate(parts)]
+        members: dict[Recipe, list[Arm]] = {
+            ("m", "fp32"): arms(parts),
+            ("m", "int8"): arms(changed),
+        }
+        [row] = pool_folds(members, {"m": "fp32"}, config())["verdicts"]
+        return row.verdict
+
+    one, every = verdict(range(1)), verdict(range(4))
+    assert one.per_class[0].mcnemar_p_holm is not None
+    assert one.per_class[0].mcnemar_p_holm < 1e-6, "beyond chance for these very models"
+    assert "x" not in {loss.subset for loss in one.also_lost}
+    assert "x" in {loss.subset for loss in every.also_lost}
+    needed = {e.name: e.cases_needed for e in one.endpoints if e.outcome == "inconclusive"}
+    assert needed, "trainings differ, so nothing is shown"
+    assert set(needed.values()) == {None}, "and no number of cases would show it"
 
 
 def test_subgroups_of_folds() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from edgeward.records.base import Interval
-from edgeward.statistics.folds import Spread
+from edgeward.statistics.folds import Spread, p_value, reach
 
 
 @settings(max_examples=100, deadline=None)
@@ -28,6 +28,20 @@ def test_without_spread_of_cases_it_is_students_interval() -> None:
     interval = found.widen(Interval.of(mean, mean, mean, method="x"), 0.95, -1.0, 1.0)
     low, high = stats.t.interval(0.95, 4, mean, stats.sem(d))
     assert (interval.low, interval.high) == pytest.approx((low, high))
+
+
+def test_the_p_value_is_that_of_the_t_test_and_says_what_the_interval_says() -> None:
+    for d in np.random.default_rng(3).normal(0.1, 0.1, (50, 5)):
+        found = Spread.of(d, np.ones(5))
+        interval = found.widen(Interval.of(d.mean(), d.mean(), d.mean(), method="x"), 0.95, -1, 1)
+        p = p_value(interval)
+        assert p == pytest.approx(stats.ttest_1samp(d, 0).pvalue)
+        assert interval.low is not None
+        assert interval.high is not None
+        assert (p < 0.05) == (not interval.low <= 0 <= interval.high)
+        assert d.mean() + reach(interval, 0.95) == pytest.approx(interval.high)
+    alone = Interval.of(0.2, 0.1, 0.3, method="x")
+    assert p_value(alone) == reach(alone, 0.95) == 0
 
 
 def test_folds_that_agree_leave_an_interval_as_it_is() -> None:
