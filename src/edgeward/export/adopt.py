@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import numpy as np
 
@@ -14,16 +15,16 @@ from edgeward.compression.config import RecipeConfig, Static
 from edgeward.compression.quantizer import QUANTIZER
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic, sha256
+from edgeward.core.plugins import load
 from edgeward.data.store import Prepared, open_prepared, to_input
 from edgeward.export import parity
 from edgeward.export.metadata import metadata
 from edgeward.export.taken import examine
 from edgeward.models.config import ModelConfig
 from edgeward.records.recipe import Calibrated, ModelMeta, Recipe
-from edgeward.runtimes.base import ExportConfig
-from edgeward.runtimes.onnxruntime.given import Given, open_given
-from edgeward.runtimes.onnxruntime.graph import quantized_share, read_graph
+from edgeward.runtimes.base import ExportConfig, Given, runtime
 
+PRECISIONS = get_args(Recipe.model_fields["precision"].annotation)
 log = logging.getLogger(__name__)
 
 
@@ -55,8 +56,10 @@ def run(
     UserError
         If the file is none, does not fit the data, or computes something else once it takes images as they are stored.
     """
-    taking = _Taking(model, recipe, file, open_prepared(prepared), seed)
-    given = open_given(file, model.takes)
+    where = "config/export/ (key 'runtime')"
+    taker = runtime(cfg.runtime, where).file_of
+    taking = _Taking(model, recipe, file, open_prepared(prepared), seed, taker)
+    given: Given = load("edgeward.runtimes", taker, "given", where).open_given(file, model.takes)
     with TemporaryDirectory() as folder:
         calibrated = np.empty(0, np.int64)
         if recipe.quantize is not None:
@@ -66,13 +69,14 @@ def run(
 
 @dataclass(frozen=True)
 class _Taking:
-    """What is taken, as which recipe, for which data."""
+    """What is taken, as which recipe, for which data, and the name of the runtime that takes it."""
 
     model: ModelConfig
     recipe: RecipeConfig
     file: Path
     data: Prepared
     seed: int
+    taker: str
 
     @property
     def labels(self) -> list[str]:
@@ -86,14 +90,11 @@ class _Taking:
 
     def quantized(self, given: Given, cfg: Static, to: Path) -> tuple[Given, np.ndarray]:
         """Write the file in INT8; return it, and the indices of the calibration images, int64."""
-        from edgeward.runtimes.onnxruntime import static  # which only few jobs need
-
         indices = choose(self.data, cfg.images, self.seed)
         saturates = QUANTIZER.saturates() if cfg.reduce_range == "auto" else cfg.reduce_range
         settings = cfg.model_dump(include={"method", "per_channel", "operators"})
         images = (self.read(indices[i : i + 1]) for i in range(len(indices)))
-        static.quantize(given, images, to, reduce_range=saturates, **settings)
-        return replace(open_given(to, given.takes), takes=given.takes), indices
+        return given.quantized(to, images, reduce_range=saturates, **settings), indices
 
     def write(
         self,
@@ -138,10 +139,11 @@ class _Taking:
     def record(self, given: Given, written: Path, calibrated: np.ndarray) -> Recipe:
         """Return what is known of how the file was made."""
         data, recipe = self.data, self.recipe
-        facts = read_graph(written, given.batch or 1)
+        graph = load("edgeward.runtimes", self.taker, "graph", "config/export/ (key 'runtime')")
+        facts = graph.read_graph(written, given.batch or 1)
         channels = facts.input_shape[1]
         scale, bias = given.affine(channels)
-        producer = f"{given.model.producer_name} {given.model.producer_version}".strip()
+        producer = " ".join(given.producer).strip()
         sha = fingerprint(self.read, calibrated) if len(calibrated) else None
         meta = ModelMeta(
             model=self.model.model_dump(mode="json"),
@@ -161,13 +163,13 @@ class _Taking:
         return Recipe(
             recipe=recipe.name,
             steps=[],
-            precision=facts.precision,
-            backend=given.model.producer_name or "unknown",
+            precision=facts.precision if facts.precision in PRECISIONS else "other",
+            backend=given.producer[0] or "unknown",
             versions={"producer": producer or "unknown"},
             scheme={} if recipe.quantize is None else recipe.quantize.model_dump(mode="json"),
             calibration=Calibrated(n=len(calibrated), sha256=sha),
             keep_float=[],
-            quantized_parameter_share=quantized_share(written),
+            quantized_parameter_share=facts.integers / max(1, facts.parameters),
             effects=[],
             parameters=facts.parameters,
             program_bytes=given.path.stat().st_size,

@@ -18,7 +18,7 @@ from edgeward.data.store import Prepared, to_input
 from edgeward.models.config import Takes
 from edgeward.records.card import Card
 from edgeward.records.parity import Taken
-from edgeward.runtimes.onnxruntime.given import Given
+from edgeward.runtimes.base import Given
 
 PER_CLASS = 60
 BATCH = 32

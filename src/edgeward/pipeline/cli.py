@@ -14,10 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgeward.core.errors import UserError
+from edgeward.core.plugins import load
 from edgeward.models.config import Takes
 from edgeward.pipeline import study
 from edgeward.pipeline.compose import names, roots
 from edgeward.pipeline.plan import Plan
+from edgeward.runtimes.base import REFERENCE, Given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,15 +134,14 @@ def _init(asked: argparse.Namespace) -> int:
 
 
 def _judge(asked: argparse.Namespace) -> int:
-    from edgeward.runtimes.onnxruntime.given import open_given  # a second of imports
-
+    opened = load("edgeward.runtimes", REFERENCE, "given", "edgeward judge").open_given
     keys = ("input_range", "mean", "std", "order", "layout", "gives", "output", "classes")
     said = {key: value for key in keys if (value := getattr(asked, key)) is not None}
     try:
         takes = Takes(**said) if said else None
-        given = open_given(asked.reference, takes)
+        given: Given = opened(asked.reference, takes)
         for path in asked.compressed:
-            open_given(path, takes)
+            opened(path, takes)
     except UserError as error:
         raise UserError(
             f"{error} On this command line: --input-range, --mean, --std and the like."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -63,7 +63,9 @@ class Recipe(File):
 
     recipe: str
     steps: list[dict[str, JsonValue]]
-    precision: str = Field(description="fp32, int8, or the type of the weights of a finished file.")
+    precision: Literal["fp32", "fp16", "int8", "other"] = Field(
+        description="Of a finished file: the type of its weights."
+    )
     backend: str
     versions: dict[str, str]
     scheme: dict[str, JsonValue]

@@ -21,6 +21,8 @@ Where it writes files of its own, and does not take those of another runtime (`R
     ``open_session(path, threads, fused) -> Session``: the engine on this machine.
 ``graph.py``
     ``read_graph(path, batch) -> GraphFacts``: what a file holds.
+``given.py``, if it takes finished files of others,
+    ``open_given(path, takes) -> Given``.
 ``probes.py``
     ``write(folder) -> list[Probe]``: small files that show how fast a device multiplies.
 
@@ -30,10 +32,10 @@ Only the part that a stage needs is imported (`edgeward.core.plugins.load`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -43,6 +45,9 @@ from edgeward.runtimes.tolerance import FileParityConfig
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from edgeward.models.config import Takes
+    from edgeward.runtimes.parity import Forward
 
 REFERENCE = "onnxruntime"
 """The runtime that `assess` judges with, whose logits those of devices are compared with, and whose file ships."""
@@ -96,7 +101,7 @@ class GraphFacts:
 
     Attributes
     ----------
-    parameters : elements of the weights and biases (scales, zero points and shapes not counted).
+    parameters : elements of the weights and biases (scales, zero points and shapes not counted); `integers` of them are quantised.
     macs : multiply-accumulates per inference, per image.
     precision : "int8" if the graph quantises, otherwise the type of the weights, e.g. "fp32".
     operators : operator type -> number of nodes.
@@ -106,6 +111,7 @@ class GraphFacts:
 
     input_shape: list[int]
     parameters: int
+    integers: int
     macs: int
     precision: str
     operators: dict[str, int]
@@ -129,6 +135,96 @@ class Probe:
     precision: str
     macs: int
     path: Path
+
+
+class Given(ABC):
+    """A finished file, whatever made it.
+
+    Attributes
+    ----------
+    path : of the file. takes : how images become its input, and what its output means.
+    """
+
+    path: Path
+    takes: Takes
+
+    @property
+    @abstractmethod
+    def producer(self) -> tuple[str, str]:
+        """Who wrote it: name and version, empty where it does not say."""
+
+    @property
+    @abstractmethod
+    def batch(self) -> int | None:
+        """Images that it takes at once; None: any number."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> int | None:
+        """Channels that it takes; None: any number."""
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int | None, int | None]:
+        """Height and width that it takes, pixels; None: any."""
+
+    @abstractmethod
+    def affine(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scale and bias that take grey levels 0-255 to its input, float64 (c,) each."""
+
+    @abstractmethod
+    def refitted(self, **takes: object) -> Given:
+        """Return the same file, taken otherwise."""
+
+    @abstractmethod
+    def forward(self, classes: Sequence[str], threads: int) -> Forward:
+        """Return the untouched file as a function of images, float32 (b, c, h, w), 0-255, to logits in the order of `classes`."""
+
+    @abstractmethod
+    def write(
+        self,
+        path: Path,
+        properties: Mapping[str, Any],
+        images: np.ndarray,
+        classes: Sequence[str],
+        threads: int,
+    ) -> None:
+        """Write the file as the stages below take it; its batch becomes dynamic, if it computes the same then.
+
+        Parameters
+        ----------
+        properties : go into the metadata, each as JSON.
+        images : two or more, float32 (b, c, h, w), 0-255, to try that on.
+
+        Raises
+        ------
+        UserError
+            If images or classes do not fit the file.
+        """
+
+    @abstractmethod
+    def quantized(
+        self,
+        to: Path,
+        images: Iterable[np.ndarray],
+        *,
+        method: str,
+        per_channel: bool,
+        reduce_range: bool,
+        operators: list[str] | None,
+    ) -> Given:
+        """Write a file with INT8 weights and activations, and return it.
+
+        Parameters
+        ----------
+        images : float32 (b, c, h, w), 0-255, a batch at a time. method : how ranges of activations are chosen.
+        reduce_range : weights of 7 bits. operators : types that are quantized; None: all that can be.
+
+        Raises
+        ------
+        UserError
+            If the quantizer cannot read the file.
+        """
 
 
 class Session(ABC):

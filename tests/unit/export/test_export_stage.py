@@ -240,7 +240,8 @@ def test_int8_kernel_that_computes_something_else_is_caught(
     program = stage.load_program(compressed["int8"] / "model.pt2")
     path = damaged(exported["int8"][0] / "model.onnx", tmp_path / "damaged.onnx", 0.5)
     facts = Recipe.model_validate(recipe(small_prepared, "int8"))
-    result = parity.check(path, program, small_prepared, facts, config().parity, "onnxruntime", 1)
+    forward = parity.torch_forward(program)
+    result = parity.check(path, forward, small_prepared, facts, config().parity, "onnxruntime", 1)
     assert not result.passed
     assert any("the mean logit error is" in reason for reason in result.failures)
     assert any("already the graph without fusion is off" in r for r in result.failures)

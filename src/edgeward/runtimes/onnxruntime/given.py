@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeward.core.errors import UserError
 from edgeward.models.config import Takes
+from edgeward.runtimes.base import Given
 from edgeward.runtimes.onnxruntime.graph import BATCH, INPUT, OUTPUT, stamp
 from edgeward.runtimes.onnxruntime.session import open_session
 from edgeward.runtimes.parity import Forward
@@ -27,15 +28,8 @@ DTYPES: dict[int, type[np.generic]] = {
 
 
 @dataclass(frozen=True)
-class Given:
-    """A file, and what is known of it.
-
-    Attributes
-    ----------
-    takes : how images become its input, and what its output means.
-    channels, size : of its input, (h, w); batch : of input and output; outputs : classes or labels; None where the file leaves it open.
-    dtype : of its input.
-    """
+class OnnxFile(Given):
+    """An ONNX file with one image in and one result out: `image` and `result` among what the graph takes and gives."""
 
     path: Path
     model: onnx.ModelProto
@@ -63,6 +57,10 @@ class Given:
         return self._dims[2], self._dims[3]
 
     @property
+    def producer(self) -> tuple[str, str]:
+        return self.model.producer_name, self.model.producer_version
+
+    @property
     def outputs(self) -> int | None:
         return _dims(self.result)[1]
 
@@ -71,13 +69,6 @@ class Given:
         return DTYPES[self.image.type.tensor_type.elem_type]
 
     def affine(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return scale and bias that take grey levels 0-255 to the input of the file, float64 (c,) each.
-
-        Raises
-        ------
-        UserError
-            If the normalisation is of another number of channels.
-        """
         low, high = self.takes.input_range
         mean, std = self.takes.mean or [0.0] * channels, self.takes.std or [1.0] * channels
         if not len(mean) == len(std) == channels:
@@ -126,12 +117,35 @@ class Given:
         return None if theirs == list(classes) else [theirs.index(c) for c in classes]
 
     def forward(self, classes: Sequence[str], threads: int) -> Forward:
-        """Return the untouched file in onnxruntime as a function of images, float32 (b, c, h, w), 0-255, to logits."""
         session, name = open_session(self.path, threads, fused=True), self.result.name
         return lambda images: self.leave(session.run(self.enter(images), name), classes)
 
-    def refitted(self, **takes: object) -> Given:
-        """Return the same file, taken otherwise."""
+    def quantized(
+        self,
+        to: Path,
+        images: Iterable[np.ndarray],
+        *,
+        method: str,
+        per_channel: bool,
+        reduce_range: bool,
+        operators: list[str] | None,
+    ) -> OnnxFile:
+        from edgeward.runtimes.onnxruntime.static import quantize  # which only few jobs need
+
+        quantize(
+            self.path, self._fed(images), to, method=method, per_channel=per_channel, reduce_range=reduce_range, operators=operators
+        )  # fmt: skip
+        return replace(open_given(to, self.takes), takes=self.takes)
+
+    def _fed(self, images: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """Yield what the engine is given for images, at the batch of the file."""
+        for batch in images:
+            step = self.batch or len(batch)
+            for start in range(0, len(batch), step):
+                part = batch[start : start + step]
+                yield {self.image.name: self.enter(np.resize(part, (step, *part.shape[1:])))}
+
+    def refitted(self, **takes: object) -> OnnxFile:
         return replace(self, takes=self.takes.model_copy(update=takes))
 
     def write(
@@ -142,18 +156,6 @@ class Given:
         classes: Sequence[str],
         threads: int,
     ) -> None:
-        """Write the file as the stages below take it; its batch becomes dynamic, if it computes the same then.
-
-        Parameters
-        ----------
-        properties : go into the metadata, each as JSON.
-        images : two or more, float32 (b, c, h, w), 0-255, to try that on.
-
-        Raises
-        ------
-        UserError
-            If images or classes do not fit the file.
-        """
         channels, *size = images.shape[1:]
         for what, theirs, ours in (
             ("channels", self.channels, channels),
@@ -294,7 +296,7 @@ def _dims(value: onnx.ValueInfoProto) -> list[int | None]:
     ]
 
 
-def open_given(path: Path, takes: Takes | None) -> Given:
+def open_given(path: Path, takes: Takes | None) -> OnnxFile:
     """Open a finished file.
 
     Parameters
@@ -334,7 +336,7 @@ def open_given(path: Path, takes: Takes | None) -> Given:
         raise UserError(
             f"{path}: its input is {TensorProto.DataType.Name(kind).lower()}; float, float16 or uint8 is needed."
         )
-    return Given(path, model, takes, inputs[0], results[0])
+    return OnnxFile(path, model, takes, inputs[0], results[0])
 
 
 def _told(values: Sequence[onnx.ValueInfoProto]) -> str:

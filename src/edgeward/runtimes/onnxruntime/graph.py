@@ -119,7 +119,7 @@ def _node_macs(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
 
 
 def _parameters(model: onnx.ModelProto) -> tuple[int, int]:
-    """Count the elements of float tensors and of quantised weights, each once."""
+    """Count the elements of float tensors, and those of quantised weights, each once."""
     quantised, scales = set(), set()
     for node in model.graph.node:
         if node.op_type == "DequantizeLinear":
@@ -142,12 +142,6 @@ def _parameters(model: onnx.ModelProto) -> tuple[int, int]:
         sum(k for n, k in sizes.items() if n not in whole and tensors[n].data_type in floats),
         sum(sizes[n] for n in whole),
     )
-
-
-def quantized_share(path: Path) -> float:
-    """Return the share of a file's weights and biases that are integers."""
-    floats, integers = _parameters(_load(path))
-    return integers / max(1, floats + integers)
 
 
 def _precision(model: onnx.ModelProto) -> str:
@@ -181,9 +175,11 @@ def read_graph(path: Path, batch: int) -> GraphFacts:
     except (shape_inference.InferenceError, KeyError) as error:
         raise UserError(f"{path}: the shape of tensor {error} cannot be inferred.") from error
     operators = Counter(node.op_type for node in model.graph.node)
+    floats, integers = _parameters(model)
     return GraphFacts(
         input_shape=input_shape,
-        parameters=sum(_parameters(model)),
+        parameters=floats + integers,
+        integers=integers,
         macs=sum(macs) // batch,
         precision=_precision(model),
         operators=dict(sorted(operators.items())),

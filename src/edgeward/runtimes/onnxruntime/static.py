@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from onnxruntime.quantization import (
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edgeward.core.errors import UserError
-from edgeward.runtimes.onnxruntime.given import Given
 
 METHODS = {
     "minmax": CalibrationMethod.MinMax,
@@ -28,26 +27,18 @@ METHODS = {
 
 
 class _Reader(CalibrationDataReader):
-    """Hands images to the quantizer, one inference at a time."""
+    """Hands the quantizer one inference after the other."""
 
-    def __init__(self, given: Given, images: Iterable[np.ndarray]) -> None:
-        self._feeds = self._fed(given, images)
-
-    @staticmethod
-    def _fed(given: Given, images: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        for batch in images:
-            for start in range(0, len(batch), given.batch or len(batch)):
-                part = batch[start : start + (given.batch or len(batch))]
-                full = np.resize(part, (given.batch or len(part), *part.shape[1:]))
-                yield {given.image.name: given.enter(full)}
+    def __init__(self, feeds: Iterator[dict[str, np.ndarray]]) -> None:
+        self._feeds = feeds
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._feeds, None)
 
 
 def quantize(
-    given: Given,
-    images: Iterable[np.ndarray],
+    path: Path,
+    feeds: Iterator[dict[str, np.ndarray]],
     to: Path,
     *,
     method: str,
@@ -55,28 +46,21 @@ def quantize(
     reduce_range: bool,
     operators: list[str] | None,
 ) -> None:
-    """Write a file with INT8 weights and activations.
+    """Write a file with INT8 weights and activations; `edgeward.runtimes.base.Given.quantized` says what of.
 
     Parameters
     ----------
-    given : in float. images : float32 (b, c, h, w), 0-255, a batch at a time.
-    method : how ranges of activations are chosen, a key of `METHODS`.
-    reduce_range : weights of 7 bits. operators : types that are quantized; None: all that the quantizer knows.
-
-    Raises
-    ------
-    UserError
-        If the quantizer cannot read the file.
+    path : in float. feeds : what the engine is given, an inference at a time. method : a key of `METHODS`.
     """
     options: dict[str, Any] = {} if operators is None else {"op_types_to_quantize": operators}
     with tempfile.TemporaryDirectory() as folder:
         inferred = Path(folder) / "inferred.onnx"
         try:
-            quant_pre_process(str(given.path), str(inferred), skip_symbolic_shape=True)
+            quant_pre_process(str(path), str(inferred), skip_symbolic_shape=True)
             quantize_static(
                 str(inferred),
                 str(to),
-                _Reader(given, images),
+                _Reader(feeds),
                 quant_format=QuantFormat.QDQ,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -88,6 +72,6 @@ def quantize(
         except Exception as error:  # the quantizer has no errors of its own
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UserError(
-                f"onnxruntime cannot quantize {given.path}: {reason}. Name fewer operators (quantize.operators, config/compress/), or "
+                f"onnxruntime cannot quantize {path}: {reason}. Name fewer operators (quantize.operators, config/compress/), or "
                 "judge a file that another tool has quantized."
             ) from error
