@@ -88,6 +88,16 @@ class _Taking:
         """Return images, float32 (b, c, h, w), 0-255."""
         return to_input(self.data.images[indices])
 
+    def shift(self, given: Given) -> list[float]:
+        """Return what is added to the logits, in the order of the labels."""
+        theirs = given.takes.logit_shift or [0.0] * len(self.labels)
+        if len(theirs) != len(self.labels):
+            raise UserError(
+                f"{self.file}: takes.logit_shift has {len(theirs)} entries, its outputs are {len(self.labels)} (config/model/)."
+            )
+        places = given.places(self.labels)
+        return theirs if places is None else [theirs[place] for place in places]
+
     def quantized(self, given: Given, cfg: Static, to: Path) -> tuple[Given, np.ndarray]:
         """Write the file in INT8; return it, and the indices of the calibration images, int64."""
         indices = choose(self.data, cfg.images, self.seed)
@@ -156,7 +166,7 @@ class _Taking:
             mean=(-bias / scale / 255).tolist(),
             std=(1 / scale / 255).tolist(),
             classes=data.classes,
-            logit_shift=[0.0] * len(self.labels),
+            logit_shift=self.shift(given),
             data=data.card.name,
             seed=self.seed,
         )

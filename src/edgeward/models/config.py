@@ -107,6 +107,11 @@ class Takes(Closed):
     gives: Literal["logits", "probabilities"] = Field(
         "logits", description="probabilities: the last operator is a softmax."
     )
+    logit_shift: list[float] | None = Field(
+        None,
+        description="What is added to the logits before probabilities are taken, in the order of the outputs: of a network that was trained with "
+        "logit adjustment, tau times the logarithm of the prior; null: nothing.",
+    )
     output: str | None = Field(
         None, description="Name of the output, where there are several; null: the only one."
     )

@@ -75,6 +75,12 @@ def parser() -> argparse.ArgumentParser:
     judge.add_argument(
         "--std", type=float, nargs="+", help="by what it is then divided, per channel"
     )
+    judge.add_argument(
+        "--logit-shift",
+        type=float,
+        nargs="+",
+        help="what is added to the logits before probabilities are taken, per output",
+    )
     judge.add_argument("--order", choices=("rgb", "bgr"), help="of the channels (default: rgb)")
     judge.add_argument("--layout", choices=("nchw", "nhwc"), help="of the input (default: nchw)")
     judge.add_argument(
@@ -135,7 +141,9 @@ def _init(asked: argparse.Namespace) -> int:
 
 def _judge(asked: argparse.Namespace) -> int:
     opened = load("edgeward.runtimes", REFERENCE, "given", "edgeward judge").open_given
-    keys = ("input_range", "mean", "std", "order", "layout", "gives", "output", "classes")
+    keys = (
+        "input_range", "mean", "std", "order", "layout", "gives", "logit_shift", "output", "classes",
+    )  # fmt: skip
     said = {key: value for key in keys if (value := getattr(asked, key)) is not None}
     try:
         takes = Takes(**said) if said else None

@@ -173,6 +173,16 @@ class Given(ABC):
         """Return scale and bias that take grey levels 0-255 to its input, float64 (c,) each."""
 
     @abstractmethod
+    def places(self, classes: Sequence[str]) -> list[int] | None:
+        """Return where the classes stand among its outputs; None: in order.
+
+        Raises
+        ------
+        UserError
+            If there are other classes in the file.
+        """
+
+    @abstractmethod
     def refitted(self, **takes: object) -> Given:
         """Return the same file, taken otherwise."""
 

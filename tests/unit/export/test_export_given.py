@@ -242,6 +242,23 @@ def test_a_file_is_quantized_with_the_calibration_images(
     assert 0 < np.abs(before - after).mean() < 0.05 * spread
 
 
+def test_what_was_taken_off_in_training_is_added_again(
+    tmp_path: Path, small_prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = [CLASSES[2], CLASSES[0], CLASSES[1]]
+    takes = IMAGENET.model_copy(update={"classes": turned, "logit_shift": [-2.0, 0.5, -1.0]})
+    monkeypatch.setitem(globals(), "IMAGENET", takes)
+    as_given = RecipeConfig(name="as_given", file="theirs.onnx")
+    recipe, _, _ = adopted(tmp_path, small_prepared, as_given, classes=turned)
+    assert recipe.meta.logit_shift == [0.5, -1.0, -2.0]
+    own = open_given(tmp_path / "export" / "model.onnx", None).takes
+    assert (own.classes, own.logit_shift) == (CLASSES, [0.5, -1.0, -2.0])
+    monkeypatch.setitem(globals(), "IMAGENET", takes.model_copy(update={"logit_shift": [1.0]}))
+    (tmp_path / "again").mkdir()
+    with pytest.raises(UserError, match=naming("takes.logit_shift", 1, 3)):
+        adopted(tmp_path / "again", small_prepared, as_given, classes=turned)
+
+
 def test_without_training_images_nothing_is_calibrated(tmp_path: Path) -> None:
     root = write_small_prepared(tmp_path / "small")
     (root / "calibration.csv").write_text("index\n")

@@ -100,13 +100,6 @@ class OnnxFile(Given):
         return logits if places is None else logits[:, places]
 
     def places(self, classes: Sequence[str]) -> list[int] | None:
-        """Return where the classes stand among the outputs; None: in order.
-
-        Raises
-        ------
-        UserError
-            If there are other classes in the file.
-        """
         theirs = self.takes.classes or list(classes)
         if self.outputs not in (None, len(theirs)) or sorted(theirs) != sorted(classes):
             known = self.takes.classes or f"{self.outputs} outputs"
@@ -349,4 +342,8 @@ def _itself(model: onnx.ModelProto) -> Takes | None:
     said = {entry.key: entry.value for entry in model.metadata_props}
     if "edgeward_format" not in said:
         return None
-    return Takes(input_range=json.loads(said["input_range"]), classes=json.loads(said["classes"]))
+    return Takes(
+        input_range=json.loads(said["input_range"]),
+        classes=json.loads(said["classes"]),
+        logit_shift=json.loads(said.get("logit_shift", "null")),
+    )
