@@ -127,7 +127,7 @@ def test_the_installed_package_judges_two_files(installed: Path, tmp_path: Path)
     colour_classifier(tmp_path / "fp32.onnx", batch=1)
     colour_classifier(tmp_path / "int8.onnx", favour=0.01)
     said = command(
-        installed, tmp_path, "edgeward.pipeline.cli", *shown("edgeward judge fp32.onnx"),
+        installed, tmp_path, "edgeward.pipeline.cli", *shown("edgeward judge fp32.onnx int8.onnx"),
         "--group-pattern", r"^(\d+)_", "--device", "host_quick", "--cores", 2,
     )  # fmt: skip
     study = tmp_path / "judge_fp32"
