@@ -52,7 +52,6 @@ class RecipeConfig(Closed):
         description="Instead of steps: a finished ONNX file, whatever made it, below the weights root (docs/two-onnx-files.md); what it takes "
         "stands in the model's file (key `takes`).",
     )
-
     quantize: Static | None = Field(
         None, description="What is done to the finished file; null: nothing, it is as it is."
     )

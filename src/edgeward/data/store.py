@@ -115,6 +115,11 @@ class Prepared:
         """Number of outputs of a model: the classes and, where masks are predicted, the background."""
         return self.card.n_labels
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the outputs of a model, in their order: the classes, behind the background where masks are predicted."""
+        return self.classes if self.n_labels == len(self.classes) else ["background", *self.classes]
+
     def view(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a case as it is stored, read from disk only where it is sliced.
 

@@ -78,24 +78,18 @@ class _Taking:
     seed: int
     taker: str
 
-    @property
-    def labels(self) -> list[str]:
-        """Names of the outputs, a background included."""
-        classes = self.data.classes
-        return classes if self.data.n_labels == len(classes) else ["background", *classes]
-
     def read(self, indices: np.ndarray) -> np.ndarray:
         """Return images, float32 (b, c, h, w), 0-255."""
         return to_input(self.data.images[indices])
 
     def shift(self, given: Given) -> list[float]:
         """Return what is added to the logits, in the order of the labels."""
-        theirs = given.takes.logit_shift or [0.0] * len(self.labels)
-        if len(theirs) != len(self.labels):
+        theirs = given.takes.logit_shift or [0.0] * len(self.data.outputs)
+        if len(theirs) != len(self.data.outputs):
             raise UserError(
-                f"{self.file}: takes.logit_shift has {len(theirs)} entries, its outputs are {len(self.labels)} (config/model/)."
+                f"{self.file}: takes.logit_shift has {len(theirs)} entries, its outputs are {len(self.data.outputs)} (config/model/)."
             )
-        places = given.places(self.labels)
+        places = given.places(self.data.outputs)
         return theirs if places is None else [theirs[place] for place in places]
 
     def quantized(self, given: Given, cfg: Static, to: Path) -> tuple[Given, np.ndarray]:
@@ -116,7 +110,7 @@ class _Taking:
         threads: int,
     ) -> dict[str, float]:
         """Write the files of the stage."""
-        data, labels, target = self.data, self.labels, out / "model.onnx"
+        data, labels, target = self.data, self.data.outputs, out / "model.onnx"
         target.unlink(missing_ok=True)
         some = self.read(parity.pick(data, 2))
         taken = None if self.model.dense else examine(given, data, threads)
@@ -136,13 +130,8 @@ class _Taking:
         made.write(built / "recipe.json")
         for doubt in taken.doubts if taken else ():
             log.warning("%s: %s", self.file, doubt)
-        found = result.onnx_vs_torch
         return {
-            "logit_error_max": found.max_abs,
-            "logit_error_mean": found.mean_abs,
-            "logit_spread": result.spread,
-            "agreement": found.agreement,
-            "file_mb": target.stat().st_size / 1e6,
+            **parity.figures(result.onnx_vs_torch, result.spread, target),
             **({"correct": taken.correct, "doubts": float(len(taken.doubts))} if taken else {}),
         }
 
@@ -160,7 +149,7 @@ class _Taking:
             task=data.task,
             spatial_dims=data.spatial_dims,
             num_classes=len(data.classes),
-            n_labels=len(self.labels),
+            n_labels=len(self.data.outputs),
             in_chans=channels,
             image_size=facts.input_shape[2:],
             mean=(-bias / scale / 255).tolist(),

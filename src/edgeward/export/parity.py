@@ -14,7 +14,7 @@ import torch
 
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
-from edgeward.records.parity import Decided, Parity
+from edgeward.records.parity import Agreement, Decided, Parity
 from edgeward.records.recipe import Recipe
 from edgeward.runtimes.parity import Forward, Judgement, compare, judge, run_all
 from edgeward.runtimes.session import open_session
@@ -75,6 +75,17 @@ def failures_of(judged: Judgement, parity: Parity, cfg: FileParityConfig) -> lis
             f"{cfg.int8.decided_agreement:.1%} asked; see export.parity.int8.decided_agreement"
         )
     return failures
+
+
+def figures(found: Agreement, spread: float, path: Path) -> dict[str, float]:
+    """Return the flat metrics of a comparison, and the size of the file in MB."""
+    return {
+        "logit_error_max": found.max_abs,
+        "logit_error_mean": found.mean_abs,
+        "logit_spread": spread,
+        "agreement": found.agreement,
+        "file_mb": path.stat().st_size / 1e6,
+    }
 
 
 def batch_errors(

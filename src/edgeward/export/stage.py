@@ -69,13 +69,7 @@ def run(
         result.spread,
         100 * found.agreement,
     )
-    metrics = {
-        "logit_error_max": found.max_abs,
-        "logit_error_mean": found.mean_abs,
-        "logit_spread": result.spread,
-        "agreement": found.agreement,
-        "file_mb": target.stat().st_size / 1e6,
-    }
+    metrics = parity.figures(found, result.spread, target)
     if result.sensitivity and result.fused_vs_unfused:
         metrics["sensitivity_mean"] = result.sensitivity.mean_abs
         metrics["fused_unfused_agreement"] = result.fused_vs_unfused.agreement

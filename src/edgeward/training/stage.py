@@ -194,14 +194,13 @@ def _network(
     model: ModelConfig, data: Prepared, train: TrainConfig, weights: Weights | None
 ) -> torch.nn.Module:
     channels, size = _channels(data), _size(data, train)
-    labels = data.classes if data.n_labels == len(data.classes) else ["background", *data.classes]
     net = build(
         model,
         num_classes=data.n_labels,
         in_chans=channels,
         image_size=size,
         weights=weights,
-        classes=labels,
+        classes=data.outputs,
     )
     logger.info(
         "%s: %.2f M parameters, %d cases, input %s",
