@@ -24,6 +24,7 @@ from edgeward.tasks.batches import stream
 from edgeward.tasks.inputs import patches_of
 from edgeward.tasks.training import Batch, Item, Loss, TrainingTask
 from edgeward.training.config import FinetuneConfig
+from edgeward.training.depthwise import SmallMaps
 from edgeward.training.history import Pace, Row, check_finite, curve, log_epoch
 from edgeward.training.optim import adamw, cosine
 from edgeward.training.task import check_shift, training_task
@@ -128,13 +129,15 @@ def finetune(
                 on_step_start(epoch * steps + step, cfg.epochs * steps)
             images, labels = _load(task, item, cfg, stream(seed, epoch * steps + step, 1))
             torch.manual_seed(stream(seed, epoch * steps + step, 2))  # dropout
-            value = task.loss(model, images, labels)
+            with SmallMaps():
+                value = task.loss(model, images, labels)
             losses.append(float(value.detach()))
             check_finite(losses[-1], epoch, step)
             value.backward()
             if constraint is not None and (epoch * steps + step) % constraint.every == 0:
                 set_eval(model)
-                constraint.backward(model, epoch * steps + step)
+                with SmallMaps():
+                    constraint.backward(model, epoch * steps + step)
                 set_train(model)
             torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.grad_clip)
             optimizer.step()

@@ -14,6 +14,7 @@ from torch import nn
 from edgeward.core.io import read_json, write_json
 from edgeward.tasks.training import Batch, TrainingTask
 from edgeward.training.config import TrainConfig
+from edgeward.training.depthwise import SmallMaps
 from edgeward.training.optim import adamw
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ def _step(
     images, labels = (part.to(device) for part in batch)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with SmallMaps(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             value = task.loss(copy, images, labels)
         value.backward()
         optimizer.step()

@@ -25,6 +25,7 @@ from edgeward.models.weights import Weights, find
 from edgeward.records.recipe import ModelMeta
 from edgeward.tasks.batches import stream
 from edgeward.training.config import TrainConfig
+from edgeward.training.depthwise import SmallMaps
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import Batches, Learner, Progress
 from edgeward.training.optim import Backbone
@@ -251,7 +252,8 @@ def _fit(
             learner.load_state_dict(saved["state_dict"])
             return
     trainer = _trainer(train.epochs, progress, precision, device, work)
-    trainer.fit(learner, batches, ckpt_path=resume, weights_only=True)
+    with SmallMaps():
+        trainer.fit(learner, batches, ckpt_path=resume, weights_only=True)
 
 
 def _trainer(
