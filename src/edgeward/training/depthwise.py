@@ -37,7 +37,7 @@ class SmallMaps(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.conv2d or func is aten.conv2d.default:
             call = {**dict(zip(NAMES, args, strict=False)), **kwargs}
-            if _small(**call):
+            if _small(call):
                 return _Depthwise.apply(
                     call["input"],
                     call["weight"],
@@ -48,24 +48,17 @@ class SmallMaps(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _small(
-    input: torch.Tensor,  # noqa: A002 - torch's name
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> bool:
+def _small(call: dict[str, Any]) -> bool:
+    x, weight = call["input"], call["weight"]
     return (
         torch.is_grad_enabled()
         and weight.requires_grad
-        and input.device.type == "cpu"
-        and input.ndim == 4
-        and groups == input.shape[1] == weight.shape[0]
-        and (input.shape[2] < weight.shape[2] or input.shape[3] < weight.shape[3])
-        and not isinstance(padding, str)
-        and _pair(dilation) == (1, 1)
+        and x.device.type == "cpu"
+        and x.ndim == 4
+        and call.get("groups", 1) == x.shape[1] == weight.shape[0]
+        and (x.shape[2] < weight.shape[2] or x.shape[3] < weight.shape[3])
+        and not isinstance(call.get("padding", 0), str)
+        and _pair(call.get("dilation", 1)) == (1, 1)
         and not torch.is_autocast_enabled("cpu")
     )
 

@@ -59,7 +59,7 @@ def test_small_maps_have_torchs_gradients(
     height: int,
     width: int,
     channels: int,
-    bias: bool,  # noqa: FBT001 - drawn
+    bias: bool,
     layout: torch.memory_format,
 ) -> None:
     net = conv(channels, kernel, stride, bias=bias)
