@@ -16,8 +16,6 @@ rule assess:
         metrics=Assess.metrics,
     log:
         Assess.log,
-    benchmark:
-        Assess.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: 1
@@ -49,8 +47,6 @@ rule decide:
         metrics=Decide.metrics,
     log:
         Decide.log,
-    benchmark:
-        Decide.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: 1
@@ -79,8 +75,6 @@ rule pool:
         metrics=Pool.metrics,
     log:
         Pool.log,
-    benchmark:
-        Pool.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: 1

@@ -10,8 +10,6 @@ rule ceilings:
         metrics=Ceilings.metrics,
     log:
         Ceilings.log,
-    benchmark:
-        Ceilings.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: workflow.cores

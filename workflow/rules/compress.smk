@@ -15,8 +15,6 @@ rule compress:
         metrics=Compress.metrics,
     log:
         Compress.log,
-    benchmark:
-        Compress.benchmark
     wildcard_constraints:
         recipe=PIPELINE.recipes(finished=False),
     conda:

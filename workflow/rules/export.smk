@@ -15,8 +15,6 @@ rule export:
         metrics=Export.metrics,
     log:
         Export.log,
-    benchmark:
-        Export.benchmark
     wildcard_constraints:
         recipe=PIPELINE.recipes(finished=False),
     conda:
@@ -47,8 +45,6 @@ rule adopt:
         metrics=Export.metrics,
     log:
         Export.log,
-    benchmark:
-        Export.benchmark
     wildcard_constraints:
         recipe=PIPELINE.recipes(finished=True),
     conda:

@@ -25,8 +25,6 @@ rule prepare:
         metrics=Prepare.metrics,
     log:
         Prepare.log,
-    benchmark:
-        Prepare.benchmark
     wildcard_constraints:
         data=PIPELINE.data(masks=False, volumes=False),
     conda:
@@ -73,8 +71,6 @@ rule fold:
         metrics=Fold.metrics,
     log:
         Fold.log,
-    benchmark:
-        Fold.benchmark
     wildcard_constraints:
         data=PIPELINE.folded,
     conda:

@@ -12,8 +12,6 @@ rule profile:
         metrics=Profile.metrics,
     log:
         Profile.log,
-    benchmark:
-        Profile.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: workflow.cores
@@ -38,8 +36,6 @@ rule interleave:
         metrics=Interleave.metrics,
     log:
         Interleave.log,
-    benchmark:
-        Interleave.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: workflow.cores

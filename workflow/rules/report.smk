@@ -42,8 +42,6 @@ rule report:
         metrics=Report.metrics,
     log:
         Report.log,
-    benchmark:
-        Report.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: 1

@@ -11,8 +11,6 @@ rule scaling:
         metrics=Scaling.metrics,
     log:
         Scaling.log,
-    benchmark:
-        Scaling.benchmark
     conda:
         "../../envs/full.yaml"
     threads: 1
@@ -39,8 +37,6 @@ rule scaling_profile:
         metrics=ScalingProfile.metrics,
     log:
         ScalingProfile.log,
-    benchmark:
-        ScalingProfile.benchmark
     conda:
         "../../envs/runtime.yaml"
     threads: workflow.cores

@@ -14,8 +14,6 @@ rule train:
         metrics=Train.metrics,
     log:
         Train.log,
-    benchmark:
-        Train.benchmark
     # First, so that the longest jobs do not come last; whatever starts from them can.
     priority: 1
     conda:

@@ -19,4 +19,4 @@ def main(job: Job) -> dict[str, float]:
 
 
 if "snakemake" in globals():
-    Job.of("ceilings", snakemake).execute(main, tracked=False)  # noqa: F821
+    Job.of("ceilings", snakemake).execute(main, tracked=False, alone=True)  # noqa: F821

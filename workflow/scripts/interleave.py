@@ -25,4 +25,4 @@ def main(job: Job) -> dict[str, float]:
 
 
 if "snakemake" in globals():
-    Job.of("interleave", snakemake).execute(main, tracked=False)  # noqa: F821
+    Job.of("interleave", snakemake).execute(main, tracked=False, alone=True)  # noqa: F821

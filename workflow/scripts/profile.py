@@ -22,4 +22,4 @@ def main(job: Job) -> dict[str, float]:
 
 
 if "snakemake" in globals():
-    Job.of("profile", snakemake).execute(main)  # noqa: F821
+    Job.of("profile", snakemake).execute(main, alone=True)  # noqa: F821

@@ -23,4 +23,4 @@ def main(job: Job) -> dict[str, float]:
 
 
 if "snakemake" in globals():
-    Job.of("scaling", snakemake).execute(main)  # noqa: F821
+    Job.of("scaling", snakemake).execute(main, alone=True)  # noqa: F821

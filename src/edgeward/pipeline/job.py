@@ -1,24 +1,27 @@
-"""What surrounds every stage: log, start-up time, config and metrics files, tracking entry."""
+"""What surrounds every stage: the worker, log, start-up time, config and metrics files, tracking entry.
+
+The process that Snakemake starts only hands its script over where it can, so what a job needs is imported in functions.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psutil
-
-from edgeward.core.errors import UserError
-from edgeward.core.io import digest, read_json, sha256, write_json, write_yaml
+from edgeward.pipeline import worker
 from edgeward.pipeline.paths import OUTBOX, WORK
-from edgeward.tracking.entry import UsedData
-from edgeward.tracking.outbox import LiveCurve, StageEntry, post
 
+if TYPE_CHECKING:
+    from edgeward.tracking.entry import StageEntry, UsedData
+
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of getrusage
 HEAVY = {".npy", ".npz", ".pt", ".pt2"}
 
 
@@ -58,6 +61,8 @@ class Job:
         return [Path(path) for path in self.input[name]]
 
     def _entry(self, **kwargs: Any) -> StageEntry:
+        from edgeward.tracking.entry import StageEntry
+
         w = self.wildcards
         seed, size = w.get("seed"), w.get("size")
         return StageEntry(
@@ -75,6 +80,8 @@ class Job:
 
     def live(self) -> Callable[[int, dict[str, float]], None]:
         """Return a function that adds one point (step, metrics) to the job's live curves."""
+        from edgeward.tracking.outbox import LiveCurve
+
         curve = LiveCurve(OUTBOX, self._entry(folder=Path(self.output.metrics).parent.resolve()))
         return curve.log
 
@@ -83,23 +90,43 @@ class Job:
 
         It is not a declared output, so Snakemake does not delete it before the job starts again.
         """
+        from edgeward.core.io import digest, sha256
+
         key = digest([self.stage, self.wildcards, self.cfg, [sha256(path) for path in inputs]])
         folder = WORK / f"{self.stage}-{key[:20]}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def loaded(self) -> None:
-        """Note that the stage's imports are done: the time since the process began is start-up."""
-        self.startup_s = time.time() - psutil.Process().create_time()
+        """Note that the stage's imports are done: the time since Snakemake started the process is start-up."""
+        import psutil
 
-    def execute(self, main: Callable[[Job], dict[str, float]], *, tracked: bool = True) -> None:
+        self.startup_s = time.time() - psutil.Process(worker.client()).create_time()
+
+    def execute(
+        self,
+        main: Callable[[Job], dict[str, float]],
+        *,
+        tracked: bool = True,
+        alone: bool = False,
+    ) -> None:
         """Run `main`, then write config.yaml and metrics.json and, if tracked, post the entry.
 
         Everything that libraries print goes to the job's log; messages of the stage itself also go
         to the terminal. A `UserError` ends the job with status 1, its message and no traceback.
+
+        Parameters
+        ----------
+        alone : in a process that has nothing but what the stage itself loads, as what measures needs it.
         """
+        why = "" if alone else worker.hand_over(self.stage)
+        from edgeward.core.errors import UserError
+        from edgeward.core.io import write_json, write_yaml
+
         _redirect(self.log, self.label)
         logger = logging.getLogger("edgeward.job")
+        if why:
+            logger.info("in a process of its own: %s", why)
         started = time.time()
         try:
             metrics = main(self)
@@ -115,7 +142,7 @@ class Job:
             logger.exception("%s failed", self.label)
             sys.exit(1)
         finished = time.time()
-        metrics = {**metrics, "startup_s": self.startup_s, "wall_s": finished - started}
+        metrics = {**metrics, "startup_s": self.startup_s, "wall_s": finished - started, **_used()}
         write_yaml(Path(self.output.config), self.cfg)
         write_json(Path(self.output.metrics), metrics)
         if tracked:
@@ -125,6 +152,9 @@ class Job:
     def _track(
         self, metrics: dict[str, float], started: float, finished: float, logger: logging.Logger
     ) -> None:
+        from edgeward.core.errors import UserError
+        from edgeward.tracking.outbox import post
+
         try:
             post(
                 OUTBOX,
@@ -149,6 +179,9 @@ class Job:
         return [p for p in files if p.is_file() and p.suffix not in heavy]
 
     def _datasets(self) -> list[UsedData]:
+        from edgeward.core.io import read_json
+        from edgeward.tracking.entry import UsedData
+
         if self.stage == "prepare":
             card = read_json(Path(self.output.card))
         elif "card" in self.input.keys():  # noqa: SIM118 - Snakemake's Namedlist is not a dict
@@ -163,6 +196,17 @@ class Job:
         }
         purpose = context.get(self.stage, self.stage)
         return [UsedData(card["name"], card["hashes"]["images.npy"], purpose)]
+
+
+def _used() -> dict[str, float]:
+    """Return the processor's time, s, and the most memory, MB, that the job and its own processes have had."""
+    mine, theirs = (
+        resource.getrusage(of) for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return {
+        "cpu_s": sum(use.ru_utime + use.ru_stime for use in (mine, theirs)),
+        "max_rss_mb": max(mine.ru_maxrss, theirs.ru_maxrss) * RSS_UNIT / 1e6,
+    }
 
 
 class _Prefix(logging.Formatter):

@@ -17,6 +17,7 @@ WORK = STATE / "work"
 CLOSURES = STATE / "closures.json"
 LAST_RUN = STATE / "last_run.json"
 DELIVERY_LOG = Path("logs/tracking.log")
+WORKER_LOG = Path("logs/worker.log")
 SYNC_LOG = Path("logs/tracking_sync.log")
 
 _MODEL = "{data}/{model}/s{seed}"
@@ -36,7 +37,7 @@ class File:
 
 @dataclass(frozen=True)
 class Stage:
-    """What all stages leave: their slice, flat metrics, a log and Snakemake's benchmark."""
+    """What all stages leave: their slice, flat metrics and a log."""
 
     RESULTS: ClassVar[str]
     LOG: ClassVar[str]
@@ -46,7 +47,6 @@ class Stage:
     config = File("/config.yaml")
     metrics = File("/metrics.json")
     log = File(".log", "LOG")
-    benchmark = File(".benchmark.tsv", "LOG")
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from edgeward.pipeline.paths import (
     Train,
 )
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
+from edgeward.pipeline.worker import Workers
 from edgeward.tasks.base import task
 from edgeward.tracking.process import DeliveryProcess, deliver_command
 
@@ -86,6 +87,7 @@ class Pipeline:
             stage: [os.path.relpath(f) for f in files] for stage, files in watched.items()
         }
         self._delivery = DeliveryProcess(OUTBOX, DELIVERY_LOG)
+        self._workers = Workers()
 
     # -- What wildcards may be --
 
@@ -347,13 +349,15 @@ class Pipeline:
     # -- The run as a whole --
 
     def start(self) -> None:
-        """Begin to deliver tracking entries."""
+        """Begin to deliver tracking entries, and have a process ready that has imported what jobs need."""
         self._delivery.start()
+        self._workers.start()
 
     def finish(self, success: bool) -> None:
         """Print one row per finished candidate, and where to look next."""
         from edgeward.reporting.summary import table  # 0.2 s that no start of a job shall take
 
+        self._workers.stop()
         said = self._delivery.finish()
         wall = time.time() - self._delivery.started
         try:

@@ -39,11 +39,11 @@ def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
 @pytest.mark.parametrize(
     ("kind", "of", "names"),
     [
-        (Prepare, ("phantom",), ("images", "log", "benchmark")),
+        (Prepare, ("phantom",), ("images", "log")),
         (Train, ("phantom", "dscnn", 3), ("checkpoint", "config", "metrics", "folder")),
         (Profile, ("phantom", "dscnn", 3, "fp32", "host"), ("record", "config", "metrics", "log")),
         (Interleave, ("smoke", "host"), ("record", "config", "log")),
-        (Pool, ("smoke", "phantom"), ("record", "metrics", "benchmark")),
+        (Pool, ("smoke", "phantom"), ("record", "metrics", "log")),
         (Fold, ("phantom", 3), ("card", "split", "calibration", "log")),
     ],
 )
