@@ -23,8 +23,8 @@ def main() -> None:
         if begin <= path.stat().st_mtime <= run["ended"] + 1:
             metrics = json.loads(path.read_text())
             if "startup_s" in metrics:
-                stage = "profile" if path.parent.name == "profile" else path.parent.name
-                spent["report" if "report" in path.parts else stage].append(metrics["startup_s"])
+                group = next((g for g in ("scaling", "report", "devices") if g in path.parts), None)
+                spent[group or path.parent.name].append(metrics["startup_s"])
     total = sum(map(sum, spent.values()))
     print(f"{'stage':10} {'jobs':>4} {'start-up, mean s':>17} {'sum s':>7}")
     for stage, times in spent.items():

@@ -3,7 +3,6 @@
 
 rule assess:
     input:
-        code=PIPELINE.code("assess"),
         model=Export.onnx,
         card=PIPELINE.card,
         prepared=PIPELINE.prepared,
@@ -23,6 +22,7 @@ rule assess:
         mem_mb=4000,
         runtime="4h",
     params:
+        code=PIPELINE.code("assess"),
         cfg=PIPELINE.assess_slice,
     message:
         "assess {wildcards.model} {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
@@ -32,7 +32,6 @@ rule assess:
 
 rule decide:
     input:
-        code=PIPELINE.code("decide"),
         model=Export.onnx,
         card=PIPELINE.card,
         prepared=PIPELINE.prepared,
@@ -54,6 +53,7 @@ rule decide:
         mem_mb=4000,
         runtime="8h",
     params:
+        code=PIPELINE.code("decide"),
         cfg=PIPELINE.decide_slice,
     message:
         "decide {wildcards.model} {wildcards.recipe} on {wildcards.device} ({wildcards.data}, seed {wildcards.seed})"
@@ -63,7 +63,6 @@ rule decide:
 
 rule pool:
     input:
-        code=PIPELINE.code("pool"),
         card=PIPELINE.card,
         prepared=PIPELINE.prepared,
         folds=PIPELINE.folds,
@@ -82,6 +81,7 @@ rule pool:
         mem_mb=4000,
         runtime="2h",
     params:
+        code=PIPELINE.code("pool"),
         cfg=PIPELINE.pool_slice,
     message:
         "pool the seeds of sweep {wildcards.sweep} on {wildcards.data}"

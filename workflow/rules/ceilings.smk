@@ -2,8 +2,6 @@
 
 
 rule ceilings:
-    input:
-        code=PIPELINE.code("ceilings"),
     output:
         ceilings=Ceilings.record,
         config=Ceilings.config,
@@ -17,6 +15,7 @@ rule ceilings:
         mem_mb=2000,
         runtime="30m",
     params:
+        code=PIPELINE.code("ceilings"),
         cfg=PIPELINE.ceilings_slice,
     message:
         "ceilings of {wildcards.device}"

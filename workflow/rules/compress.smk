@@ -3,7 +3,6 @@
 
 rule compress:
     input:
-        code=PIPELINE.code("compress"),
         model=Train.checkpoint,
         teachers=PIPELINE.teachers,
         card=PIPELINE.card,
@@ -24,6 +23,7 @@ rule compress:
         mem_mb=6000,
         runtime="12h",
     params:
+        code=PIPELINE.code("compress"),
         cfg=PIPELINE.compress_slice,
     message:
         "compress {wildcards.model} by {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"

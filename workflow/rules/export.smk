@@ -3,7 +3,6 @@
 
 rule export:
     input:
-        code=PIPELINE.code("export"),
         program=Compress.program,
         recipe=Compress.record,
         card=PIPELINE.card,
@@ -24,6 +23,7 @@ rule export:
         mem_mb=6000,
         runtime="1h",
     params:
+        code=PIPELINE.code("export"),
         cfg=PIPELINE.export_slice,
     message:
         "export {wildcards.model} {wildcards.recipe} ({wildcards.data}, seed {wildcards.seed})"
@@ -33,7 +33,6 @@ rule export:
 
 rule adopt:
     input:
-        code=PIPELINE.code("adopt"),
         file=PIPELINE.finished_file,
         card=PIPELINE.card,
         prepared=PIPELINE.prepared,
@@ -54,6 +53,7 @@ rule adopt:
         mem_mb=4000,
         runtime="1h",
     params:
+        code=PIPELINE.code("adopt"),
         cfg=PIPELINE.adopt_slice,
     message:
         "take {wildcards.recipe} of {wildcards.model} as it is ({wildcards.data}, seed {wildcards.seed})"

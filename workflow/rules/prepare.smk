@@ -2,8 +2,6 @@
 
 
 rule prepare:
-    input:
-        code=PIPELINE.code("prepare"),
     output:
         images=Prepare.images,
         labels=Prepare.labels,
@@ -34,6 +32,7 @@ rule prepare:
         mem_mb=2000,
         runtime="2h",
     params:
+        code=PIPELINE.code("prepare"),
         cfg=PIPELINE.prepare_slice,
     message:
         "prepare {wildcards.data}"
@@ -60,7 +59,6 @@ use rule prepare as prepare_volumes with:
 
 rule fold:
     input:
-        code=PIPELINE.code("fold"),
         card=Prepare.card,
         prepared=PIPELINE.prepared,
     output:
@@ -80,6 +78,7 @@ rule fold:
         mem_mb=2000,
         runtime="1h",
     params:
+        code=PIPELINE.code("fold"),
         cfg=PIPELINE.prepare_slice,
     message:
         "deal {wildcards.data}: fold {wildcards.fold} is tested"

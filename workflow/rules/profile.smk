@@ -3,7 +3,6 @@
 
 rule profile:
     input:
-        code=PIPELINE.code("profile"),
         model=Export.onnx,
         ceilings=Ceilings.record,
     output:
@@ -19,6 +18,7 @@ rule profile:
         mem_mb=4000,
         runtime="1h",
     params:
+        code=PIPELINE.code("profile"),
         cfg=PIPELINE.profile_slice,
     message:
         "profile {wildcards.model} {wildcards.recipe} on {wildcards.device} ({wildcards.data}, seed {wildcards.seed})"
@@ -28,7 +28,6 @@ rule profile:
 
 rule interleave:
     input:
-        code=PIPELINE.code("interleave"),
         models=PIPELINE.models_in_turns,
     output:
         comparison=Interleave.record,
@@ -43,6 +42,7 @@ rule interleave:
         mem_mb=4000,
         runtime="1h",
     params:
+        code=PIPELINE.code("interleave"),
         cfg=PIPELINE.interleave_slice,
     message:
         "time candidates of sweep {wildcards.sweep} in turns on {wildcards.device}"

@@ -3,7 +3,6 @@
 
 rule report:
     input:
-        code=PIPELINE.code("report"),
         candidates=PIPELINE.candidates,
         builds=PIPELINE.builds,
         sizes=PIPELINE.sizes,
@@ -49,6 +48,7 @@ rule report:
         mem_mb=2000,
         runtime="1h",
     params:
+        code=PIPELINE.code("report"),
         cfg=PIPELINE.report_slice,
     message:
         "report of sweep {wildcards.sweep}"

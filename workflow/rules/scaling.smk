@@ -2,8 +2,6 @@
 
 
 rule scaling:
-    input:
-        code=PIPELINE.code("scaling"),
     output:
         build=Scaling.build,
         export=directory(Scaling.export),
@@ -18,6 +16,7 @@ rule scaling:
         mem_mb=6000,
         runtime="1h",
     params:
+        code=PIPELINE.code("scaling"),
         cfg=PIPELINE.scaling_slice,
     message:
         "export {wildcards.model}, untrained, at {wildcards.size} pixels"
@@ -27,7 +26,6 @@ rule scaling:
 
 rule scaling_profile:
     input:
-        code=PIPELINE.code("scaling_profile"),
         build=Scaling.build,
         export=Scaling.export,
         ceilings=Ceilings.record,
@@ -44,6 +42,7 @@ rule scaling_profile:
         mem_mb=4000,
         runtime="1h",
     params:
+        code=PIPELINE.code("scaling_profile"),
         cfg=PIPELINE.scaling_profile_slice,
     message:
         "profile {wildcards.model}, untrained, at {wildcards.size} pixels on {wildcards.device}"

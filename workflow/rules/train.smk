@@ -3,7 +3,6 @@
 
 rule train:
     input:
-        code=PIPELINE.code("train"),
         weights=PIPELINE.weights,
         card=PIPELINE.card,
         prepared=PIPELINE.prepared,
@@ -23,6 +22,7 @@ rule train:
         mem_mb=6000,
         runtime="24h",
     params:
+        code=PIPELINE.code("train"),
         cfg=PIPELINE.train_slice,
     message:
         "train {wildcards.model} on {wildcards.data}, seed {wildcards.seed}"

@@ -13,12 +13,13 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeward.core.io import atomic
+from edgeward.core.io import atomic, digest, sha256
 
 PACKAGE = "edgeward"
 AROUND = ("pipeline", "tracking")
@@ -186,3 +187,9 @@ def closures(library: Path, scripts: Iterable[Path], cache: Path) -> dict[str, l
     found = {script.stem: closure.of(script) for script in scripts}
     closure.save()
     return found
+
+
+def content(library: Path, files: Iterable[Path]) -> str:
+    """Return a digest of what files hold and where they lie from `library`: a copy elsewhere has the same."""
+    found = [(os.path.relpath(file, library), sha256(file)) for file in files]
+    return digest(sorted(found))

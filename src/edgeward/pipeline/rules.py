@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import write_json
 from edgeward.data.config import DataConfig
 from edgeward.models.config import WEIGHTS_ROOT, FileWeights, ModelConfig
-from edgeward.pipeline.closure import closures
+from edgeward.pipeline.closure import closures, content
 from edgeward.pipeline.compose import AXES, names, roots, stated
 from edgeward.pipeline.environment import export_environment
 from edgeward.pipeline.home import LIBRARY, PROJECT
@@ -82,10 +81,7 @@ class Pipeline:
         self._check_weights()
         scripts = (PROJECT / "workflow" / "scripts").glob("*.py")
         watched = closures(LIBRARY, scripts, CLOSURES)
-        # Relative, so that a moved project stays up to date.
-        self._code = {
-            stage: [os.path.relpath(f) for f in files] for stage, files in watched.items()
-        }
+        self._code = {stage: content(LIBRARY, files) for stage, files in watched.items()}
         self._delivery = DeliveryProcess(OUTBOX, DELIVERY_LOG)
         self._workers = Workers()
 
@@ -134,8 +130,8 @@ class Pipeline:
 
     # -- What jobs read --
 
-    def code(self, stage: str) -> list[str]:
-        """List the library files behind a stage: a rule that names them is run again when they change."""
+    def code(self, stage: str) -> str:
+        """Return the digest of the library files behind a stage: a rule that has it as a parameter is run again when it changes."""
         return self._code[stage]
 
     def _dealt(self, wildcards: Any) -> Prepare | Fold:

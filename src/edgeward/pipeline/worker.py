@@ -32,6 +32,7 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -251,17 +252,30 @@ def work(channel: int, parent: int) -> None:
         with imports.noted():
             runpy.run_path(request["argv"][0], run_name="__main__")
     finally:
-        imports.save()
+        imports.save(imports.new)
+
+
+@dataclass
+class _Asked:
+    """A job that is to be forked once what it needs has been imported."""
+
+    request: Request
+    job: socket.socket  # who waits for it
+    files: list[int]
+    imports: Imports
 
 
 class _Worker:
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
-        self.jobs: dict[
-            int, tuple[socket.socket, int]
-        ] = {}  # process: who waits for it, and its pidfd
+        self.asked: list[_Asked] = []
+        self.jobs: dict[int, tuple[socket.socket, int]] = {}  # process: who waits, and its pidfd
         self.ready = selectors.DefaultSelector()
+        self.ready.register(channel, selectors.EVENT_READ, lambda: self._take(channel))
         self.crowd = ""  # what has started a thread
+        self.later: list[Imports] | None = (
+            None  # of other stages, for when nothing else is to be done
+        )
         signal.signal(signal.SIGTERM, lambda *_: self._end())
 
     def _end(self) -> NoReturn:
@@ -270,75 +284,96 @@ class _Worker:
         os._exit(0)
 
     def serve(self) -> Request:
-        """Return in a child, with its request."""
-        self.ready.register(self.channel, selectors.EVENT_READ, self._next)
+        """Import and fork, one module and one job at a time; return in a child, with its request."""
         while True:
-            for key, _ in self.ready.select():
-                if (request := key.data(key.fileobj)) is not None:
-                    return request
+            busy = self.asked or self.later
+            for key, _ in self.ready.select(0 if busy else None):
+                key.data()
+            # Whoever lacks least comes first: no short job waits for what a long one imports.
+            for at in sorted(self.asked, key=lambda asked: len(asked.imports.missing)):
+                if at.imports.missing and not self.crowd:
+                    self._import(at.imports)
+                    break
+                self.asked.remove(at)
+                if self._forked(at):
+                    return at.request
+            else:
+                if self.later and not self.crowd:
+                    self._import(self.later[0])
+                    self.later = [imports for imports in self.later if imports.missing]
 
-    def _next(self, channel: socket.socket) -> Request | None:
+    def _take(self, channel: socket.socket) -> None:
         try:
             request, (back, *files) = _receive(channel, 4)
         except EOFError:  # the dispatcher has ended
             self._end()
-        job = socket.socket(fileno=back)
-        self._import(request)
+        sys.path[:] = request["path"]
+        imports = Imports(request["stage"])
+        self.asked.append(_Asked(request, socket.socket(fileno=back), files, imports))
+        if self.later is None:
+            self.later = imports.of_other_stages()
+
+    def _import(self, imports: Imports) -> None:
+        """Import the next of the modules that jobs of a stage have imported before, if it is still there."""
+        name = imports.missing.pop(0)
+        if name in sys.modules:
+            return
+        with imports.noted():
+            try:
+                importlib.import_module(name)
+            except Exception as error:  # the job itself will say what it lacks
+                print(f"{imports.stage}: {name}: {error!r}", flush=True)
+        if imports.crowding:
+            self.crowd = (
+                f"importing {name} starts a thread, and a process with threads cannot be forked"
+            )
+            print(f"{self.crowd}; the next run leaves it to the jobs", flush=True)
+            imports.save([])
+
+    def _forked(self, asked: _Asked) -> bool:
+        """Fork the job, or refuse it; tell whether this is the child."""
+        job = asked.job
         if self.crowd:
             _answer(job, refused=self.crowd)
             job.close()
         else:
-            parent, pid = os.getpid(), os.fork()
-            if pid == 0:
-                self._become(request, job, files, parent)
-                return request
-            ended = os.pidfd_open(pid)
-            self.jobs[pid] = job, ended
-            self.ready.register(ended, selectors.EVENT_READ, lambda _: self._ended(pid))
-            self.ready.register(job, selectors.EVENT_READ, lambda _: self._told_to_end(pid, job))
-        for file in files:
-            os.close(file)
-        return None
-
-    def _import(self, request: Request) -> None:
-        """Import what jobs of this stage have imported before, as far as it is still there."""
-        sys.path[:] = request["path"]
-        imports = Imports(request["stage"])
-        new = [name for name in imports.names if name not in sys.modules]
-        for name in new:
-            with imports.noted():
-                try:
-                    importlib.import_module(name)
-                except Exception as error:  # the job itself will say what it lacks
-                    print(f"{request['stage']}: {name}: {error!r}", flush=True)
-            if imports.crowding and not self.crowd:
-                self.crowd = (
-                    f"importing {name} starts a thread, and a process with threads cannot be forked"
-                )
-                print(f"{self.crowd}; the next run leaves it to the jobs", flush=True)
-                imports.save()
-        if new:
             gc.collect()
             gc.freeze()  # pages of what is never collected stay shared
+            parent, pid = os.getpid(), os.fork()
+            if pid == 0:
+                self._become(asked, parent)
+                return True
+            ended = os.pidfd_open(pid)
+            self.jobs[pid] = job, ended
+            self.ready.register(ended, selectors.EVENT_READ, lambda: self._ended(pid))
+            self.ready.register(job, selectors.EVENT_READ, lambda: self._told_to_end(pid, job))
+        for file in asked.files:
+            os.close(file)
+        return False
 
-    def _become(self, request: Request, job: socket.socket, files: list[int], parent: int) -> None:
+    def _become(self, asked: _Asked, parent: int) -> None:
         """Turn this fork into the process that Snakemake started, as far as its script can tell."""
         global _client
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         _end_with(parent, signal.SIGKILL)
-        _client = _peer(job)[0]
+        _client = _peer(asked.job)[0]
         self.ready.close()
         self.channel.close()
-        job.close()
+        asked.job.close()
         for other, ended in self.jobs.values():
             other.close()
             os.close(ended)
-        for number, file in enumerate(files):
+        for waiting in self.asked:
+            waiting.job.close()
+            for file in waiting.files:
+                os.close(file)
+        for number, file in enumerate(asked.files):
             os.dup2(file, number)
             os.close(file)
-        os.chdir(request["folder"])
-        sys.argv[:] = request["argv"]
+        os.chdir(asked.request["folder"])
+        sys.path[:] = asked.request["path"]
+        sys.argv[:] = asked.request["argv"]
 
     def _ended(self, pid: int) -> None:
         job, ended = self.jobs.pop(pid)
@@ -371,6 +406,7 @@ class Imports:
     """
 
     def __init__(self, stage: str) -> None:
+        self.stage = stage
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
         installation = hashlib.sha256(sys.prefix.encode()).hexdigest()[:16]
         self.place = cache / "edgeward" / "imported" / installation / f"{stage}.json"
@@ -379,6 +415,13 @@ class Imports:
         self._before = {*sys.modules}
         with contextlib.suppress(OSError, ValueError):
             self.names = json.loads(self.place.read_text())
+        self.missing = [name for name in self.names if name not in sys.modules]
+
+    def of_other_stages(self) -> list[Imports]:
+        """Return what jobs of the other stages have imported."""
+        return [
+            Imports(p.stem) for p in sorted(self.place.parent.glob("*.json")) if p != self.place
+        ]
 
     @contextlib.contextmanager
     def noted(self) -> Iterator[None]:
@@ -400,16 +443,20 @@ class Imports:
         finally:
             bootstrap._load_unlocked = load
 
-    def save(self) -> None:
-        """Keep what was imported of installed packages since this object was made, less what starts threads."""
+    @property
+    def new(self) -> list[str]:
+        """What was imported of installed packages since this object was made."""
         installed = tuple(sysconfig.get_paths()[k] for k in ("stdlib", "purelib", "platlib"))
-        new = [
+        return [
             name
             for name, module in list(sys.modules.items())
             if name not in self._before
             and str(getattr(module, "__file__", None) or "").startswith(installed)
             and not name.endswith("__main__")
         ]
+
+    def save(self, new: list[str]) -> None:
+        """Keep these names, too, less what starts threads."""
         apart = {"edgeward", *self.crowding}
         names = [n for n in dict.fromkeys([*self.names, *new]) if n.partition(".")[0] not in apart]
         if names == self.names:
