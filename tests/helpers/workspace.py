@@ -20,11 +20,13 @@ class Workspace:
 
     root: Path
 
-    def snakemake(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake here; return what it printed (stdout and stderr together)."""
+    def snakemake(
+        self, *args: str, check: bool = True, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake here, with more environment variables; return what it printed (stdout and stderr together)."""
         environment = {
             k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW", "PYTHONPATH"))
-        }
+        } | variables
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "--cores", "2", *args],
             cwd=self.root,

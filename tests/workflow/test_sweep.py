@@ -196,6 +196,18 @@ def test_an_edit_runs_exactly_what_it_concerns(
     assert edited.planned(*SMOKE) == expected
 
 
+def test_a_file_that_is_newer_and_says_the_same_runs_nothing(edited: Workspace) -> None:
+    (edited.root / "src/edgeward/training/stage.py").touch()
+    assert edited.planned(*SMOKE) == {}
+
+
+def test_jobs_are_forked_from_a_worker(smoke: Workspace) -> None:
+    logs = smoke.root / "logs"
+    assert (logs / "worker.log").is_file()
+    alone = [p for p in logs.rglob("*.log") if "in a process of its own" in p.read_text()]
+    assert alone == []
+
+
 def test_override_on_the_command_line(smoke: Workspace) -> None:
     jobs = smoke.planned("--config", "sweep=smoke", 'overrides=["safety.seed=12345"]')
     assert jobs == {"assess": 3, "report": 1}

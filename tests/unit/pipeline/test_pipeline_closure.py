@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeward.pipeline import closure
-from edgeward.pipeline.closure import AROUND, Closure, Facts, closures
+from edgeward.pipeline.closure import AROUND, Closure, Facts, closures, content
 
 PROJECT = Path(__file__).resolve().parents[3]
 LIBRARY = PROJECT / "src" / "edgeward"
@@ -121,6 +122,19 @@ def test_only_what_changed_is_read_again(library: Path, monkeypatch: pytest.Monk
         library / "edgeward/room/apart.py"
     }
     assert read == ["edgeward.other", "edgeward.room"]
+
+
+def test_a_copy_has_the_same_content_and_an_edit_another(library: Path, tmp_path: Path) -> None:
+    files = [*(library / "edgeward").rglob("*.py")]
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(library / "edgeward", copy)
+    copies = [copy / file.relative_to(library / "edgeward") for file in files]
+    mark = content(library / "edgeward", files)
+    assert content(copy, copies) == mark
+    assert content(copy, copies[::-1]) == mark
+    assert content(copy, copies[1:]) != mark
+    copies[0].write_text(copies[0].read_text() + "#")
+    assert content(copy, copies) != mark
 
 
 def test_a_broken_cache_is_no_obstacle(library: Path) -> None:
