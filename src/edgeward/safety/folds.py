@@ -130,6 +130,11 @@ class Folds(Arm):
         values, weights = found[np.isfinite(found[:, 0])].T
         return Spread.of(values, weights) if len(values) > 1 else None
 
+    def spread_of(self, change: np.ndarray, where: np.ndarray) -> Spread | None:
+        parts = [change[rows][where[rows]] for rows in self._rows if where[rows].any()]
+        values, weights = np.array([(part.mean(), len(part)) for part in parts]).reshape(-1, 2).T
+        return Spread.of(values, weights) if len(values) > 1 else None
+
     def has(self, k: int) -> np.ndarray:
         return np.concatenate([part.has(k) for part in self.parts])
 

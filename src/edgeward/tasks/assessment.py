@@ -307,6 +307,11 @@ class Arm(ABC):
         del key, other
         return None
 
+    def spread_of(self, change: np.ndarray, where: np.ndarray) -> Spread | None:
+        """Return how much folds differ in the mean of a change, float (n,), over some cases, bool (n,); None: there are no folds."""
+        del change, where
+        return None
+
     def reliability(self, replicates: Replicates, level: float) -> dict[str, Reliability]:
         """Return a reliability diagram of each region of the cases (or of "all")."""
         del replicates, level

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safety_cases import classifier, config, lesions
+from scipy import stats
 
 from edgeward.records.safety import Verdict
 from edgeward.safety.comparison import assess
@@ -122,6 +123,36 @@ def test_the_verdict_is_on_all_cases_and_names_moved_borders() -> None:
     assert [(d.recipe, d.against.recipe) for d in found["between"]] == [("int8", "same")]
     of_int8 = found["differences"][1].metrics["recall_z"]
     assert of_int8 == int8.differences["recall_z"]
+
+
+def test_what_is_left_with_borders_aligned_is_as_uncertain_as_trainings_differ() -> None:
+    logits, labels, groups = lesions([900, 700, 500], strength=2.5, most=1)
+    parts = folds_of(logits, labels, groups)
+    rng = np.random.default_rng(0)
+    noise = (0.0, 3.0, 0.0, 3.0)  # two of four trainings lose what no constant gives back
+    worse = [
+        (part[0] + sd * rng.normal(size=part[0].shape), *part[1:])
+        for part, sd in zip(parts, noise, strict=True)
+    ]
+    before, after = (
+        [classifier(x, y, g, CLASSES, RARE, val=(x, y), critical=["y"]) for x, y, g in some]
+        for some in (parts, worse)
+    )
+    members: dict[Recipe, list[Arm]] = {("m", "fp32"): [*before], ("m", "int8"): [*after]}
+    [row] = pool_folds(members, {"m": "fp32"}, config())["verdicts"]
+    [z] = [d for d in row.verdict.decisions if d.name == "z"]
+    gaps = []
+    for b, a in zip(before, after, strict=True):
+        aligned, basis = a.aligned(b), b.basis(Key("recall", "z"))
+        assert aligned is not None
+        assert isinstance(basis, Share)
+        gaps.append(aligned.right[basis.where].mean() - basis.hit[basis.where].mean())
+    half = stats.t.ppf(0.975, 3) * np.std(gaps, ddof=1) / 2
+    assert half > 0.1
+    _, low, high = z.aligned
+    assert z.aligned.freedom == 3
+    assert low == pytest.approx(max(-1, np.mean(gaps) - half), abs=0.03)
+    assert high == pytest.approx(np.mean(gaps) + half, abs=0.03)
 
 
 def test_what_one_training_loses_is_not_what_the_recipe_loses() -> None:

@@ -45,6 +45,8 @@ def causes(
         assert isinstance(theirs, Share)
         assert isinstance(ours, Share)
         left = theirs.against(replace(ours, hit=aligned.right), level).interval
+        if spread := before.spread_of(aligned.right - theirs.hit.astype(float), theirs.where):
+            left = spread.widen(left, level, least=-1.0, most=1.0)
         rows.append(
             Decision(
                 name=name,
