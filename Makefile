@@ -3,10 +3,13 @@ PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: sweep test lint lock clean
+.PHONY: sweep demo test lint lock clean
 
 sweep: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
+
+demo: .venv/ready
+	$(BIN)/snakemake --cores $(CORES) --config sweep=demo
 
 # Workflow tests run jobs on all cores by themselves, so they come alone. slipcover counts the lines that the unit tests reach.
 test: .venv/ready
