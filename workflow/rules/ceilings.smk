@@ -10,7 +10,7 @@ rule ceilings:
         Ceilings.log,
     conda:
         "../../envs/runtime.yaml"
-    threads: workflow.cores
+    threads: MACHINE
     resources:
         mem_mb=2000,
         runtime="30m",

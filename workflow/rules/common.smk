@@ -38,3 +38,8 @@ except UserError as error:
 
 wildcard_constraints:
     **PIPELINE.wildcards,
+
+
+# What measures takes all cores, so that nothing runs beside it; on a cluster, where Snakemake has none of its own, profiles/slurm
+# asks for a whole node.
+MACHINE = workflow.resource_settings.cores or 1

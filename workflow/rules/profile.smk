@@ -13,7 +13,7 @@ rule profile:
         Profile.log,
     conda:
         "../../envs/runtime.yaml"
-    threads: workflow.cores
+    threads: MACHINE
     resources:
         mem_mb=4000,
         runtime="1h",
@@ -37,7 +37,7 @@ rule interleave:
         Interleave.log,
     conda:
         "../../envs/runtime.yaml"
-    threads: workflow.cores
+    threads: MACHINE
     resources:
         mem_mb=4000,
         runtime="1h",

@@ -37,7 +37,7 @@ rule scaling_profile:
         ScalingProfile.log,
     conda:
         "../../envs/runtime.yaml"
-    threads: workflow.cores
+    threads: MACHINE
     resources:
         mem_mb=4000,
         runtime="1h",
