@@ -1,8 +1,12 @@
-"""MLflow: one process delivers the entries of all stages while the workflow runs."""
+"""What surrounds a run: one process delivers the entries of all stages to MLflow, another has imported what jobs need."""
 
 
 onstart:
     PIPELINE.start()
+    # Snakemake's limit of jobs a second, which is for clusters, looks at all ready jobs again every second, once more for every job
+    # that has finished (9.27): minutes of processor time in a long sweep. Here cores are the limit.
+    if workflow.resource_settings.cores:
+        workflow.scheduler.job_rate_limiter = None
 
 
 onsuccess:
