@@ -15,7 +15,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,8 @@ def closures(library: Path, scripts: Iterable[Path], cache: Path) -> dict[str, l
     return found
 
 
-def content(library: Path, files: Iterable[Path]) -> str:
-    """Return a digest of what files hold and where they lie from `library`: a copy elsewhere has the same."""
-    found = [(os.path.relpath(file, library), sha256(file)) for file in files]
-    return digest(sorted(found))
+def content(library: Path, watched: Mapping[str, Iterable[Path]]) -> dict[str, str]:
+    """Return stage -> digest of what its files hold and where they lie from `library`: a copy elsewhere has the same."""
+    files = {file for those in watched.values() for file in those}
+    found = {file: (os.path.relpath(file, library), sha256(file)) for file in files}
+    return {stage: digest(sorted(found[f] for f in those)) for stage, those in watched.items()}

@@ -81,7 +81,7 @@ class Pipeline:
         self._check_weights()
         scripts = (PROJECT / "workflow" / "scripts").glob("*.py")
         watched = closures(LIBRARY, scripts, CLOSURES)
-        self._code = {stage: content(LIBRARY, files) for stage, files in watched.items()}
+        self._code = content(LIBRARY, watched)
         self._delivery = DeliveryProcess(OUTBOX, DELIVERY_LOG)
         self._workers = Workers()
 

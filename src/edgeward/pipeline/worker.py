@@ -42,10 +42,8 @@ ADDRESS = "EDGEWARD_WORKER"  # pid of the workflow's process, and the name of it
 OFF = "off"
 VARYING = ("_", "SHLVL")  # variables that a shell sets anew for every process
 PR_SET_PDEATHSIG = 1
-ENDING = (
-    signal.SIGTERM,
-    signal.SIGINT,
-)  # what a job's own process passes on to the child, as SIGTERM
+# What a job's own process passes on to the child, as SIGTERM.
+ENDING = (signal.SIGTERM, signal.SIGINT)
 PATIENCE_S = 10.0  # for a request to come in whole
 Request = dict[str, Any]
 
@@ -273,9 +271,9 @@ class _Worker:
         self.ready = selectors.DefaultSelector()
         self.ready.register(channel, selectors.EVENT_READ, lambda: self._take(channel))
         self.crowd = ""  # what has started a thread
-        self.later: list[Imports] | None = (
-            None  # of other stages, for when nothing else is to be done
-        )
+        # Of other stages, for when nothing else is to be done.
+        self.later: list[Imports] | None = None
+        self.tried: set[str] = set()
         signal.signal(signal.SIGTERM, lambda *_: self._end())
 
     def _end(self) -> NoReturn:
@@ -316,8 +314,9 @@ class _Worker:
     def _import(self, imports: Imports) -> None:
         """Import the next of the modules that jobs of a stage have imported before, if it is still there."""
         name = imports.missing.pop(0)
-        if name in sys.modules:
+        if name in sys.modules or name in self.tried:
             return
+        self.tried.add(name)
         with imports.noted():
             try:
                 importlib.import_module(name)
@@ -387,8 +386,9 @@ class _Worker:
         job.close()
 
     def _told_to_end(self, pid: int, job: socket.socket) -> None:
-        self.ready.unregister(job)
-        _signal(pid, signal.SIGTERM)
+        if pid in self.jobs:  # both may have ended at once
+            self.ready.unregister(job)
+            _signal(pid, signal.SIGTERM)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

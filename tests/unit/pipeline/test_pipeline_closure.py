@@ -129,12 +129,16 @@ def test_a_copy_has_the_same_content_and_an_edit_another(library: Path, tmp_path
     copy = tmp_path / "elsewhere"
     shutil.copytree(library / "edgeward", copy)
     copies = [copy / file.relative_to(library / "edgeward") for file in files]
-    mark = content(library / "edgeward", files)
-    assert content(copy, copies) == mark
-    assert content(copy, copies[::-1]) == mark
-    assert content(copy, copies[1:]) != mark
+
+    def marked(root: Path, files: list[Path]) -> str:
+        return content(root, {"stage": files})["stage"]
+
+    mark = marked(library / "edgeward", files)
+    assert marked(copy, copies) == mark
+    assert marked(copy, copies[::-1]) == mark
+    assert marked(copy, copies[1:]) != mark
     copies[0].write_text(copies[0].read_text() + "#")
-    assert content(copy, copies) != mark
+    assert marked(copy, copies) != mark
 
 
 def test_a_broken_cache_is_no_obstacle(library: Path) -> None:

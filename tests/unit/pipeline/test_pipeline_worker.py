@@ -170,34 +170,32 @@ def test_it_can_be_left_out(tmp_path: Path) -> None:
     assert (said[0]["child"], said[0]["why"]) == (False, "")
 
 
-def test_a_worker_that_is_not_there_is_done_without(tmp_path: Path) -> None:
-    job(tmp_path, "one.py")
+def by_itself(folder: Path, address: str) -> dict[str, object]:
+    """Start a job that is told of a worker at this address; return what it says."""
+    job(folder, "one.py")
     done = subprocess.run(
         [sys.executable, "one.py"],
-        cwd=tmp_path,
-        env=environment(**{ADDRESS: f"{os.getpid()}:edgeward-none"}),
+        cwd=folder,
+        env=environment(**{ADDRESS: address}),
         capture_output=True,
         text=True,
         timeout=300,
     )
-    said = json.loads(done.stdout)
+    said: dict[str, object] = json.loads(done.stdout)
+    return said
+
+
+def test_a_worker_that_is_not_there_is_done_without(tmp_path: Path) -> None:
+    said = by_itself(tmp_path, f"{os.getpid()}:edgeward-none")
     assert not said["child"]
-    assert "cannot be reached" in said["why"]
+    assert "cannot be reached" in str(said["why"])
 
 
 def test_a_job_of_another_tree_of_processes_stays_there(tmp_path: Path) -> None:
-    job(tmp_path, "one.py")
     with subprocess.Popen(["sleep", "100"]) as stranger:  # alive, but no ancestor: as on a node
-        done = subprocess.run(
-            [sys.executable, "one.py"],
-            cwd=tmp_path,
-            env=environment(**{ADDRESS: f"{stranger.pid}:edgeward-none"}),
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        said = by_itself(tmp_path, f"{stranger.pid}:edgeward-none")
         stranger.kill()
-    assert "does not reach here" in json.loads(done.stdout)["why"]
+    assert "does not reach here" in str(said["why"])
 
 
 NOTED = "import pathlib; pathlib.Path('pid').write_text(str(os.getpid()))"
