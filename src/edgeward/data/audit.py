@@ -155,14 +155,23 @@ def joined(groups: Sequence[str], digests: Sequence[bytes]) -> list[str]:
 
 
 def leakage(
-    audit: Audit, ids: Sequence[str], groups: Sequence[str], splits: np.ndarray, seen: Signatures
+    audit: Audit,
+    ids: Sequence[str],
+    groups: Sequence[str],
+    splits: np.ndarray,
+    seen: Signatures,
+    truth: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Look for leaks between the splits and act on them as `audit` says.
+    """Look for leaks between the splits, and for cases that contradict each other, and act on them as `audit` says.
+
+    Parameters
+    ----------
+    truth : the label of each case, (n,), or its findings, (n, c); None where masks are predicted.
 
     Returns
     -------
     The `leakage` part of card.json: the numbers of groups on several sides, of sets of identical
-    images on several sides, of near-identical pairs across sides (identical ones not counted
+    images on several sides, of those with different labels on whatever side, of near-identical pairs across sides (identical ones not counted
     again), and the findings with image ids, at most `MAX_FINDINGS` of each kind.
 
     Raises
@@ -181,6 +190,13 @@ def leakage(
         across = [rows for rows in several if len(set(splits[rows])) > 1]
         counts[kind] = len(across)
         findings += [_finding(kind, rows, ids, groups, splits) for rows in across[:MAX_FINDINGS]]
+    if truth is not None:
+        several = (rows for rows in by_digest.values() if len(rows) > 1)
+        differ = [rows for rows in several if (truth[rows] != truth[rows[0]]).any()]
+        counts["contradictory"] = len(differ)
+        findings += [
+            _finding("contradictory", r, ids, groups, splits) for r in differ[:MAX_FINDINGS]
+        ]
     counts["near_identical"] = 0
     pairs = near_pairs(
         np.concatenate(seen.hashes),
@@ -199,7 +215,8 @@ def leakage(
         if not count:
             continue
         first = [f"{f['ids']} in {f['splits']}" for f in findings if f["kind"] == kind][:5]
-        message = f"{kind}: {count}, e.g. {'; '.join(first)}"
+        told = f"{kind} (the same pixels, other labels)" if kind == "contradictory" else kind
+        message = f"{told}: {count}, e.g. {'; '.join(first)}"
         if getattr(audit, kind) != "warn":
             refused.append(message)
         else:

@@ -151,7 +151,7 @@ class Store:
                 raise UserError(f"{place}: member '{member.filename}' leads out of the archive.")
             hidden = path.name.startswith(".") or "__MACOSX" in path.parts
             if not member.is_dir() and not hidden and path.suffix.lower() in SUFFIXES:
-                self._add(path.stem, lambda a=archive, m=member: _read_member(a, m), place)  # type: ignore[misc]
+                self._add(path.stem, lambda a=archive, m=member: read_member(a, m), place)  # type: ignore[misc]
 
     def _add(self, stem: str, read: Callable[[], bytes], place: Path) -> None:
         if stem in self._at:
@@ -180,7 +180,8 @@ def read_file(path: Path) -> bytes:
         raise BadImage(f"cannot be read ({error})") from error
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Return the bytes of a member of an archive; BadImage if it is too large or cannot be read."""
     if member.file_size > MAX_FILE_BYTES:
         raise BadImage(f"larger than {MAX_FILE_BYTES >> 20} MiB")
     try:
