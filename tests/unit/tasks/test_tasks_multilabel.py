@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from findings import NAMES, caller, drawn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment
 from safety_cases import config
 from sklearn import metrics as sk
+from small_data import card
 from torch.nn import functional
 
 from edgeward.safety.comparison import assess
@@ -20,8 +24,10 @@ from edgeward.statistics.ranking import PrecisionTable
 from edgeward.tasks.assessment import Key, Share
 from edgeward.tasks.multilabel.config import LossConfig
 from edgeward.tasks.multilabel.losses import class_weights, cross_entropy, logit_shift, make_loss
+from edgeward.tasks.multilabel.report import sections
 from edgeward.tasks.multilabel.thresholds import best
 from edgeward.tasks.multilabel.train import validation_metrics
+from edgeward.tasks.page import Shown
 
 SEEDS = st.integers(0, 10_000)
 
@@ -251,3 +257,24 @@ def test_validation_metrics_are_those_of_scikit_learn() -> None:
     assert found["val_map"] == pytest.approx(sk.average_precision_score(findings, p))
     assert found["val_loss"] == pytest.approx(sk.log_loss(findings.ravel(), p.ravel()), rel=1e-6)
     assert found["val_rare_recall"] == pytest.approx((logits[findings[:, 2] == 1, 2] > 0).mean())
+
+
+def test_the_page_shows_which_findings_come_together() -> None:
+    facts = card(
+        name="films", task="multilabel", classes=["mass", "nodule"], n_labels=2, rare_classes=["nodule"], n_images=9,
+        image_shape=[8, 8, 1], counts={}, train_prior=[0.6, 0.4], channel_mean=[0.5], channel_std=[0.2],
+        cooccurrence=[[4, 2], [2, 3]], empty={"train": 3, "val": 1}, left_out={"hernia": 1},
+        unknown={"train": {"mass": 0, "nodule": 2}},
+    )  # fmt: skip
+    nowhere = Path("nowhere")
+    shown = Shown("k", "films", "m", 0, "fp32", facts, None, {}, nowhere, nowhere, nowhere, "", "")  # type: ignore[arg-type]
+    (section,) = sections([shown])
+    page = Environment(autoescape=True).from_string(section.template)
+    text = page.render(count=str, **section.context)
+    assert section.context["rows"] == [
+        ("mass", [(4, 1.0), (2, 0.5)]),
+        ("nodule", [(2, pytest.approx(2 / 3)), (3, 1.0)]),
+    ]
+    assert "hernia (1)" in text
+    assert "nodule (2)" in text
+    assert "Without any finding: 3" in text

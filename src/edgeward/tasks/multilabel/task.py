@@ -16,8 +16,7 @@ TASK = Task(
         Metric(
             "map",
             "mAP",
-            long="average precision, mean over the findings",
-            meaning="weighs rare findings as common ones: it falls where a rare one is no longer ranked before the cases without it.",
+            meaning="is average precision, mean over the findings. It weighs rare findings as common ones: it falls where a rare one is no longer ranked before the cases without it.",
         ),
         Metric("sensitivity", "Sensitivity", "mean", long="sensitivity, mean over the findings"),
         Metric("specificity", "Specificity", "mean", long="specificity, mean over the findings"),
@@ -29,7 +28,7 @@ TASK = Task(
         Metric(
             "rare_recall",
             "Rare recall",
-            long="sensitivity, mean over the rare findings",
+            long="rare-finding recall",
             short="rare recall",
             meaning="is the mean sensitivity over the rare findings, at the threshold of each.",
             of="images with rare findings",
