@@ -46,7 +46,7 @@ def chances(names: Sequence[str], prevalence: Sequence[float], shares: np.ndarra
 def plan(source: FindingsPhantomSource, seed: int) -> list[phantom.DrawnLesion]:
     """Choose the lesions of every split: of each finding the share of lesions that is wanted, exactly or one more or less."""
     names: list[str] = list(source.prevalence)
-    of_class: dict[str, float] = {**PhantomSource(kind="phantom").prevalence}
+    of_class = {str(k): n for k, n in PhantomSource(kind="phantom").prevalence.items()}
     weights = np.array([of_class[name] for name in phantom.CLASSES])
     shares = weights / weights.sum()
     chance = chances(names, list(source.prevalence.values()), shares)
