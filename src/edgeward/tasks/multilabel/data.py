@@ -21,7 +21,7 @@ class Several(Targets):
 
     def facts(self, splits: np.ndarray) -> dict[str, Any]:
         """Return the cases without any finding, those of which a finding is not known, and which training cases have two."""
-        nothing: np.ndarray = ~self.held.any(axis=1)
+        nothing = np.logical_not(self.held.any(axis=1))
         unknown = (self.findings.values == UNKNOWN).astype(np.int64)
         train: np.ndarray = splits == "train"
         if not train.any():  # folds and held-out sets train nothing yet
