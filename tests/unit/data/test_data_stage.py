@@ -442,7 +442,9 @@ def test_copies_become_one_group_on_request(tmp_path: Path, planted: Planted) ->
     planted(replace(listing, batches=copied, groups=listing.ids))
     with pytest.raises(UserError, match=naming("identical", "data.audit.identical: group")):
         stage.run(small(), out=tmp_path, data_root=None)
-    stage.run(small(audit={"identical": "group", "contradictory": "warn"}), out=tmp_path, data_root=None)
+    stage.run(
+        small(audit={"identical": "group", "contradictory": "warn"}), out=tmp_path, data_root=None
+    )
     data = open_prepared(tmp_path)
     assert len(set(data.groups[::12])) == 1
     assert len(set(data.groups)) == 56
