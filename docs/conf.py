@@ -60,6 +60,8 @@ default_role = "code"
 html_theme = "pydata_sphinx_theme"
 html_title = "edgeward"
 templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_sidebars = {
     "**": ["pages.html"]
 }  # all pages everywhere: the theme's own list holds those of a section only
@@ -89,14 +91,14 @@ def lead_here(_: Sphinx, name: str, content: list[str]) -> None:
 
 
 def as_numpydoc(_: Sphinx, *where: object) -> None:
-    """Put what stands behind a parameter's colon below it: there it is its meaning, types stand in the signature. Stars and bars
-    are no markup outside of backticks."""
+    """Put what stands behind the colon of a parameter, or of a part of what is returned, below it: there it is its meaning, types
+    stand in the signature. Stars and bars are no markup outside of backticks."""
     lines: list[str] = where[-1]  # type: ignore[assignment]
     found: list[str] = []
     inside = False
     for i, line in enumerate(lines):
         if i and re.fullmatch(r" *-{3,}", line):
-            inside = lines[i - 1].strip() in ("Parameters", "Attributes")
+            inside = lines[i - 1].strip() in ("Parameters", "Attributes", "Returns", "Yields")
         elif not line.strip():
             inside = False
         entry = ENTRY.match(line) if inside else None
