@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: sweep demo test lint lock clean
+.PHONY: sweep demo test lint docs docs-links lock clean
 
 sweep: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
@@ -27,6 +27,19 @@ lint: .venv/ready
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m edgeward.pipeline.document --check
 
+# The site, in build/site; EXAMPLE is the folder of a finished report, that of the demo by default (docs/site.md).
+docs: .venv-docs/ready
+	EXAMPLE='$(EXAMPLE)' .venv-docs/bin/sphinx-build -q -W --keep-going -j auto docs build/site
+	@echo 'Docs: build/site/index.html'
+
+docs-links: .venv-docs/ready
+	.venv-docs/bin/sphinx-build -q -b linkcheck docs build/links
+
+.venv-docs/ready: docs/requirements.lock
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docs/requirements.lock
+	touch $@
+
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgeward needs Python 3.11 or newer; choose one with: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -39,6 +52,8 @@ lint: .venv/ready
 lock: .venv/ready
 	$(BIN)/uv pip compile --universal --python-version 3.11 --extra dev --upgrade \
 	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --group docs --upgrade \
+	    --generate-hashes --no-emit-index-url --no-header --quiet -o docs/requirements.lock
 
 clean:
-	rm -rf .venv .coverage.json .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-docs build/site build/links .coverage.json .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache

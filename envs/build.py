@@ -28,6 +28,7 @@ RUNTIME = [
     "pydantic",
     "pyyaml",
     "psutil",
+    "typst",
 ]
 DEVELOPMENT = [
     "execnet",
@@ -38,6 +39,7 @@ DEVELOPMENT = [
     "mdurl",
     "mypy",
     "netcal",
+    "pypdf",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",

@@ -280,3 +280,13 @@ class ResultPaths:
         """Device -> record of the measurements on it."""
         of = self.data, self.model, self.seed, self.recipe
         return {device: Profile(*of, device, root=self.root).record for device in self.devices}
+
+    @property
+    def configs(self) -> dict[str, Path]:
+        """Stage, and device -> the slice of the configuration that it read; a finished file has none of train and compress."""
+        of = self.data, self.model, self.seed, self.recipe
+        stages = self.prepare, self.train, self.compress, self.export, self.assess
+        found = {type(stage).__name__.lower(): stage.config for stage in stages}
+        for device in self.devices:
+            found[f"profile {device}"] = Profile(*of, device, root=self.root).config
+        return found | {f"decide {device}": at.config for device, at in self.decided.items()}

@@ -242,16 +242,21 @@ class Pipeline:
     def candidates(self) -> list[Path]:
         """What the report reads of every candidate of the sweep."""
         files: list[Path] = []
-        for at in self._results:
+        for candidate, at in zip(self.plan.candidates, self._results, strict=True):
             has = self._prepared[at.data]
-            files += [at.train.history] * self.plan.trained(at.data, at.model)
+            absent: set[str] = set()  # stages of which a finished file has nothing
+            if self.plan.finished(candidate) is not None:
+                absent.add("compress")
+            if self.plan.trained(at.data, at.model):
+                files.append(at.train.history)
+            else:
+                absent.add("train")
+            files += [path for stage, path in at.configs.items() if stage not in absent]
             files += [at.prepare.card, at.compress.record, at.export.onnx]
             files += [at.export.parity, at.assess.safety, at.assess.verdict, *at.profiles.values()]
             files += [path for on in at.decided.values() for path in (on.safety, on.verdict)]
             if has.shown:
                 files += [at.assess.cases, *self._opened(at.data)]
-            if has.shown and has.volumes:  # the time of whole ones is told
-                files += [at.assess.config]
         return list(dict.fromkeys(files))
 
     @property

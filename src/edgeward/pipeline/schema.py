@@ -65,6 +65,11 @@ class SweepConfig(Closed):
     """Which runs: every combination of the names on the axes."""
 
     description: str = Field(min_length=1, description="One sentence, shown in the report.")
+    intended_use: str = Field(
+        "",
+        description="Who is to use the model, on which patients and images, for which decision, and what it must not be used for. It is "
+        "printed on every sign-off sheet; empty: the sheet says that it is not stated.",
+    )
     data: list[str] = Field(min_length=1, description="Data sets: names in `data/`.")
     model: list[str] = Field(min_length=1, description="Networks: names in `model/`.")
     recipe: list[str] = Field(

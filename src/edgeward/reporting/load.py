@@ -22,6 +22,8 @@ from edgeward.tasks.base import Metric, Task, task
 if TYPE_CHECKING:
     from edgeward.pipeline.paths import ResultPaths
 
+DRAWN = "drawn by edgeward"  # how the sources of phantoms begin what the card says of them
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -118,6 +120,11 @@ class Candidate:
     def is_reference(self) -> bool:
         """True for the candidate against which its siblings are judged."""
         return self.outcome == "reference"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its cases were drawn, and show no patient."""
+        return self.card.source.startswith(DRAWN)
 
     @property
     def doubts(self) -> list[str]:

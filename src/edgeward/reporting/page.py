@@ -13,12 +13,13 @@ from markupsafe import Markup
 import edgeward
 from edgeward.core import palette, svg, text
 from edgeward.records.base import Interval, Record
+from edgeward.records.checklist import Checklist
 from edgeward.records.explanation import SignatureRow
 from edgeward.records.parity import Parity
 from edgeward.records.profile import NotMeasured
+from edgeward.records.provenance import Provenance
 from edgeward.records.safety import Pooled
 from edgeward.reporting import numbers, ranks, signatures
-from edgeward.reporting.checklist import Checklist
 from edgeward.reporting.comparison import OverSeeds, Row, columns, over_seeds
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
@@ -279,6 +280,7 @@ def page(
     *,
     name: str,
     description: str,
+    made: Provenance,
     checklists: Mapping[str, Checklist],
     table: Sequence[Row],
     drawn: Mapping[str, Mapping[str, str]],
@@ -294,6 +296,7 @@ def page(
     Parameters
     ----------
     name, description : of the sweep; the description may be empty.
+    made : from what, with what and when the page is written.
     checklists : candidate key -> checklist.
     table : the comparison's rows.
     drawn : data set -> figure name -> SVG document.
@@ -331,6 +334,7 @@ def page(
         .render(
             name=name,
             description=description,
+            made=made,
             groups=groups,
             head=headline(sweep, pools),
             sweep=sweep,

@@ -13,13 +13,15 @@ from pydantic import JsonValue
 from edgeward.core import plugins
 from edgeward.core.io import atomic
 from edgeward.records.base import File, Interval, Record
+from edgeward.records.provenance import Provenance
 from edgeward.records.safety import Pooled
-from edgeward.reporting import comparison, figures, ranks, scaling, signatures
+from edgeward.reporting import comparison, figures, ranks, scaling, signatures, signoff
 from edgeward.reporting.checklist import checklist
 from edgeward.reporting.figures.scaling import scaling as draw_scaling
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.page import checklist_markdown, page
+from edgeward.reporting.provenance import provenance
 from edgeward.reporting.ranks import Study
 from edgeward.reporting.scaling import Crossover
 from edgeward.reporting.signatures import SweepSignature
@@ -46,10 +48,11 @@ class InTurns(Record):
 class Comparison(File):
     """``comparison.json``: the numbers of the page."""
 
-    FORMAT: ClassVar[str] = "edgeward-comparison/2"
+    FORMAT: ClassVar[str] = "edgeward-comparison/3"
     STAGE: ClassVar[str] = "report"
 
     sweep: str
+    provenance: Provenance
     rows: list[dict[str, JsonValue]]
     signatures: list[SweepSignature]
     ranks: list[Study]
@@ -130,13 +133,13 @@ def run(
 ) -> dict[str, float]:
     """Write the report of a sweep into `out`.
 
-    The same input gives the same bytes. Written are ``index.html``, ``comparison.csv``,
-    ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md`` and ``.json``; of a
+    The same input gives the same bytes on the same day, from the same commit and packages. Written are ``index.html``,
+    ``comparison.csv``, ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md``, ``.json`` and ``.pdf``; of a
     sweep with sizes also ``scaling.csv`` and ``figures/scaling.svg``, and figures that tasks add.
 
     Parameters
     ----------
-    sweep : ``name`` and optionally ``description``.
+    sweep : ``name`` and optionally ``description`` and ``intended_use``.
     candidates : where the files of each lie.
     out : the folder of the report.
     scaled : ``build.json`` and ``{device}.json`` of every untrained network at every size.
@@ -156,7 +159,12 @@ def run(
     found = Sweep.read(candidates, turns)
     groups = found.groups
     key = figures.Key(found.candidates)
-    checklists = {c.key: checklist(c, found) for c in found.candidates}
+    made = provenance(sweep)
+    use = sweep.get("intended_use", "")
+    checklists = {
+        c.key: checklist(c, found, name=sweep["name"], intended_use=use, made=made)
+        for c in found.candidates
+    }
     table = comparison.rows(found)
     signs = signatures.of_sweep(found)
     cells = scaling.load(scaled)
@@ -178,6 +186,7 @@ def run(
         found,
         name=sweep["name"],
         description=sweep.get("description", ""),
+        made=made,
         checklists=checklists,
         table=table,
         drawn=parts,
@@ -194,6 +203,8 @@ def run(
         content, stem = checklists[candidate.key], out / "checklists" / candidate.key
         content.write(stem.with_name(f"{stem.name}.json"))
         _write(stem.with_name(f"{stem.name}.md"), checklist_markdown(content, candidate))
+        with atomic(stem.with_name(f"{stem.name}.pdf")) as temporary:
+            temporary.write_bytes(signoff.pdf(signoff.sheet(content, candidate)))
     for name, document in (drawn | added).items():
         _write(out / "figures" / f"{name}.svg", document)
     flat = [row.flat() for row in table]
@@ -203,6 +214,7 @@ def run(
     Comparison(
         format=Comparison.FORMAT,
         sweep=sweep["name"],
+        provenance=made,
         rows=flat,
         signatures=signs,
         ranks=studies,

@@ -30,7 +30,7 @@ def test_json_has_every_item_of_the_standard(made: Made, content: dict[str, Any]
     paths = made.entries[1]
     safety, verdict = read_json(paths.assess.safety), read_json(paths.assess.verdict)
     profile = read_json(paths.profiles["host"])
-    assert content["schema"] == "edgeward-checklist/2"
+    assert content["schema"] == "edgeward-checklist/3"
     device = content["deployment"][0]
     assert device["device"] == "host"
     assert device["engine"] == profile["engine"]

@@ -114,7 +114,7 @@ def test_csv_and_json_hold_the_same_rows(made: Made) -> None:
     with (made.out / "comparison.csv").open(newline="") as handle:
         table = list(csv.DictReader(handle))
     content = json.loads((made.out / "comparison.json").read_text())
-    assert content["schema"] == "edgeward-comparison/2"
+    assert content["schema"] == "edgeward-comparison/3"
     assert len(table) == len(content["rows"]) == len(made.entries)
     for text, row in zip(table, content["rows"], strict=True):
         assert list(text) == list(row)
@@ -159,7 +159,7 @@ def test_the_same_input_gives_the_same_bytes_and_old_checklists_go(
     stage.run(SWEEP, made.entries, out=tmp_path)
     files = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(made.out) for p in made.out.rglob("*") if p.is_file())
-    assert len(files) == 1 + 2 + 8 + 2 * len(made.entries)
+    assert len(files) == 1 + 2 + 8 + 3 * len(made.entries)
     for file in files:
         assert (tmp_path / file).read_bytes() == (made.out / file).read_bytes(), file
 

@@ -26,9 +26,9 @@ from edgeward.core.io import read_json, write_json
 from edgeward.core.text import fixed
 from edgeward.pipeline.closure import Closure
 from edgeward.pipeline.paths import ResultPaths
+from edgeward.records.checklist import Checklist
 from edgeward.records.safety import Safety
 from edgeward.reporting import stage
-from edgeward.reporting.checklist import Checklist
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load, load_all
