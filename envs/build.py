@@ -22,6 +22,8 @@ RUNTIME = [
     "onnx",
     "onnxruntime",
     "openvino",
+    "pandas",
+    "pyarrow",
     "pillow",
     "matplotlib",
     "jinja2",
@@ -30,6 +32,7 @@ RUNTIME = [
     "psutil",
 ]
 DEVELOPMENT = [
+    "axe-playwright-python",
     "execnet",
     "grimp",
     "hypothesis",
@@ -38,6 +41,7 @@ DEVELOPMENT = [
     "mdurl",
     "mypy",
     "netcal",
+    "playwright",
     "pytest",
     "pytest-timeout",
     "pytest-xdist",
