@@ -30,7 +30,7 @@ from edgeward.records.checklist import Checklist
 from edgeward.records.profile import Counter, Energy, Spread
 from edgeward.reporting import provenance, signoff
 from edgeward.reporting.checklist import checklist
-from edgeward.reporting.load import DRAWN, load
+from edgeward.reporting.load import load
 from edgeward.reporting.mapping import FRAMEWORKS
 from edgeward.reporting.page import checklist_markdown
 from edgeward.reporting.sweep import Sweep
@@ -190,11 +190,11 @@ def test_names_in_any_script_are_shown_or_named_by_their_code_points(
 
 def test_drawn_cases_are_flagged_and_others_are_not(tmp_path: Path) -> None:
     drawn = phantom.open_source(Request(PhantomSource(kind="phantom"), 32, 0, None))
-    assert drawn.source.startswith(DRAWN)
+    assert drawn.synthetic
     entries = build(tmp_path, [Spec(n=300)])
-    for source, flagged in ((drawn.source, True), ("Hospital A", False)):
+    for flagged in (True, False):
         card = read_json(entries[0].prepare.card)
-        write_json(entries[0].prepare.card, card | {"source": source})
+        write_json(entries[0].prepare.card, card | {"synthetic": flagged})
         content, text = signed(entries)
         markdown = checklist_markdown(content, load(entries[0]))
         assert ("SYNTHETIC" in text, "SYNTHETIC" in markdown) == (flagged, flagged)
