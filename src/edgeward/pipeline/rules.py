@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeward.core import plugins
 from edgeward.core.errors import UserError
-from edgeward.core.io import write_json
+from edgeward.core.io import read_json, write_json
 from edgeward.data.config import DataConfig
 from edgeward.models.config import WEIGHTS_ROOT, FileWeights, ModelConfig
 from edgeward.pipeline.closure import closures, content
@@ -38,7 +38,9 @@ from edgeward.pipeline.paths import (
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
 from edgeward.pipeline.worker import Workers
 from edgeward.tasks.base import task
+from edgeward.tracking.address import default_uri, without_credentials
 from edgeward.tracking.process import DeliveryProcess, deliver_command
+from edgeward.tracking.view import address
 
 Slice = dict[str, Any]
 TASK = DataConfig.model_fields["task"].default
@@ -354,6 +356,16 @@ class Pipeline:
         self._delivery.start()
         self._workers.start()
 
+    def _tracked(self) -> str:
+        """Say where MLflow shows the candidates: of a store that is no server, once ``mlflow ui`` serves it."""
+        uri = without_credentials(default_uri())
+        served = "" if uri.startswith("http") else "mlflow ui   (in this folder), then "
+        try:
+            run = read_json(Report(self.plan.name).folder / "mlflow.json")
+        except OSError:  # nothing was delivered (yet)
+            return f"MLflow: {served or uri}".removesuffix(", then ")
+        return f"MLflow: {served}{address(uri, run['experiment_id'])}"
+
     def finish(self, success: bool) -> None:
         """Print one row per finished candidate, and where to look next."""
         from edgeward.reporting.summary import table  # 0.2 s that no start of a job shall take
@@ -372,7 +384,7 @@ class Pipeline:
         said = [
             f"\n{rows}",
             *said,
-            "MLflow: mlflow ui   (in this folder; with MLFLOW_TRACKING_URI set: that server's page)",
+            self._tracked(),
             f"Sweep '{name}': {ended} after {minutes} min {seconds} s",
         ]
         print("\n".join(said), file=sys.stderr)
