@@ -54,7 +54,7 @@ def endpoints(reference: Arm, found: Intervals) -> list[Endpoint]:
     for name, metric, margin in (
         ("balanced accuracy", "balanced_accuracy", margins.balanced_accuracy),
         ("macro AUC", "auc_macro", margins.auc),
-        ("ECE", "ece", margins.ece),
+        ("RMS-ECE", "ece", margins.ece),
     ):
         doubt = (doubts[metric],) if doubts[metric] else ()
         better = TASK.metric(metric).better
