@@ -27,6 +27,16 @@ from edgeward.data.volume_config import (
 
 Policy = Literal["refuse", "warn"]
 PhantomClass = Literal["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+# The codes of HAM10000 (Tschandl et al. 2018, table 2), which the drawn set takes over.
+LESIONS = {
+    "akiec": "actinic keratosis, intraepithelial carcinoma",
+    "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis",
+    "df": "dermatofibroma",
+    "mel": "melanoma",
+    "nv": "melanocytic nevus",
+    "vasc": "vascular lesion",
+}
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Fit = Annotated[
     Literal["crop", "stretch", "pad"],

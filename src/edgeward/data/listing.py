@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,8 @@ class Listing:
     batches : images in the plane: streams all of them once, in order, a bounded number at a time.
     read : volumes: row -> the case; raises `BadImage` with the reason if it cannot.
     columns : what else is known of the cases, for subgroups: name -> n values, "" where it is not known.
+    meanings : what codes among the classes and the foreground stand for.
+    synthetic : whether the cases are drawn, and of no patient.
     invalid : (name, reason) of what could not even be listed.
     notes : further facts for card.json.
     """
@@ -100,6 +102,8 @@ class Listing:
     batches: Callable[[], Iterator[Batch]] | None = None
     read: Callable[[int], RawCase] | None = None
     columns: dict[str, list[str]] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    synthetic: bool = False
     invalid: list[tuple[str, str]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
 

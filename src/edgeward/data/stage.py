@@ -255,6 +255,8 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
             licence=listing.licence,
             citation=listing.citation,
             classes=targets.classes,
+            meanings={k: v for k, v in listing.meanings.items() if k in targets.classes},
+            synthetic=listing.synthetic,
             n_labels=targets.shares.shape[1],
             rare_classes=rare,
             rare_rule=rule,

@@ -58,6 +58,12 @@ class Card(File):
     classes: list[str] = Field(
         description="In label order; the foreground, where masks are predicted."
     )
+    meanings: dict[str, str] = Field(
+        default_factory=dict, description="What codes among the classes stand for."
+    )
+    synthetic: bool = Field(
+        default=False, description="Whether the cases are drawn, and of no patient."
+    )
     n_labels: int = Field(description="Classes and, where masks are predicted, the background.")
     rare_classes: list[str]
     rare_rule: str

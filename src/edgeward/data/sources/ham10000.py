@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from edgeward.core.errors import UserError
-from edgeward.data.config import Ham10000Source
+from edgeward.data.config import LESIONS, Ham10000Source
 from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.pixels import Store, decode, decode_mask, decoded_batches
 from edgeward.data.tables import read_table
 
-CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+CLASSES = list(LESIONS)
 PAGE = "https://doi.org/10.7910/DVN/DBW86T"
 PARTS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 # What the metadata say of a patient and an image, besides the diagnosis.
@@ -130,6 +130,7 @@ def open_source(request: Request) -> Listing:
         source=PAGE,
         licence="CC BY-NC 4.0",
         citation="Tschandl, Rosendahl, Kittler: The HAM10000 dataset, Sci. Data 5:180161 (2018)",
+        meanings=LESIONS,
         columns=known,
         foreground=["lesion"] if masks is not None else [],
         invalid=invalid,
