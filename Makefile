@@ -11,6 +11,7 @@ sweep: .venv/ready
 demo: .venv/ready
 	$(BIN)/snakemake --cores $(CORES) --config sweep=demo
 
+# Tests that read the page want a Chromium on the PATH (Debian: apt install chromium), and are skipped without one.
 # Workflow tests run jobs on all cores by themselves, so they come alone. slipcover counts the lines that the unit tests reach.
 test: .venv/ready
 	$(BIN)/python -m slipcover --source src/edgeward --json --out .coverage.json \

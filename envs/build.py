@@ -22,6 +22,8 @@ RUNTIME = [
     "onnx",
     "onnxruntime",
     "openvino",
+    "pandas",
+    "pyarrow",
     "pillow",
     "matplotlib",
     "jinja2",
@@ -31,6 +33,7 @@ RUNTIME = [
     "typst",
 ]
 DEVELOPMENT = [
+    "axe-playwright-python",
     "execnet",
     "grimp",
     "hypothesis",
@@ -39,6 +42,7 @@ DEVELOPMENT = [
     "mdurl",
     "mypy",
     "netcal",
+    "playwright",
     "pypdf",
     "pytest",
     "pytest-timeout",
