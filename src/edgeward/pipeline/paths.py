@@ -234,6 +234,7 @@ class Report(Stage):
     comparison_json = File("/comparison.json")
     scaling = File("/scaling.csv")
     figures = File("/figures")
+    tables = File("/tables")
     checklists = File("/checklists")
 
 

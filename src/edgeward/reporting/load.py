@@ -16,7 +16,7 @@ from edgeward.records.card import Card
 from edgeward.records.parity import Parity
 from edgeward.records.profile import Profile, Setting
 from edgeward.records.recipe import Recipe
-from edgeward.records.safety import OnDevice, Safety, Verdict, VerdictWord
+from edgeward.records.safety import EndpointRow, OnDevice, Safety, Verdict, VerdictWord
 from edgeward.tasks.base import Metric, Task, task
 
 if TYPE_CHECKING:
@@ -124,7 +124,17 @@ class Candidate:
     @property
     def synthetic(self) -> bool:
         """Whether its cases were drawn, and show no patient."""
-        return self.card.source.startswith(DRAWN)
+        return self.card.synthetic or self.card.source.startswith(DRAWN)  # older cards do not say
+
+    @property
+    def weak(self) -> list[EndpointRow]:
+        """Endpoints of classes of which the reference itself finds less than half, beyond its interval: little was there to lose."""
+        return [
+            e
+            for e in self.verdict.endpoints
+            if e.class_name and e.floor is None and e.direction == "higher"
+            and e.reference.high is not None and e.reference.high < 0.5
+        ]  # fmt: skip
 
     @property
     def doubts(self) -> list[str]:

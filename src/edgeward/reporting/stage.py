@@ -15,7 +15,7 @@ from edgeward.core.io import atomic
 from edgeward.records.base import File, Interval, Record
 from edgeward.records.provenance import Provenance
 from edgeward.records.safety import Pooled
-from edgeward.reporting import comparison, figures, ranks, scaling, signatures, signoff
+from edgeward.reporting import comparison, figures, ranks, scaling, signatures, signoff, tables
 from edgeward.reporting.checklist import checklist
 from edgeward.reporting.figures.scaling import scaling as draw_scaling
 from edgeward.reporting.headline import headline
@@ -88,6 +88,7 @@ def shown(candidate: Candidate, key: figures.Key) -> Shown:
         model=candidate.model,
         seed=candidate.seed,
         recipe=candidate.recipe,
+        reference=candidate.is_reference,
         card=candidate.card,
         built=candidate.built,
         profiles=candidate.profiles,
@@ -134,7 +135,7 @@ def run(
     """Write the report of a sweep into `out`.
 
     The same input gives the same bytes on the same day, from the same commit and packages. Written are ``index.html``,
-    ``comparison.csv``, ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md``, ``.json`` and ``.pdf``; of a
+    ``comparison.csv``, ``comparison.json``, ``figures/*.svg``, ``tables/*`` (`edgeward.reporting.tables`) and ``checklists/{candidate}.md``, ``.json`` and ``.pdf``; of a
     sweep with sizes also ``scaling.csv`` and ``figures/scaling.svg``, and figures that tasks add.
 
     Parameters
@@ -182,8 +183,10 @@ def run(
     crossings = scaling.crossovers(cells)
     if cells:
         added["scaling"] = draw_scaling(cells, crossings)
+    exported = tables.of_sweep(found, table, signs, studies, pools, cells, crossings)
     html = page(
         found,
+        out=out,
         name=sweep["name"],
         description=sweep.get("description", ""),
         made=made,
@@ -196,9 +199,11 @@ def run(
         scaling=scaling.section(cells, crossings, added["scaling"]) if cells else None,
         pools=pools,
         sections=sections,
+        tables=list(exported),
     )
 
-    shutil.rmtree(out / "checklists", ignore_errors=True)  # of candidates that left the sweep
+    for old in ("checklists", "figures", "tables"):  # of what left the sweep
+        shutil.rmtree(out / old, ignore_errors=True)
     for candidate in found.candidates:
         content, stem = checklists[candidate.key], out / "checklists" / candidate.key
         content.write(stem.with_name(f"{stem.name}.json"))
@@ -207,6 +212,7 @@ def run(
             temporary.write_bytes(signoff.pdf(signoff.sheet(content, candidate)))
     for name, document in (drawn | added).items():
         _write(out / "figures" / f"{name}.svg", document)
+    tables.write(exported, out / "tables")
     flat = [row.flat() for row in table]
     _write(out / "comparison.csv", comparison.to_csv(flat))
     if cells:
@@ -228,5 +234,6 @@ def run(
         "candidates": float(len(found.candidates)),
         **{name: float(n) for name, n in headline(found).counts.items()},
         "invalid_timings": float(sum(row.timing == "INVALID" for row in table)),
+        "invalid_in_turns": float(sum(row.paired_timing == "INVALID" for row in table)),
         "refused": float(sum(row.timing == "REFUSED" for row in table)),
     }

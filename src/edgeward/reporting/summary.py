@@ -120,10 +120,9 @@ def _render(candidates: list[Candidate], comparison: list[Row]) -> str:
 def _cells(row: Row, header: list[str], metrics: list[Metric], ends: str) -> list[str]:
     invalid = "!" if row.timing == "INVALID" else " "
     latency = f"{milliseconds(row.p50_ms.estimate)} / {milliseconds(row.p90_ms.estimate)}{invalid}"
-    paired = row.paired_speedup.known
-    timing = row.paired_timing if paired else row.speedup_timing
-    mark = "!" if timing == "INVALID" else "~" if _apart(row) else " "
-    speed = fixed((row.paired_speedup if paired else row.speedup).estimate, 2) + mark
+    quoted = row.quoted
+    mark = "!" if quoted.timing == "INVALID" else "~" if _apart(row) else " "
+    speed = fixed(quoted.factor.estimate, 2) + mark
     named = (getattr(row, key) for key in header)
     return [
         *("–" if value is None else str(value) for value in named),
@@ -137,7 +136,7 @@ def _cells(row: Row, header: list[str], metrics: list[Metric], ends: str) -> lis
 
 def _apart(row: Row) -> bool:
     """Tell whether a speed-up is of two separate timings."""
-    return row.speedup.known and not row.paired_speedup.known
+    return row.quoted.factor.known and not row.quoted.in_turns
 
 
 def _value(value: Interval, digits: int, ends: bool) -> str:

@@ -87,7 +87,7 @@ def test_markdown_says_the_same(made: Made, content: dict[str, Any]) -> None:
     text = (made.out / "checklists" / f"{STEM}.md").read_text()
     for part in (
         "onnxruntime 1.31.0", "CPUExecutionProvider", "int8", "1.31 [1.30, 1.32]", "not measured",
-        "| ★ df | 26 |", "✕ fail", content["provenance"]["model_sha256"], "ECE before → after",
+        "| ★ df | 26 |", "✕ fail", content["provenance"]["model_sha256"], "RMS-ECE, debiased before → after",
         "onnx_vs_torch.agreement", "64×64", "- [ ] ", "Clinical lead", "arXiv 2602.00910",
     ):  # fmt: skip
         assert part in text, part
