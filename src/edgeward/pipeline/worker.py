@@ -77,6 +77,11 @@ class Workers:
             self._process = _spawn("dispatch", sys.executable, listener, None, log)
         os.environ[ADDRESS] = f"{os.getpid()}:{name}"
 
+    @property
+    def pid(self) -> int | None:
+        """Its number, if it was started."""
+        return None if self._process is None else self._process.pid
+
     def stop(self) -> None:
         """End it and all that it started."""
         if self._process is not None:

@@ -275,7 +275,7 @@ def flaky(world: World, uri: str, *args: Any) -> Deliverer:
     deliverer.open()
     assert deliverer._delivery is not None
     store = deliverer._delivery.store
-    broken = ExperimentStore(Flaky(store.client, *args), store.experiment_id)
+    broken = ExperimentStore(Flaky(store.client, *args), store.experiment_id, store.study)
     deliverer._delivery = Delivery(broken, uri, world.outbox)
     return deliverer
 
