@@ -87,7 +87,7 @@ class Pipeline:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         check_settings(settings)
-        sweep, overrides = settings.get("sweep", "default"), settings.get("overrides", ())
+        sweep, overrides = str(settings.get("sweep", "default")), settings.get("overrides", ())
         self.plan = Plan.load(roots(), sweep, tuple(overrides))
         export_environment(settings, self.plan.sweep.device[0])
         self._check_weights()
@@ -97,6 +97,7 @@ class Pipeline:
         self._delivery = DeliveryProcess(OUTBOX, DELIVERY_LOG)
         self._workers = Workers()
         self._ended = False
+        self._ignored: set[tuple[str, str]] = set()
 
     # -- What wildcards may be --
 
@@ -125,12 +126,45 @@ class Pipeline:
     def _finished(self, recipe: str) -> bool:
         plan = self.plan
         if recipe not in plan.sweep.recipe:
-            return stated(plan.roots, "compress", recipe).get("file") is not None
+            return self._stated("compress", recipe).get("file") is not None
         return plan.finished(plan.candidates[0]._replace(recipe=recipe)) is not None
 
     @cached_property
     def _prepared(self) -> dict[str, Prepared]:
-        return {name: self._holds(name) for name in names(self.plan.roots, "data")}
+        found: dict[str, Prepared] = {}
+        for name in names(self.plan.roots, "data"):
+            try:
+                found[name] = self._holds(name)
+            except (
+                UserError,
+                AttributeError,
+                TypeError,
+            ) as error:  # the last two: no sections where there should be
+                if name in self.plan.sweep.data:
+                    raise
+                reason = (
+                    error
+                    if isinstance(error, UserError)
+                    else f"config/data/{name}.yaml: it is no data set"
+                )
+                self._ignore("data", name, str(reason))
+        return found
+
+    def _stated(self, group: str, name: str) -> Slice:
+        """Return what a file states that this sweep does not use; nothing if it is broken."""
+        try:
+            return stated(self.plan.roots, group, name)
+        except UserError as error:
+            self._ignore(group, name, str(error))
+            return {}
+
+    def _ignore(self, group: str, name: str, reason: str) -> None:
+        """Say once that a broken file is left out."""
+        if (group, name) not in self._ignored:
+            self._ignored.add((group, name))
+            print(
+                f"Ignored, as sweep '{self.plan.name}' does not use it: {reason}", file=sys.stderr
+            )
 
     def _holds(self, data: str) -> Prepared:
         mine = data in self.plan.sweep.data
@@ -309,6 +343,11 @@ class Pipeline:
         return Report(self.plan.name).page
 
     @property
+    def report(self) -> list[Path]:
+        """What tells that the page of the sweep is whole: one that lacks what failed is there too, but without metrics."""
+        return [self.page, Report(self.plan.name).metrics]
+
+    @property
     def size_tables(self) -> list[Path]:
         """The table of input sizes, if the sweep has any."""
         return [Report.scaling] if self.plan.untrained else []
@@ -458,11 +497,14 @@ class Pipeline:
     ) -> Path | None:
         """Write the page of what there is and what failed, if a page was asked for; return where it is."""
         at = Report(self.plan.name)
-        if at.page not in undone.by_output or not undone.failures:
+        if not undone.failures:
+            return None
+        with contextlib.suppress(OSError):
+            at.metrics.unlink(missing_ok=True)  # so that Snakemake does not take the sweep for done
+        if at.page not in undone.by_output:
             return None
         from edgeward.reporting.stage import run
 
-        at.metrics.unlink(missing_ok=True)  # so that the rule writes all of it once it can
         scaled = [
             pair
             for pair in zip(self.builds, self.sizes, strict=True)

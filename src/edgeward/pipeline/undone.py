@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeward.core.errors import UserError
+from edgeward.core.text import plural
 from edgeward.pipeline.paths import ResultPaths, Stage
 from edgeward.records.failure import Failure, Missing
 
@@ -134,14 +135,16 @@ class Undone:
     @property
     def besides(self) -> list[str]:
         """What else failures keep from the sweep, in sentences: what several candidates are in, and untrained networks."""
-        return [
-            f"{job.label} was not done: "
-            + "; ".join(
-                f"{c.label} failed" + (f": {c.reason}" if job.failed else "") for c in job.causes
-            )
-            for job in self.jobs
-            if job.causes and job.stage in ("interleave", "pool", "scaling", "scaling_profile")
-        ]
+        found = []
+        for job in self.jobs:
+            if job.causes and job.stage in ("interleave", "pool", "scaling", "scaling_profile"):
+                why = (
+                    job.causes[0].reason
+                    if job.failed
+                    else f"{plural(len(job.causes), 'stage')} that it needs failed"
+                )
+                found.append(f"{job.label} was not done: {why}")
+        return found
 
     def done(self, files: Iterable[Path]) -> list[Path]:
         """Return those of some files that are as they should be."""
