@@ -60,7 +60,11 @@ def start(workspace: Workspace, sweep: str, log: Path) -> subprocess.Popen[bytes
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", f"sweep={sweep}"]
     with log.open("wb") as out:
         return subprocess.Popen(
-            command, cwd=workspace.root, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=workspace.root,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
 
@@ -79,7 +83,12 @@ def read(log: Path, into: Round) -> None:
 
 
 def one(
-    workspace: Workspace, sweep: str, number: int, at_s: float | None, how: signal.Signals, limit_s: float
+    workspace: Workspace,
+    sweep: str,
+    number: int,
+    at_s: float | None,
+    how: signal.Signals,
+    limit_s: float,
 ) -> Round:
     """Start the sweep; kill it after `at_s` seconds, if it is not done by then."""
     log, result = workspace.root.parent / f"{sweep}-{number}.log", Round()
@@ -142,7 +151,9 @@ def main() -> int:
                 rounds.append(found)
                 share -= found.killed_by is not None
                 left -= found.killed_by is not None
-                said = f"{sweep} {number}.{turn}: {found.killed_by or 'done'} after {found.after_s} s"
+                said = (
+                    f"{sweep} {number}.{turn}: {found.killed_by or 'done'} after {found.after_s} s"
+                )
                 said += f", first job after {found.first_job_s} s, all gone after {found.gone_s} s"
                 said += ", lock taken over" * found.taken_over
                 print(said + (f", DONE AGAIN: {again}" if again else ""), flush=True)
@@ -151,7 +162,10 @@ def main() -> int:
                     break
             unequal = differing(workspace, undisturbed)
             bad += bool(unequal)
-            print(f"{sweep} {number}: {'DIFFERS: ' + ', '.join(unequal) if unequal else 'same bytes'}", flush=True)
+            print(
+                f"{sweep} {number}: {'DIFFERS: ' + ', '.join(unequal) if unequal else 'same bytes'}",
+                flush=True,
+            )
     killed = [r for r in rounds if r.killed_by]
     summary = {
         "kills": len(killed),

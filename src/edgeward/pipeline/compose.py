@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from edgeward.core.errors import UserError, did_you_mean, unknown
+from edgeward.core.errors import LONGEST, UserError, did_you_mean, unknown
 from edgeward.pipeline import home
 from edgeward.pipeline.schema import CHECKS, CHOSEN, GROUPS, RunConfig
 from edgeward.pipeline.sections import explain, listed, merged, models_in, take_over
@@ -163,9 +163,11 @@ def _parse(text: str) -> Override:
         change = OverridesParser.create().parse_override(text)
         if change.is_sweep_override():
             raise HydraException("it names several values; a sweep has axes for that")
-    except HydraException as error:
+    except (HydraException, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"override '{text}' cannot be read: {reason}. {OVERRIDDEN}") from None
+        raise UserError(
+            f"override '{text[:LONGEST]}' cannot be read: {reason}. {OVERRIDDEN}"
+        ) from None
     group = change.key_or_group.split(".")[0]
     if group not in GROUPS:
         raise UserError(

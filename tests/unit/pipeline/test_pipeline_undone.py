@@ -83,7 +83,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def candidate(number: int, recipe: str, train: Job) -> tuple[dict[Job, list[Job]], list[Job]]:
     of = OF | {"recipe": recipe}
     at = "d", "m", 0, recipe
-    compress = Job(number, "compress", of, recipe=Compress(*at).record, metrics=Compress(*at).metrics)
+    compress = Job(
+        number, "compress", of, recipe=Compress(*at).record, metrics=Compress(*at).metrics
+    )
     export = Job(number + 1, "export", of, model=Export(*at).onnx, metrics=Export(*at).metrics)
     assess = Job(number + 2, "assess", of, verdict=Assess(*at).verdict, metrics=Assess(*at).metrics)
     profile = Job(
@@ -101,7 +103,9 @@ def test_a_failed_reference_its_sibling_and_a_failed_device() -> None:
     second, sibling = candidate(20, "int8", train)
     edges |= first | second
     edges[sibling[2]].append(reference[2])  # assess of the sibling reads that of the reference
-    turns = Job(30, "interleave", {"sweep": "s", "device": "host"}, record=Interleave("s", "host").record)
+    turns = Job(
+        30, "interleave", {"sweep": "s", "device": "host"}, record=Interleave("s", "host").record
+    )
     edges[turns] = [reference[1], sibling[1]]
     page = Job(40, "report", {"sweep": "s"}, page=Report("s").page)
     edges[page] = [turns, reference[2], sibling[2], reference[3], sibling[3]]
@@ -120,7 +124,9 @@ def test_a_failed_reference_its_sibling_and_a_failed_device() -> None:
         ("int8", None, "assess", False),
     ]
     assert missing[0].reason == "export: It differs. Mend it."
-    assert missing[1].reason.startswith("Not judged, for want of its reference: fp32 failed in export: It differs.")
+    assert missing[1].reason.startswith(
+        "Not judged, for want of its reference: fp32 failed in export: It differs."
+    )
     assert undone.present(at) == []
     assert [f.foreseen for f in undone.failures] == [True, False]
     assert "killed" in undone.failures[1].reason  # of the job that said nothing
@@ -132,7 +138,10 @@ def test_a_failed_reference_its_sibling_and_a_failed_device() -> None:
     undone = Undone(workflow(edges, done, {sibling[3]}))
     (lost,) = undone.missing(at)
     assert (lost.recipe, lost.device, lost.stage) == ("int8", "host", "profile")
-    assert [(p.recipe, p.devices) for p in undone.present(at)] == [("fp32", ("host",)), ("int8", ())]
+    assert [(p.recipe, p.devices) for p in undone.present(at)] == [
+        ("fp32", ("host",)),
+        ("int8", ()),
+    ]
 
 
 def test_what_was_not_reached_has_not_failed() -> None:
@@ -145,7 +154,9 @@ def test_what_was_not_reached_has_not_failed() -> None:
 
 
 def test_all_candidates_of_a_failed_training_say_so() -> None:
-    train = Job(1, "train", OF, model=Train("d", "m", 0).checkpoint, metrics=Train("d", "m", 0).metrics)
+    train = Job(
+        1, "train", OF, model=Train("d", "m", 0).checkpoint, metrics=Train("d", "m", 0).metrics
+    )
     edges: dict[Job, list[Job]] = {train: []}
     for number, recipe in ((10, "fp32"), (20, "int8")):
         edges |= candidate(number, recipe, train)[0]
