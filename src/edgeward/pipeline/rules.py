@@ -6,6 +6,7 @@ import contextlib
 import logging
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ class Pipeline:
         self._code = content(LIBRARY, watched)
         self._delivery = DeliveryProcess(OUTBOX, DELIVERY_LOG)
         self._workers = Workers()
-        self._ended = False
+        self._ended, self._over = False, threading.Event()
         self._ignored: set[tuple[str, str]] = set()
 
     # -- What wildcards may be --
@@ -447,14 +448,21 @@ class Pipeline:
             file=sys.stderr,
         )
         self._ended = True
+        threading.Thread(target=self._end_jobs, daemon=True).start()
         for ending in ENDING:
             signal.signal(ending, signal.SIG_DFL)
-        for job in psutil.Process().children():
-            if job.pid not in (self._delivery.pid, self._workers.pid):
-                with contextlib.suppress(psutil.Error):
-                    for process in (*job.children(recursive=True), job):
-                        process.terminate()
         raise KeyboardInterrupt
+
+    def _end_jobs(self) -> None:
+        """End the running jobs, and those that Snakemake was just about to start."""
+        told: set[psutil.Process] = set()
+        while not self._over.wait(0.2):
+            for job in psutil.Process().children():
+                if job.pid not in (self._delivery.pid, self._workers.pid):
+                    with contextlib.suppress(psutil.Error):
+                        for process in {*job.children(recursive=True), job} - told:
+                            process.terminate()
+                            told.add(process)
 
     def finish(self, success: bool, workflow: Any) -> None:
         """Print one row per candidate, finished or failed, and where to look next.
@@ -463,6 +471,7 @@ class Pipeline:
         """
         from edgeward.reporting.summary import table  # 0.2 s that no start of a job shall take
 
+        self._over.set()
         self._workers.stop()
         self._prune(workflow)
         undone = Undone(workflow)
