@@ -92,7 +92,7 @@ def one(
     how: signal.Signals,
     limit_s: float,
 ) -> Round:
-    """Start the sweep; kill it after `at_s` seconds, if it is not done by then."""
+    """Start the sweep; kill it `at_s` seconds after its first job has begun (if negative: after its start), if it is not done by then."""
     log, result = workspace.root.parent / f"{sweep}-{number}.log", Round()
     began = time.monotonic()
     process = start(workspace, sweep, log)
@@ -100,7 +100,8 @@ def one(
         text = log.read_text(errors="replace")
         if result.first_job_s is None and "\nJob " in text:
             result.first_job_s = round(time.monotonic() - began, 1)
-        if at_s is not None and time.monotonic() - began >= at_s:
+        reached = began if (at_s or 0) < 0 else began + (result.first_job_s or limit_s)
+        if at_s is not None and time.monotonic() - reached >= abs(at_s):
             process.send_signal(how)
             result.killed_by, killed = how.name, time.monotonic()
             result.after_s = round(killed - began, 1)
@@ -131,14 +132,27 @@ def main() -> int:
     parser.add_argument("--sweeps", nargs="+", default=["smoke", "segmentation_smoke"])
     parser.add_argument("--kills", type=int, default=50, help="in all")
     parser.add_argument("--folder", type=Path, required=True, help="must be new")
+    parser.add_argument(
+        "--undisturbed", type=Path, help="where the sweep has run before, to compare with"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=120.0, help="seconds until a kill")
+    parser.add_argument(
+        "--longest",
+        type=float,
+        default=120.0,
+        help="seconds until a kill, from the first job on; some come before",
+    )
     options = parser.parse_args()
     draw, bad, rounds = random.Random(options.seed), 0, []
     left = options.kills
     for sweep in options.sweeps:
-        undisturbed = copy_project(options.folder.resolve() / f"{sweep}-undisturbed" / "project")
-        one(undisturbed, sweep, 0, None, signal.SIGKILL, 7200)
+        if options.undisturbed:
+            undisturbed = Workspace(options.undisturbed.resolve())
+        else:
+            undisturbed = copy_project(
+                options.folder.resolve() / f"{sweep}-undisturbed" / "project"
+            )
+            one(undisturbed, sweep, 0, None, signal.SIGKILL, 7200)
         share = left if sweep == options.sweeps[-1] else options.kills // len(options.sweeps)
         number = 0
         while share > 0:
@@ -146,7 +160,7 @@ def main() -> int:
             workspace = copy_project(options.folder.resolve() / f"{sweep}-{number}" / "project")
             counted: list[str] = []
             for turn in range(10_000):
-                at = draw.uniform(1.0, options.longest) if share > 0 else None
+                at = draw.uniform(-0.25, 1.0) * options.longest if share > 0 else None
                 found = one(workspace, sweep, turn, at, SIGNALS[turn % len(SIGNALS)], 7200)
                 again = sorted({*counted} & {*found.started})
                 counted += found.counted

@@ -105,6 +105,7 @@ class Deliverer:
             time.sleep(POLL_S if following else min(POLL_S, 0.2))
         if self._delivery is not None and not pending(self.outbox):
             self._try(self._delivery.curves.pause)
+            self._try(self._tidy)
         return self._conclude()
 
     def _round(self) -> bool:
@@ -130,6 +131,12 @@ class Deliverer:
         self.outbox.mkdir(parents=True, exist_ok=True)
         store = ExperimentStore(client, experiment_id, study_of(self.outbox))
         self._delivery = Delivery(store, self.uri, self.outbox)
+
+    def _tidy(self) -> None:
+        from edgeward.tracking.tidy import keep_days, tidy
+
+        assert self._delivery is not None
+        tidy(self._delivery.store, self.uri, keep_days())
 
     def _try(self, action: Callable[[], None]) -> bool:
         try:

@@ -15,6 +15,7 @@ from edgeward.tracking.curves import Curves
 from edgeward.tracking.entry import StageEntry
 from edgeward.tracking.experiment import ExperimentStore, delivered, sequence, stage_tags
 from edgeward.tracking.store import datasets_of, flatten, metrics_of, write
+from edgeward.tracking.tidy import supersede
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Delivery:
         self.client.set_terminated(run_id, entry.status, int(entry.finished_at * 1000))
         for run in runs:
             if run.info.run_id != run_id and sequence(run) <= entry.sequence:
-                self.client.delete_run(run.info.run_id)
+                supersede(self.client, run.info.run_id)
         if entry.folder.is_dir():
             receipt = {
                 "tracking_uri": without_credentials(self.uri),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 from html_page import Page
 from reporting_factory import SWEEP, Spec, build
@@ -13,7 +14,7 @@ from edgeward.records.failure import Failure, Missing
 from edgeward.reporting import stage
 from edgeward.reporting.summary import WIDTH, table
 
-SPEC = {"n": 300, "rare": [], "classes": ["nv", "mel", "bkl"]}
+SPEC: dict[str, Any] = {"n": 300, "rare": [], "classes": ["nv", "mel", "bkl"]}
 
 
 def failure(stage: str, **of: str) -> Failure:

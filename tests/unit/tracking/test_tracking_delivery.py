@@ -29,6 +29,7 @@ from edgeward.tracking.locks import quiet
 from edgeward.tracking.loop import Deliverer
 from edgeward.tracking.outbox import pending
 from edgeward.tracking.runs import Delivery
+from edgeward.tracking.tidy import keep_days
 
 Deliver = Callable[..., Deliverer]
 
@@ -477,6 +478,38 @@ class TestTrouble:
         deliver(world, patience_s=60)
         assert not (world.outbox / "failed").exists()
         assert f"{world.data}/prepare" in runs_of(client, world)
+
+    def test_runs_that_were_replaced_are_kept_for_a_while(
+        self,
+        world: World,
+        client: MlflowClient,
+        deliver: Deliver,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def there() -> list[Run]:
+            experiment = client.get_experiment_by_name("tests").experiment_id
+            of = f"tags.\"edgeward.data\" = '{world.data}'"
+            return list(client.search_runs([experiment], of, run_view_type=ViewType.ALL))
+
+        for _ in range(2):
+            world.prepare()
+            deliver(world)
+        replaced, current = sorted(there(), key=lambda run: run.info.lifecycle_stage, reverse=True)
+        assert (replaced.info.lifecycle_stage, current.info.lifecycle_stage) == (
+            "deleted",
+            "active",
+        )
+        monkeypatch.setenv("EDGEWARD_KEEP_SUPERSEDED_DAYS", "0")
+        world.train()
+        deliver(world)
+        assert replaced.info.run_id not in {run.info.run_id for run in there()}
+        kept = artifacts(client, client.get_run(current.info.run_id))
+        assert "card.json" in kept
+        files = Path(replaced.info.artifact_uri.removeprefix("file://"))
+        assert not files.exists()
+        monkeypatch.setenv("EDGEWARD_KEEP_SUPERSEDED_DAYS", "soon")
+        with pytest.raises(UserError, match=naming("EDGEWARD_KEEP_SUPERSEDED_DAYS", "soon")):
+            keep_days()
 
     def test_two_folders_on_one_server_keep_their_runs_apart(
         self, tmp_path: Path, world: World, client: MlflowClient, deliver: Deliver
