@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
@@ -16,7 +19,6 @@ from pathlib import Path
 
 import pytest
 from mlflow.tracking import MlflowClient
-from tracking_server import Server
 from tracking_world import World
 
 from edgeward.tracking.deliver import main
@@ -138,6 +140,44 @@ def test_a_killed_workflow_is_outlived_by_seconds_and_its_successor_waits(tmp_pa
 def _try_deliverer(outbox: Path) -> bool:
     with only_deliverer(outbox) as alone:
         return alone
+
+
+class Server:
+    """A real `mlflow server` on a free port of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [
+            *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{self.root}/server.db"),
+            *("--artifacts-destination", str(self.root / "artifacts")),
+            *("--host", "127.0.0.1", "--port", str(self.port)),
+        ]
+        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        with (self.root / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=quiet, start_new_session=True
+            )
+
+    def up(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
 
 
 @pytest.fixture
