@@ -129,6 +129,8 @@ class Job:
         alone : in a process that has nothing but what the stage itself loads, as what measures needs it.
         """
         why = "" if alone else worker.hand_over(self.stage)
+        if worker.client() is None:
+            worker.end_with_workflow()
         from edgeward.core.errors import UserError
         from edgeward.core.io import write_json, write_yaml
 

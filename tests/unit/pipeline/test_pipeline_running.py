@@ -6,9 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 ENTER = """
 import sys
 from pathlib import Path
+
+import psutil
 from edgeward.pipeline.running import LOCKS, enter
 print(enter(sys.argv[1]) or "alone", flush=True)
 LOCKS.mkdir(parents=True, exist_ok=True)
@@ -70,3 +74,22 @@ def test_a_lock_that_nobody_here_has_made_stays(tmp_path: Path) -> None:
         process.communicate("")
         assert said == "alone\n"
         assert held.is_file()
+
+
+WATCHED = """
+import os, subprocess, sys
+os.environ["EDGEWARD_WORKFLOW"] = str(os.getpid())
+job = "from edgeward.pipeline.worker import end_with_workflow; import subprocess, sys;" \\
+      "end_with_workflow(); c = subprocess.Popen(['sleep', '600']); print(c.pid, flush=True); c.wait()"
+subprocess.run(["bash", "-c", f"set -e; {sys.executable} -c \\"$JOB\\"; true"], env=os.environ | {"JOB": job})
+"""
+
+
+def test_a_job_without_a_worker_and_what_it_started_end_with_a_killed_workflow() -> None:
+    workflow = subprocess.Popen([sys.executable, "-c", WATCHED], text=True, stdout=subprocess.PIPE)
+    assert workflow.stdout is not None
+    child = psutil.Process(int(workflow.stdout.readline()))
+    job = psutil.Process(child.ppid())
+    workflow.kill()
+    workflow.wait()
+    assert not psutil.wait_procs([child, job], timeout=60)[1]
