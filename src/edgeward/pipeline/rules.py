@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import sys
 import threading
@@ -442,6 +443,8 @@ class Pipeline:
 
     def _end(self, number: int, _: Any) -> None:
         """End all jobs, then the run (SIGTERM, SIGINT): Snakemake alone would wait until they are through."""
+        if self._over.is_set():  # no job runs any more, and what is not delivered yet waits
+            os._exit(128 + number)
         print(
             f"\n{signal.Signals(number).name}: the running jobs are ended; what they have reached is kept. Once more ends "
             "this process at once.",
