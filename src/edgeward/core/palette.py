@@ -48,7 +48,13 @@ DARK: dict[str, str] = {
     "series-7": "#8f9df0",
 }
 
-SYMBOLS: dict[str, str] = {"pass": "✓", "fail": "✕", "inconclusive": "?", "reference": "◆"}
+SYMBOLS: dict[str, str] = {
+    "pass": "✓",
+    "fail": "✕",
+    "inconclusive": "?",
+    "reference": "◆",
+    "failed": "!",
+}
 
 
 def series(index: int) -> str:

@@ -48,6 +48,11 @@ class Stage:
     metrics = File("/metrics.json")
     log = File(".log", "LOG")
 
+    @staticmethod
+    def failure(metrics: Path) -> Path:
+        """Return where it is told why the stage that was to write these metrics failed."""
+        return metrics.parent / "failed" / metrics.name.replace("metrics.json", "failure.json")
+
 
 @dataclass(frozen=True)
 class _OnDevice(Stage):

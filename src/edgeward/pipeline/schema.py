@@ -76,7 +76,7 @@ class SweepConfig(Closed):
         min_length=1,
         description="Recipes: names in `compress/`; the reference (`safety.reference`) is among them.",
     )
-    seed: list[Annotated[int, Field(ge=0)]] = Field(
+    seed: list[Annotated[int, Field(ge=0, le=10**9)]] = Field(
         [0],
         min_length=1,
         description="Seeds of training and compression. Several give intervals over seeds.",

@@ -172,6 +172,20 @@ def _measure(row: Row, profile: Profile, timing: Timing | None) -> None:
         row.load_ms, row.peak_memory_mb = setting.load_ms, setting.peak_memory_mb
 
 
+def missing_rows(sweep: Sweep) -> list[dict[str, Value]]:
+    """Return a flat row for each candidate, or device of one, that a failure keeps from the sweep."""
+    return [
+        {
+            **{key: getattr(m, key) for key in ("data", "model", "recipe", "seed", "device")},
+            "verdict": "failed" if m.device is None else None,
+            "timing": None if m.device is None else "FAILED",
+            "failed_stage": m.stage,
+            "failure": m.reason,
+        }
+        for m in sweep.missing
+    ]
+
+
 def columns(members: Sequence[Candidate], names: Iterable[str]) -> list[Metric]:
     """Return those of a task's metrics that any of the candidates has."""
     known = [name for name in names if any(c.metric(name).known for c in members)]

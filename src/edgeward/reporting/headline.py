@@ -65,6 +65,8 @@ def headline(sweep: Sweep, pools: Mapping[str, Pooled] | None = None) -> Headlin
             f" But of {plural(weak, 'pass', 'passes')} the reference itself is weak: it finds less than half of a class that "
             "counts."
         )
+    if lost := [m for m in sweep.missing if m.device is None]:
+        lead += f" {plural(len(lost), 'candidate')} failed (below)."
     if doubtful := sum(bool(c.doubts) for c in sweep.candidates):
         lead += f" But first: {plural(doubtful, 'file')} may be taken otherwise than meant (below)."
     return Headline(lead, counts, _over_folds(sweep, pools or {}), findings, _caveats(sweep))
@@ -111,6 +113,8 @@ def _over_folds(sweep: Sweep, pools: Mapping[str, Pooled]) -> list[OverFolds]:
 
 def _lead(counts: dict[str, int], everything: int) -> str:
     n = sum(counts.values())
+    if everything == 0:
+        return "No candidate of this sweep was finished."
     if n == 0:
         return (
             f"No compressed candidate in this sweep, so there is no verdict: the page describes "
@@ -267,6 +271,7 @@ def _caveats(sweep: Sweep) -> list[str]:
         f"The engine of {device} refuses {listing(list(dict.fromkeys(names)))}: {reason}"
         for (device, reason), names in refusals.items()
     ]
+    caveats += [f"{said[:1].upper()}{said[1:].rstrip('.')}." for said in sweep.besides]
     orphans = [c.key for c in candidates if sweep.reference(c) is None]
     if orphans:
         caveats.append(f"No reference in this sweep for {listing(orphans)}.")

@@ -266,8 +266,12 @@ def load(paths: ResultPaths) -> Candidate:
     return found
 
 
-def load_all(candidates: Iterable[ResultPaths]) -> list[Candidate]:
+def load_all(candidates: Iterable[ResultPaths], *, or_none: bool = False) -> list[Candidate]:
     """Read all candidates in the order given, each family's reference first.
+
+    Parameters
+    ----------
+    or_none : whether there may be none.
 
     Raises
     ------
@@ -279,7 +283,7 @@ def load_all(candidates: Iterable[ResultPaths]) -> list[Candidate]:
         if candidate.key in found:
             raise UserError(f"Candidate {candidate.key} appears twice in the sweep.")
         found[candidate.key] = candidate
-    if not found:
+    if not found and not or_none:
         raise UserError("The sweep has no candidate, so there is nothing to report.")
     families = list(dict.fromkeys(candidate.family for candidate in found.values()))
     return sorted(found.values(), key=lambda c: (families.index(c.family), not c.is_reference))

@@ -17,6 +17,7 @@ from edgeward.core import palette, svg, text
 from edgeward.records.base import Interval, Record
 from edgeward.records.checklist import Checklist
 from edgeward.records.explanation import SignatureRow
+from edgeward.records.failure import Missing
 from edgeward.records.parity import Parity
 from edgeward.records.profile import NotMeasured
 from edgeward.records.provenance import Provenance
@@ -197,6 +198,7 @@ class Group:
     in_turns: list[Ratio]
     studies: list[ranks.Study]
     signs: list[SignLine]
+    missing: list[Missing]
 
     @property
     def trained(self) -> bool:
@@ -370,6 +372,7 @@ def page(
                 in_turns=sorted(turns, key=lambda r: (r.device, r.value.estimate or 0)),
                 studies=[study for study in studies if study.data == data],
                 signs=_signs(members, signs),
+                missing=[m for m in sweep.missing if m.data == data],
             )
         )
     return (

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from edgeward.core import plugins
 from edgeward.core.io import atomic
 from edgeward.records.base import File, Interval, Record
+from edgeward.records.failure import Missing
 from edgeward.records.provenance import Provenance
 from edgeward.records.safety import Pooled
 from edgeward.reporting import comparison, figures, ranks, scaling, signatures, signoff, tables
@@ -131,6 +132,8 @@ def run(
     scaled: Sequence[tuple[Path, Path]] = (),
     turns: Sequence[Path] = (),
     pooled: Sequence[Path] = (),
+    missing: Sequence[Missing] = (),
+    besides: Sequence[str] = (),
 ) -> dict[str, float]:
     """Write the report of a sweep into `out`.
 
@@ -146,6 +149,8 @@ def run(
     scaled : ``build.json`` and ``{device}.json`` of every untrained network at every size.
     turns : comparisons in turns, a file per device.
     pooled : seeds pooled, a file per data set, in a sweep with several.
+    missing : candidates that failures keep from the sweep; the page and the tables have a row for each.
+    besides : what else they keep from it, in sentences.
 
     Returns
     -------
@@ -157,7 +162,7 @@ def run(
         If a file is missing or broken, or the files contradict each other.
     """
     out = Path(out)
-    found = Sweep.read(candidates, turns)
+    found = Sweep.read(candidates, turns, missing, besides)
     groups = found.groups
     key = figures.Key(found.candidates)
     made = provenance(sweep)
@@ -213,7 +218,7 @@ def run(
     for name, document in (drawn | added).items():
         _write(out / "figures" / f"{name}.svg", document)
     tables.write(exported, out / "tables")
-    flat = [row.flat() for row in table]
+    flat = [*(row.flat() for row in table), *comparison.missing_rows(found)]
     _write(out / "comparison.csv", comparison.to_csv(flat))
     if cells:
         _write(out / "scaling.csv", comparison.to_csv([cell.row() for cell in cells]))

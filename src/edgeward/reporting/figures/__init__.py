@@ -27,12 +27,14 @@ FIGURES: dict[str, Callable[[Groups, Key], str]] = {
 
 
 def draw(groups: Groups, key: Key, cells: Sequence[Cell] = ()) -> dict[str, str]:
-    """Return every figure of `FIGURES`, and the rank study where there is one, as an SVG document.
+    """Return every figure of `FIGURES`, and the rank study where there is one, as an SVG document; none of no candidates.
 
     Parameters
     ----------
     cells : untrained networks, which the rank study counts in.
     """
+    if not groups:
+        return {}
     with svg.style():
         drawn = {name: make(groups, key) for name, make in FIGURES.items()}
         drawn["ranks"] = rank_study(groups, cells)
