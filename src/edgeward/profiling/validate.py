@@ -70,7 +70,11 @@ def problems(document: Any) -> list[str]:
                 hint = did_you_mean(str(at[-1]), _siblings(item["loc"]))
                 found.append(f"{_path(at)}: is not a key of the format.{hint}")
             else:
-                value = repr(item["input"]) if _small(item["input"]) else "(a long one)"
+                value = (
+                    json.dumps(item["input"], default=str)
+                    if _small(item["input"])
+                    else "(a long one)"
+                )
                 short = value if len(value) <= SHOWN else value[:SHOWN] + " ..."
                 found.append(f"{_path(at)}: value {short}: {message}")
         if (n := error.error_count()) > MOST:
