@@ -309,6 +309,10 @@ def test_one_deliverer_per_outbox(tmp_path: Path) -> None:
         ("to https://token@host/a failed", "to https://host/a failed"),
         ("sqlite:////data/a@b/mlflow.db", "sqlite:////data/a@b/mlflow.db"),
         ("http://host/x?mail=a@b", "http://host/x?mail=a@b"),
+        ("http://host:5000/x?mail=a@b", "http://host:5000/x?mail=a@b"),
+        ("postgresql://me:pa/s?s@host:5432/db", "postgresql://host:5432/db"),
+        ("https://host/x?token=abc&page=2", "https://host/x?token=...&page=2"),
+        ("https://host/x?a=1&api_key=abc", "https://host/x?a=1&api_key=..."),
     ],
 )
 def test_credentials_are_kept_out_of_messages(text: str, clean: str) -> None:
