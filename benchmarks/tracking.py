@@ -50,7 +50,12 @@ class Killable:
         with self.log.open("ab") as log:
             quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, env=quiet, user=self.user, start_new_session=True
+                self.command,
+                stdout=log,
+                stderr=log,
+                env=quiet,
+                user=self.user,
+                start_new_session=True,
             )
 
     def kill(self, how: signal.Signals = signal.SIGKILL) -> None:
@@ -75,7 +80,17 @@ def database(root: Path, programs: Path) -> tuple[Killable, str]:
         user=user, check=True, stdout=subprocess.DEVNULL, cwd="/",
     )  # fmt: skip
     port = free_port()
-    command = [str(programs / "postgres"), "-D", str(at / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", str(at)]
+    command = [
+        str(programs / "postgres"),
+        "-D",
+        str(at / "data"),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+        "-k",
+        str(at),
+    ]
     log = root / "postgres.log"
     log.touch()
     return Killable(command, log, user), f"postgresql://edgeward@127.0.0.1:{port}/postgres"
@@ -120,15 +135,18 @@ def count(uri: str, candidates: int) -> dict[str, int]:
         token = page.token
         if not token:
             break
-    keys = Counter(
-        (r.data.tags["edgeward.kind"], r.data.tags["edgeward.key"]) for r in runs
-    )
+    keys = Counter((r.data.tags["edgeward.kind"], r.data.tags["edgeward.key"]) for r in runs)
     models = -(-candidates // RECIPES)
-    expected = {("candidate", f"phantom/model{n // RECIPES:03d}/s0/recipe{n % RECIPES}") for n in range(candidates)}
+    expected = {
+        ("candidate", f"phantom/model{n // RECIPES:03d}/s0/recipe{n % RECIPES}")
+        for n in range(candidates)
+    }
     expected |= {("stage", f"phantom/model{n:03d}/s0/train") for n in range(models)}
     for _, key in [pair for pair in expected if pair[0] == "candidate"]:
         expected |= {("stage", f"{key}/{s}" + ("/host" if s == "profile" else "")) for s in STAGES}
-    versions = sum(len(client.search_model_versions(f"name='{m.name}'")) for m in _registered(client))
+    versions = sum(
+        len(client.search_model_versions(f"name='{m.name}'")) for m in _registered(client)
+    )
     return {
         "runs": len(runs),
         "expected": len(expected),
@@ -152,13 +170,19 @@ def _registered(client) -> list:  # type: ignore[no-untyped-def]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--candidates", type=int, default=1000)
-    parser.add_argument("--restarts", type=int, default=10, help="how often server or database are killed, in turns")
+    parser.add_argument(
+        "--restarts", type=int, default=10, help="how often server or database are killed, in turns"
+    )
     parser.add_argument("--away", type=float, default=5.0, help="seconds that they stay away")
     parser.add_argument("--postgres", type=Path, default=Path("/usr/lib/postgresql/15/bin"))
     parser.add_argument("--sqlite", action="store_true", help="a file instead of PostgreSQL")
-    parser.add_argument("--keep", type=Path, help="keep store and server in this new folder, and the server running")
+    parser.add_argument(
+        "--keep", type=Path, help="keep store and server in this new folder, and the server running"
+    )
     options = parser.parse_args()
     root = options.keep or Path(tempfile.mkdtemp(prefix="edgeward_tracking_"))
     root.mkdir(exist_ok=True, parents=True)
@@ -179,7 +203,10 @@ def main() -> None:
         begun = time.monotonic()
         post(root, options.candidates)
         total = len(pending(outbox))
-        print(f"{options.candidates} candidates, {total} entries posted in {time.monotonic() - begun:.0f} s", flush=True)
+        print(
+            f"{options.candidates} candidates, {total} entries posted in {time.monotonic() - begun:.0f} s",
+            flush=True,
+        )
         if base:
             base.start()
         server.start()
@@ -200,13 +227,19 @@ def main() -> None:
             victim.kill()
             time.sleep(options.away)
             victim.start()
-            print(f"killed {dict(killed)}, {len(pending(outbox))} entries left, back after {until_up(uri):.1f} s", flush=True)
+            print(
+                f"killed {dict(killed)}, {len(pending(outbox))} entries left, back after {until_up(uri):.1f} s",
+                flush=True,
+            )
         while pending(outbox):
             time.sleep(0.2)
         took = time.monotonic() - begun
         deliverer.send_signal(signal.SIGTERM)
         deliverer.wait(120)
-        times = [float(s) for s in re.findall(r"delivered .* in ([\d.]+) s", (root / "deliver.log").read_text())]
+        times = [
+            float(s)
+            for s in re.findall(r"delivered .* in ([\d.]+) s", (root / "deliver.log").read_text())
+        ]
         times.sort()
         print(
             f"{total} entries in {took:.0f} s with {dict(killed)} killed; an entry takes {times[len(times) // 2]:.2f} s "

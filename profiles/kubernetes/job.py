@@ -71,7 +71,9 @@ def manifest(asked: argparse.Namespace) -> dict[str, Any]:
 
 def kubectl(*arguments: str, given: str | None = None) -> str:
     """Run kubectl; return what it prints."""
-    done = subprocess.run(["kubectl", *arguments], input=given, text=True, check=True, stdout=subprocess.PIPE)
+    done = subprocess.run(
+        ["kubectl", *arguments], input=given, text=True, check=True, stdout=subprocess.PIPE
+    )
     return done.stdout
 
 
@@ -82,7 +84,9 @@ def submit(asked: argparse.Namespace) -> None:
 
 
 def status(asked: argparse.Namespace) -> None:
-    found = kubectl("get", "job", asked.name, "--namespace", asked.namespace, "--ignore-not-found", "-o", "json")
+    found = kubectl(
+        "get", "job", asked.name, "--namespace", asked.namespace, "--ignore-not-found", "-o", "json"
+    )
     state = json.loads(found)["status"] if found.strip() else {"failed": 1}
     print("success" if state.get("succeeded") else "failed" if state.get("failed") else "running")
 

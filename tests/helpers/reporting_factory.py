@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgeward.core.io import write_json
-from edgeward.pipeline.paths import ResultPaths
+from edgeward.pipeline.paths import Prepare, ResultPaths
 from edgeward.records.card import Card
 from edgeward.records.parity import Parity
 from edgeward.records.recipe import Recipe
@@ -400,13 +400,28 @@ def _history(spec: Spec) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _prepared(at: Prepare, spec: Spec, labels: np.ndarray) -> None:
+    """Write small images, all of which are tested on."""
+    at.folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    np.save(at.images, rng.integers(0, 256, (spec.n, 4, 4, 3), dtype=np.uint8))
+    np.save(at.labels, labels.astype(np.int64))
+    rows = [f'{i},case{i},{k},"{i}",g{i},test' for i, k in enumerate(labels)]
+    at.split.write_text("\n".join(["index,id,label,class,group,split", *rows]) + "\n")
+    at.calibration.write_text("index\n0\n")
+
+
 def build(root: Path, specs: list[Spec]) -> list[ResultPaths]:
     """Write all files of the candidates under `root`; return what `stage.run` takes."""
     bases = {(s.data, s.model, s.seed): _safety(s) for s in specs if s.verdict == "reference"}
     entries = []
     for spec in specs:
         paths = ResultPaths(spec.data, spec.model, spec.seed, spec.recipe, spec.devices, root=root)
-        labels, _ = _predict(spec)
+        labels, probabilities = _predict(spec)
+        _prepared(paths.prepare, spec, labels)
+        paths.assess.cases.mkdir(parents=True, exist_ok=True)
+        np.save(paths.assess.cases / "logits.npy", np.log(probabilities).astype(np.float32))
+        (paths.assess.folder / "mlflow.json").write_text("{}")
         safety = _safety(spec)
         base = bases.get((spec.data, spec.model, spec.seed))
         if base is None:

@@ -59,7 +59,7 @@ def test_the_page_shows_cases_and_whole_volumes(done: Workspace) -> None:
 def test_summary_and_second_run(done: Workspace) -> None:
     printed = (done.root / "printed.txt").read_text()
     tail = printed[printed.index("(100%) done") :]
-    assert "rim ECE" in tail
+    assert "at rim" in tail
     assert all(data in tail for data in DATA)
     assert done.planned(*SWEEP) == {}
 

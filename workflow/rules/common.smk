@@ -32,8 +32,12 @@ from edgeward.pipeline.rules import Pipeline
 
 try:
     PIPELINE = Pipeline(config)
+    if workflow.is_main_process:
+        PIPELINE.enter()
 except UserError as error:
     raise WorkflowError(str(error)) from None
+except OSError as error:
+    raise WorkflowError(f"{error}. The workflow keeps state in this folder: it must be writable, with room left.") from None
 
 
 wildcard_constraints:

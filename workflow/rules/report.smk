@@ -30,6 +30,7 @@ rule report:
             category="Figures",
             labels={"sweep": "{sweep}", "what": "{figure}"},
         ),
+        tables=directory(Report.tables),
         checklists=report(
             directory(Report.checklists),
             patterns=["{name}.md"],

@@ -2,7 +2,7 @@
 
 
 onstart:
-    PIPELINE.start()
+    PIPELINE.start(workflow)
     # Snakemake's limit of jobs a second, which is for clusters, looks at all ready jobs again every second, once more for every job
     # that has finished (9.27): minutes of processor time in a long sweep. Here cores are the limit.
     if workflow.resource_settings.cores:
@@ -10,11 +10,11 @@ onstart:
 
 
 onsuccess:
-    PIPELINE.finish(True)
+    PIPELINE.finish(True, workflow)
 
 
 onerror:
-    PIPELINE.finish(False)
+    PIPELINE.finish(False, workflow)
 
 
 localrules:

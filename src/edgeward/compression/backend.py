@@ -31,8 +31,6 @@ from edgeward.models.program import dynamic_batch, export_program
 from edgeward.runtimes.quantizer import module_names, tensor_at
 
 HOOK = "update_quantizer_based_on_quant_config"
-# neural-compressor's names of the observers.
-ALGORITHMS: dict[Observer, str] = {"minmax": "minmax", "histogram": "kl"}
 PACKAGES = ("torch", "torchao", "neural-compressor")
 
 logger = logging.getLogger(__name__)
@@ -108,16 +106,14 @@ def prepare_ptq(
 
     Exclusions travel as neural-compressor's own `set_local` entries.
     """
-    config = inc.StaticQuantConfig(act_algo=ALGORITHMS[observer])
+    config = inc.StaticQuantConfig()
     for name in keep_float:
         config.set_local(name, inc.StaticQuantConfig(w_dtype="fp32", act_dtype="fp32"))
 
     def choose(quant_config: Any) -> Quantizer:
         _, by_name = quant_config._get_op_name_op_type_config()
         excluded = [name for name, local in by_name.items() if local.w_dtype == "fp32"]
-        chosen: dict[str, Observer] = {v: k for k, v in ALGORITHMS.items()}
-        specs = ptq_specs(chosen[quant_config.act_algo], reduce_range, granularity)
-        return QUANTIZER(*specs, keep_float=excluded)
+        return QUANTIZER(*ptq_specs(observer, reduce_range, granularity), keep_float=excluded)
 
     with _choosing(choose):
         return inc.prepare(graph, config, example_inputs=(example,))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,7 +42,7 @@ def run(
     ----------
     seed : of the calibration order and of training.
     checkpoint : ``model.pt``. prepared : folder of the data; read by steps that need images.
-    work : folder of resumable state: a killed run goes on from its last epoch; removed at the end.
+    work : folder of resumable state: a killed run goes on from its last epoch; the caller removes it.
     live : takes (step, metrics) during training.
     teachers : ``model.pt`` of every model that the recipe distils from, by name.
 
@@ -88,8 +87,6 @@ def run(
         meta=piece.meta,
         found=piece.found,
     ).write(out / "recipe.json")
-    # The outputs are whole: a state kept on would turn a forced second run into a copy of the first.
-    shutil.rmtree(work, ignore_errors=True)
     return {
         "quantized_parameter_share": 0.0,
         "calibration_images": 0.0,

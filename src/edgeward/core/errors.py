@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 120  # characters of a name that a message repeats
+
 
 class UserError(Exception):
     """Something the user can put right; the message says what, where and how."""
@@ -33,6 +35,7 @@ def unknown(kind: str, value: str, allowed: Iterable[str], where: str) -> UserEr
     where : file or option in which to change it.
     """
     names = sorted(allowed)
+    value = value if len(value) <= LONGEST else f"{value[:LONGEST]}…"
     hint = did_you_mean(value, names)
     return UserError(
         f"{kind} '{value}' is unknown.{hint} Known: {', '.join(names) or 'none'}. Change it in {where}."

@@ -9,6 +9,7 @@ LIGHT: dict[str, str] = {
     "ink": "#17212b",
     "muted": "#566472",
     "line": "#d6dce2",
+    "shade": "#c9d1d8",
     "accent": "#1b5e85",
     "pass": "#16704c",
     "fail": "#b02a2a",
@@ -31,6 +32,7 @@ DARK: dict[str, str] = {
     "ink": "#e6ebef",
     "muted": "#9aa8b4",
     "line": "#33404b",
+    "shade": "#05080b",
     "accent": "#7cbbe2",
     "pass": "#5cc596",
     "fail": "#f08a80",
@@ -46,7 +48,13 @@ DARK: dict[str, str] = {
     "series-7": "#8f9df0",
 }
 
-SYMBOLS: dict[str, str] = {"pass": "✓", "fail": "✕", "inconclusive": "?", "reference": "◆"}
+SYMBOLS: dict[str, str] = {
+    "pass": "✓",
+    "fail": "✕",
+    "inconclusive": "?",
+    "reference": "◆",
+    "failed": "!",
+}
 
 
 def series(index: int) -> str:

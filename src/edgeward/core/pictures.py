@@ -1,8 +1,12 @@
-"""Label maps as pictures: outlines, colours, and the slice of a volume that shows most."""
+"""Images and label maps as pictures: outlines, colours, the slice of a volume that shows most, and data URIs for a page."""
 
 from __future__ import annotations
 
+import base64
+import io
+
 import numpy as np
+from PIL import Image
 
 # Okabe and Ito's colours that stand out from grey and from skin, one per class in turn.
 COLOURS = ((0, 158, 115), (213, 94, 0), (86, 180, 233), (240, 228, 66), (204, 121, 167), (0, 114, 178))  # fmt: skip
@@ -41,3 +45,14 @@ def telling_slice(mask: np.ndarray, n_labels: int) -> int:
 def as_seen(plane: np.ndarray) -> np.ndarray:
     """Turn an axial slice (.., h, w) as radiologists look at it: front up, patient's right on the left."""
     return plane[..., ::-1, ::-1]
+
+
+def data_uri(picture: np.ndarray, most: int | None = None, *, lossless: bool = False) -> str:
+    """Return a picture, uint8 (h, w, 3), (h, w, 1) or (h, w), as a WebP data URI, at most `most` pixels high and wide."""
+    plane = picture[:, :, 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    image = Image.fromarray(np.ascontiguousarray(plane))
+    if most is not None:
+        image.thumbnail((most, most))
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=82, method=4, lossless=lossless)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

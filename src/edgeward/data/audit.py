@@ -1,4 +1,4 @@
-"""Leaks between splits: one group, the same pixels, or almost the same picture on two sides."""
+"""Leaks between splits (one group, the same pixels, or almost the same picture on two sides), copies, and labels that contradict each other."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from edgeward.data.store import sides
 log = logging.getLogger(__name__)
 
 MAX_FINDINGS = 100  # of each kind in card.json; the counts are always complete
+MAX_ROWS = 100_000  # of each kind in findings.csv
 _THUMB = 16
 _BLOCK = 256  # x _STRIDE pairs at a time, 8 bytes each
 _STRIDE = 4096
@@ -89,16 +90,21 @@ class Signatures:
     """Collects some 300 bytes per image (600 per volume) while the images stream by."""
 
     digests: list[bytes] = field(default_factory=list)
+    masks: list[bytes] = field(default_factory=list)
     hashes: list[np.ndarray] = field(default_factory=list)
     thumbs: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, images: np.ndarray) -> None:
-        """Take a batch, uint8 (b, h, w, c)."""
+    def add(self, images: np.ndarray, masks: np.ndarray | None = None) -> None:
+        """Take a batch, uint8 (b, h, w, c), and its masks, uint8 (b, h, w)."""
         self.digests += [hashlib.sha256(image.tobytes()).digest() for image in images]
+        if masks is not None:
+            self.masks += [hashlib.sha256(mask.tobytes()).digest() for mask in masks]
         self._take(*fingerprints(images))
 
-    def add_volume(self, image: np.ndarray) -> None:
-        """Take a volume, (c, d, h, w), 0-255, sides at least 8."""
+    def add_volume(self, image: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Take a volume, (c, d, h, w), 0-255, sides at least 8, and its mask, uint8 (d, h, w)."""
+        if mask is not None:
+            self.masks.append(hashlib.sha256(mask.tobytes()).digest())
         self.digests.append(hashlib.sha256(repr(image.shape).encode() + image.tobytes()).digest())
         self._take(*volume_fingerprint(image))
 
@@ -154,90 +160,151 @@ def joined(groups: Sequence[str], digests: Sequence[bytes]) -> list[str]:
     return [root(group) for group in groups]
 
 
-def leakage(
+@dataclass
+class Finding:
+    """Cases, by their index, that should not be as they are: a group or copies on several sides, a pair, copies with two labels."""
+
+    kind: str
+    rows: list[int]
+
+
+UNITS = {
+    "shared_groups": ("group", "on several sides"),
+    "identical": ("set of copies", "on several sides"),
+    "near_identical": ("pair", "across sides"),
+    "contradictory": ("set of copies", "with several labels"),
+    "copies": ("set of copies", "on one side"),
+}
+"""What each kind counts, and where."""
+
+
+@dataclass
+class Audited:
+    """All that was found: `counts` of each kind of `UNITS`, and of the cases concerned; `findings`, of each kind at most `MAX_ROWS`."""
+
+    audit: Audit
+    counts: dict[str, int]
+    cases: dict[str, int]
+    findings: list[Finding]
+    ids: Sequence[str]
+    groups: Sequence[str]
+    labels: Sequence[str]
+    splits: np.ndarray
+
+    def card(self) -> dict[str, Any]:
+        """Return the `leakage` part of card.json: the counts, and at most `MAX_FINDINGS` findings of each kind."""
+        first: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for finding in self.findings:
+            if len(first[finding.kind]) < MAX_FINDINGS:
+                first[finding.kind].append(self._shown(finding))
+        findings = [finding for kind in self.counts for finding in first[kind]]
+        return {**self.counts, "cases": self.cases, "findings": findings}
+
+    def rows(self) -> Iterator[tuple[str, int, str, str, str, str, str]]:
+        """Yield the rows of ``findings.csv``: a case each, those of a finding under one number."""
+        for number, finding in enumerate(self.findings, start=1):
+            reason = " ".join(UNITS[finding.kind])
+            for i in finding.rows:
+                yield (finding.kind, number, self.ids[i], self.groups[i], str(self.splits[i]), self.labels[i], reason)  # fmt: skip
+
+    def _shown(self, finding: Finding) -> dict[str, Any]:
+        rows = finding.rows[:10]
+        return {
+            "kind": finding.kind,
+            "ids": [self.ids[i] for i in rows],
+            "groups": [self.groups[i] for i in rows],
+            "splits": [str(self.splits[i]) for i in rows],
+            "labels": [self.labels[i] for i in rows],
+            "n": len(finding.rows),
+        }
+
+    def act(self, where: str) -> None:
+        """Refuse or report what was found, as `audit` says; `where` all of it is written.
+
+        Raises
+        ------
+        UserError
+            If there is a finding whose policy is not "warn".
+        """
+        refused = []
+        for kind, count in self.counts.items():
+            if not count:
+                continue
+            what, place = UNITS[kind]
+            several = (
+                what if count == 1 else what.replace("set", "sets") if "set" in what else f"{what}s"
+            )
+            shown = [self._shown(f) for f in self.findings if f.kind == kind][:5]
+            aside = "labels" if kind == "contradictory" else "splits"
+            first = "; ".join(f"{f['ids']} in {f[aside]}" for f in shown)
+            message = f"{kind}: {count} {several} {place} ({self.cases[kind]} cases), e.g. {first}"
+            if getattr(self.audit, kind) != "warn":
+                refused.append(message)
+            else:
+                log.warning("audit of the data, %s", message)
+        if refused:
+            raise UserError(
+                f"audit of the data, {' | '.join(refused)}. All of them are in {where}. A verdict on such splits would flatter: give the "
+                "images of one patient or lesion one group, remove copies and put labels that contradict each other right (or, with sides "
+                "that are dealt here, set data.audit.identical: group), or set the data.audit key of that name to 'warn' (config/data/)."
+            )
+
+
+def audited(
     audit: Audit,
     ids: Sequence[str],
     groups: Sequence[str],
     splits: np.ndarray,
     seen: Signatures,
-    truth: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Look for leaks between the splits, and for cases that contradict each other, and act on them as `audit` says.
+    labels: Sequence[str] = (),
+) -> Audited:
+    """Look for leaks between the splits, for copies, and for copies that contradict each other.
 
     Parameters
     ----------
-    truth : the label of each case, (n,), or its findings, (n, c); None where masks are predicted.
+    labels : the class of each case, str (n,); without them masks are compared, if there are any.
 
     Returns
     -------
-    The `leakage` part of card.json: the numbers of groups on several sides, of sets of identical
-    images on several sides, of those with different labels on whatever side, of near-identical pairs across sides (identical ones not counted
-    again), and the findings with image ids, at most `MAX_FINDINGS` of each kind.
-
-    Raises
-    ------
-    UserError
-        If there is a finding whose policy is "refuse".
+    All findings. Counted are groups on several sides, sets of identical images on several sides, with several labels, and with
+    two of them on one side, and near-identical pairs across sides (identical ones not counted again).
     """
-    findings: list[dict[str, Any]] = []
-    counts = {}
+    answers: Sequence[Any] = labels or seen.masks or [""] * len(ids)
+    if not labels and seen.masks:
+        numbers = {digest: f"mask {k}" for k, digest in enumerate(dict.fromkeys(seen.masks))}
+        labels = [numbers[digest] for digest in seen.masks]
     by_group, by_digest = defaultdict(list), defaultdict(list)
     for i, (group, digest) in enumerate(zip(groups, seen.digests, strict=True)):
         by_group[group].append(i)
         by_digest[digest].append(i)
-    for kind, table in (("shared_groups", by_group), ("identical", by_digest)):
-        several = (rows for rows in table.values() if len(rows) > 1)
-        across = [rows for rows in several if len(set(splits[rows])) > 1]
-        counts[kind] = len(across)
-        findings += [_finding(kind, rows, ids, groups, splits) for rows in across[:MAX_FINDINGS]]
-    if truth is not None:
-        several = (rows for rows in by_digest.values() if len(rows) > 1)
-        differ = [rows for rows in several if (truth[rows] != truth[rows[0]]).any()]
-        counts["contradictory"] = len(differ)
-        findings += [
-            _finding("contradictory", r, ids, groups, splits) for r in differ[:MAX_FINDINGS]
-        ]
-    counts["near_identical"] = 0
-    pairs = near_pairs(
+
+    def across(rows: list[int]) -> bool:
+        return len(set(splits[rows])) > 1
+
+    copies = [rows for rows in by_digest.values() if len(rows) > 1]
+    found = {
+        "shared_groups": [rows for rows in by_group.values() if len(rows) > 1 and across(rows)],
+        "identical": [rows for rows in copies if across(rows)],
+        "near_identical": [],
+        "contradictory": [rows for rows in copies if len({answers[i] for i in rows}) > 1],
+        "copies": [rows for rows in copies if len(set(splits[rows])) < len(rows)],
+    }
+    counts = {kind: len(sets) for kind, sets in found.items()}
+    concerned = {kind: len({i for rows in sets for i in rows}) for kind, sets in found.items()}
+    near: set[int] = set()
+    for i, j in near_pairs(
         np.concatenate(seen.hashes),
         np.concatenate(seen.thumbs),
         splits,
         audit.near_bits,
         audit.near_levels,
-    )
-    for i, j in pairs:
+    ):
         if seen.digests[i] != seen.digests[j]:
             counts["near_identical"] += 1
-            if counts["near_identical"] <= MAX_FINDINGS:
-                findings.append(_finding("near_identical", [i, j], ids, groups, splits))
-    refused = []
-    for kind, count in counts.items():
-        if not count:
-            continue
-        first = [f"{f['ids']} in {f['splits']}" for f in findings if f["kind"] == kind][:5]
-        told = f"{kind} (the same pixels, other labels)" if kind == "contradictory" else kind
-        message = f"{told}: {count}, e.g. {'; '.join(first)}"
-        if getattr(audit, kind) != "warn":
-            refused.append(message)
-        else:
-            log.warning("leak between splits, %s", message)
-    if refused:
-        raise UserError(
-            f"leak between splits, {' | '.join(refused)}. A verdict on such splits would flatter. "
-            "Give the images of one patient or lesion one group, remove the copies (or, with sides that are dealt here, set "
-            "data.audit.identical: group), or set the data.audit key of that name to 'warn' (config/data/)."
-        )
-    return {**counts, "findings": findings}
-
-
-def _finding(
-    kind: str, rows: Sequence[int], ids: Sequence[str], groups: Sequence[str], splits: np.ndarray
-) -> dict[str, Any]:
-    shown = list(rows[:10])
-    return {
-        "kind": kind,
-        "ids": [ids[i] for i in shown],
-        "groups": [groups[i] for i in shown],
-        "splits": [str(splits[i]) for i in shown],
-        "n": len(rows),
-    }
+            near |= {i, j}
+            if counts["near_identical"] <= MAX_ROWS:
+                found["near_identical"].append([i, j])
+    concerned["near_identical"] = len(near)
+    findings = [Finding(kind, rows) for kind, sets in found.items() for rows in sets[:MAX_ROWS]]
+    names = list(labels) or [""] * len(ids)
+    return Audited(audit, counts, concerned, findings, ids, groups, names, splits)

@@ -28,6 +28,16 @@ from edgeward.data.volume_config import (
 Policy = Literal["refuse", "warn"]
 PhantomFinding = Literal["network", "veil", "lacunae", "vessels", "milia", "dots", "scar", "scale"]
 PhantomClass = Literal["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+# The codes of HAM10000 (Tschandl et al. 2018, table 2), which the drawn set takes over.
+LESIONS = {
+    "akiec": "actinic keratosis, intraepithelial carcinoma",
+    "bcc": "basal cell carcinoma",
+    "bkl": "benign keratosis",
+    "df": "dermatofibroma",
+    "mel": "melanoma",
+    "nv": "melanocytic nevus",
+    "vasc": "vascular lesion",
+}
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Fit = Annotated[
     Literal["crop", "stretch", "pad"],
@@ -261,6 +271,9 @@ class TableSource(Own):
         return self
 
 
+MISSING = ["", "-", "?", "na", "n/a", "#n/a", "nan", "nat", "null", "none", "nil", "missing", "unknown"]  # fmt: skip
+
+
 class FolderSource(Own):
     """Image files of your own, by class folder, split and class folder, or CSV."""
 
@@ -278,6 +291,11 @@ class FolderSource(Own):
     classes: list[str] | None = Field(
         None,
         description="Class order, e.g. `[normal, ill]`; null takes all that are found, sorted.",
+    )
+    missing: list[str] = Field(
+        MISSING,
+        description="What stands in the column label where nobody knows it; capitals and spaces around do not count. Such a case is unlabelled, "
+        "unless `classes` has a class of that name.",
     )
     columns: list[Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]] = Field(
         [],
@@ -452,8 +470,62 @@ class Audit(Closed):
     )
     near_identical: Policy = Field("warn", description="Almost the same picture on two sides.")
     contradictory: Policy = Field(
-        "refuse", description="The same pixels with different labels, on whatever side."
+        "refuse",
+        description="The same pixels with two labels or two masks, also within a group and on one side.",
     )
+    copies: Policy = Field(
+        "warn",
+        description="The same pixels twice on one side: they count twice, and the intervals of the verdict become too narrow.",
+    )
+
+
+class Limits(Closed):
+    """What one case may cost; what is beyond is refused by name, before it is read."""
+
+    file_mib: Positive = Field(1024, description="A file as it lies on disk, MiB.")
+    decoded_mib: Positive = Field(
+        1024, description="A file once it is unpacked (gzip, zip, deflated DICOM, voxels), MiB."
+    )
+    pixels: Positive = Field(100_000_000, description="A picture, width times height.")
+    voxels: Positive = Field(
+        1 << 28, description="A volume, as it is stored and on the grid of `volume.spacing`."
+    )
+    resampling: float = Field(
+        64.0,
+        ge=1,
+        description="How many times as many voxels as its file a volume may have on the grid of `volume.spacing`: more is invented, not measured.",
+    )
+    cases: Positive = Field(1_000_000, description="Files below a folder, rows of a table.")
+    seconds: float = Field(
+        300.0, gt=0, description="Reading one case, s, on a machine that may be busy."
+    )
+
+
+class Checks(Closed):
+    """Values that are hardly meant; invalid ones are treated as `invalid` says, others are counted in card.json."""
+
+    spacing: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
+        (0.1, 20.0),
+        description="Least and largest distance of neighbouring voxels that is believed, mm.",
+    )
+    constant: Literal["invalid", "keep"] = Field(
+        "invalid",
+        description="An image all of one value (all black, or a volume outside of the window).",
+    )
+    frames: Literal["invalid", "first"] = Field(
+        "invalid",
+        description="A file of several pictures (animation, pages of a TIFF): invalid, or the first is taken.",
+    )
+    lost: Fraction = Field(
+        0.1,
+        description="Share of a mask's foreground that `fit: crop` may cut away; less is counted, more is invalid.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Checks:
+        if self.spacing[0] >= self.spacing[1]:
+            raise ValueError("spacing: the least comes first")
+        return self
 
 
 class DataConfig(Closed):
@@ -504,6 +576,8 @@ class DataConfig(Closed):
         "age: [40, 60]}` takes one for each value, or bands of numbers.",
     )
     audit: Audit = Audit()
+    limits: Limits = Limits()
+    checks: Checks = Checks()
     invalid: Literal["refuse", "skip"] = Field(
         "refuse",
         description="Cases that are corrupt, too small, unlabelled or contradict their mask: refuse (stop and name them) or skip "

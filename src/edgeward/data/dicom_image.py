@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import io
+import math
 from typing import Any
 
 import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, pixel_array
+from pydicom.pixels import apply_color_lut, apply_modality_lut
 
-from edgeward.data.listing import BadImage
+from edgeward.data.dicom_file import kind_of, parse, pixels_of, rescaling
+from edgeward.data.door import BadImage, Door, said
 
 _OUTER = 0.5  # percent of the pixels at either end, where the file names no window
 
 
-def picture(content: bytes) -> Image.Image:
+def picture(content: bytes, door: Door) -> Image.Image:
     """Return the picture that a DICOM file shows.
 
     Grey values go through the modality LUT and the first window that the file names (linear,
@@ -26,27 +27,25 @@ def picture(content: bytes) -> Image.Image:
     Raises
     ------
     BadImage
-        If the file holds no pixel data, several frames, or pixels that cannot be decoded.
+        If the file holds no pixel data, several frames, pixels that cannot be decoded or are not finite, or a window that is none.
     """
     try:
-        data = pydicom.dcmread(io.BytesIO(content))
-        kind = data.SOPClassUID.name if "SOPClassUID" in data else "DICOM object"
-        if not any(k in data for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-            raise BadImage(f"{kind}, holds no pixel data")
+        data = parse(content, door)
         frames = int(data.get("NumberOfFrames") or 1)
         if frames > 1:
-            raise BadImage(f"{kind} of {frames} frames: one image per file is read")
-        values = pixel_array(data)
+            raise BadImage(f"{kind_of(data)} of {frames} frames: one image per file is read")
+        values = pixels_of(data, door)
         if data.PhotometricInterpretation == "PALETTE COLOR":
             return Image.fromarray(_eight(apply_color_lut(values, data)))
         if values.ndim == 3:
             return Image.fromarray(_eight(values))
+        rescaling(data)  # a slope that is no number would pass the table below
         grey = np.asarray(apply_modality_lut(values, data), np.float64)
         low, high = _limits(grey, data)
     except BadImage:
         raise
     except Exception as error:  # decoders raise what they like
-        raise BadImage(f"cannot be decoded as DICOM ({error})") from error
+        raise BadImage(f"cannot be decoded as DICOM ({said(error)})") from error
     unit = np.clip((grey - low) / (high - low), 0, 1)
     if data.PhotometricInterpretation == "MONOCHROME1":
         unit = 1 - unit
@@ -70,6 +69,8 @@ def _limits(grey: np.ndarray, data: Dataset) -> tuple[float, float]:
     """Return the values that become black and white."""
     if data.get("WindowCenter") is not None and data.get("WindowWidth") is not None:
         centre, width = _first(data.WindowCenter), _first(data.WindowWidth)
+        if not (math.isfinite(centre) and math.isfinite(width)):
+            raise BadImage(f"its window is none: centre {centre:g}, width {width:g}")
         if width > 1:
             return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
     low, high = (float(v) for v in np.percentile(grey, [_OUTER, 100 - _OUTER]))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from edgeward.core.errors import UserError
-from edgeward.data.listing import BadImage
+from edgeward.core.patterns import compiled, misread
+from edgeward.data.door import BadImage
 
 
 def classes_of(labels: Mapping[int, str]) -> tuple[list[str], dict[int, int]]:
@@ -24,17 +23,18 @@ def grouped(ids: Sequence[str], pattern: str | None) -> tuple[list[str], list[tu
     """Return the group of each id, "" where the name does not say, and a reason for those."""
     if pattern is None:
         return list(ids), []
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UserError(f"data.source.group_pattern '{pattern}': {error}.") from error
-    if expression.groups < 1:
-        raise UserError(f"data.source.group_pattern '{pattern}' has no bracket to take as group.")
+    expression = compiled(pattern, "data.source.group_pattern", groups=1)
     groups, invalid = [], []
     for name in ids:
-        hit = expression.search(name)
+        foreign = misread(pattern, name)
+        hit = None if foreign else expression.search(name)
         groups.append(hit.group(1) if hit and hit.group(1) else "")
-        if not groups[-1]:
+        if foreign:
+            hint = r"\w, \d, \s and \b know ASCII only, write e.g. [\pL\pN_] for \w"
+            invalid.append(
+                (name, f"its name is not ASCII, and group_pattern '{pattern}' is: {hint}")
+            )
+        elif not groups[-1]:
             invalid.append((name, f"its name does not match group_pattern '{pattern}'"))
     return groups, invalid
 
@@ -64,11 +64,18 @@ def label_indices(values: np.ndarray, index: Mapping[int, int], where: str) -> n
     BadImage
         If a value has no name.
     """
-    found = np.unique(values)
     names = {0: 0, **index}
+    if values.dtype == np.uint8:
+        found = np.flatnonzero(np.bincount(values.reshape(-1), minlength=256))
+    else:
+        found = np.unique(values)
     unknown = [f"{v:g}" for v in found.tolist() if v not in names]
     if unknown:
         known = ", ".join(str(v) for v in sorted(names))
         raise BadImage(f"its mask holds {', '.join(unknown[:5])}; {where} knows {known}")
     table = np.array([names[int(v)] for v in found], np.uint8)
+    if values.dtype == np.uint8:
+        every = np.zeros(256, np.uint8)
+        every[found] = table
+        return every[values]
     return table[np.searchsorted(found, values)]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgeward.core.errors import UserError
+from edgeward.data.door import BadImage, Door
 from edgeward.data.findings import Findings
+from edgeward.data.store import SPLITS
+
+__all__ = ["BadImage", "Batch", "Listing", "RawCase", "Request", "images_per_chunk"]
 
 CHUNK_BYTES = 8 << 20  # decoded pixels held at a time
-
-
-class BadImage(Exception):
-    """One case cannot be used; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,14 @@ class Request:
     image_size : side of the square images, pixels; 0 for volumes.
     seed : the data set's seed.
     data_root : folder of the user's data sets, or None if none was given.
+    door : what files are opened by.
     """
 
     source: Any
     image_size: int
     seed: int
     data_root: Path | None
+    door: Door = field(default_factory=Door, compare=False)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,31 @@ class Batch:
     images: np.ndarray
     masks: np.ndarray | None = None
     invalid: tuple[tuple[int, str], ...] = ()
+
+    def check(self, source: str, n: int, shape: tuple[int, ...]) -> None:
+        """Refuse a batch that does not keep to this, of n cases, of `shape` (size, size) or (size, size, c); UserError."""
+        rows, images, masks = self.rows, self.images, self.masks
+        faults = []
+        if rows.ndim != 1 or rows.dtype.kind not in "iu" or images.ndim != 4:
+            faults.append("rows must be int (b,), images (b, size, size, c)")
+        elif len(rows) != len(images) or len(np.unique(rows)) != len(rows):
+            faults.append(f"{len(np.unique(rows))} rows, {len(images)} images")
+        elif len(rows) and not 0 <= rows.min() <= rows.max() < n:
+            faults.append(f"rows {rows.min()} to {rows.max()} of {n} cases")
+        elif images.dtype != np.uint8 or (len(rows) and images.shape[1 : 1 + len(shape)] != shape):
+            faults.append(
+                f"images {images.dtype} {images.shape}, uint8 (b, size, size, c) are needed, {shape} or more"
+            )
+        elif (
+            masks is not None
+            and len(rows)
+            and (masks.dtype, masks.shape) != (np.uint8, images.shape[:3])
+        ):
+            faults.append(f"masks {masks.dtype} {masks.shape}")
+        if faults:
+            raise UserError(
+                f"{source}: its reader gave a wrong Batch: {faults[0]} (edgeward.data.listing)."
+            )
 
 
 @dataclass(frozen=True)
@@ -86,6 +114,8 @@ class Listing:
     batches : images in the plane: streams all of them once, in order, a bounded number at a time.
     read : volumes: row -> the case; raises `BadImage` with the reason if it cannot.
     columns : what else is known of the cases, for subgroups: name -> n values, "" where it is not known.
+    meanings : what codes among the classes and the foreground stand for.
+    synthetic : whether the cases are drawn, and of no patient.
     invalid : (name, reason) of what could not even be listed.
     notes : further facts for card.json.
     """
@@ -104,8 +134,42 @@ class Listing:
     batches: Callable[[], Iterator[Batch]] | None = None
     read: Callable[[int], RawCase] | None = None
     columns: dict[str, list[str]] = field(default_factory=dict)
+    meanings: Mapping[str, str] = field(default_factory=dict)
+    synthetic: bool = False
     invalid: list[tuple[str, str]] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse a listing that does not keep to this; UserError."""
+        n, sides = len(self.ids), np.array([] if self.splits is None else self.splits)
+        labels = np.array([], np.int64) if self.labels is None else np.asarray(self.labels)
+        faults = {
+            "ids": "repeat" if len(set(self.ids)) != n else "",
+            "groups": f"are {len(self.groups)} for {n} cases" if len(self.groups) != n else "",
+            "labels": "must be int (n,), indices of classes"
+            if self.labels is not None
+            and (
+                labels.shape != (n,)
+                or labels.dtype.kind not in "iu"
+                or (n and not 0 <= labels.min() <= labels.max() < len(self.classes))
+            )
+            else "",
+            "splits": f"must be str (n,) of {', '.join(SPLITS)}"
+            if self.splits is not None
+            and (sides.shape != (n,) or not set(sides.tolist()) <= set(SPLITS))
+            else "",
+            "columns": "must have n values each"
+            if any(len(v) != n for v in self.columns.values())
+            else "",
+            "batches, read": "one of them is needed"
+            if (self.batches is None) == (self.read is None)
+            else "",
+        }
+        for key, fault in faults.items():
+            if fault:
+                raise UserError(
+                    f"{self.source}: its reader gave a wrong Listing: {key} {fault} (edgeward.data.listing)."
+                )
 
     @property
     def spatial_dims(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgeward.core.errors import UserError
@@ -17,7 +18,7 @@ def inside(root: Path, relative: str) -> Path:
         If it is absolute or leads out of `root`.
     """
     path = root / relative
-    if not path.resolve().is_relative_to(root.resolve()):
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
         raise UserError(f"'{relative}' leads out of {root}: only paths below it are read.")
     return path
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from edgeward.core import plugins
 from edgeward.core.errors import UserError, unknown
-from edgeward.core.io import sha256
-from edgeward.data.audit import joined, leakage
+from edgeward.core.io import atomic, sha256
+from edgeward.data.audit import Audited, audited, joined
 from edgeward.data.config import (
     DataConfig,
     Folds,
@@ -25,7 +25,8 @@ from edgeward.data.config import (
     RareByName,
     StratifiedSplit,
 )
-from edgeward.data.findings import Findings, scarce, without_scarce
+from edgeward.data.door import Door, said, shown
+from edgeward.data.findings import UNKNOWN, Findings, scarce, without_scarce
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
 from edgeward.data.split import calibration_set, fold_names, strata, stratified_group_split
@@ -41,10 +42,16 @@ READS = ("sources/*.py",)  # loaded by name: see edgeward.pipeline.closure
 WHERE = "data.task (config/data/)"
 
 
-def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
+FINDINGS = "findings.csv"  # beside the prepared files, also where `prepare` refuses
+
+
+def open_listing(cfg: DataConfig, data_root: Path | None, door: Door | None = None) -> Listing:
     """Open the source that the config names: the module of its kind, or one's own."""
     own = cfg.source if isinstance(cfg.source, PythonSource) else None
-    request = Request(own.options if own else cfg.source, cfg.image_size or 0, cfg.seed, data_root)
+    door = door or Door(cfg.limits, cfg.checks)
+    request = Request(
+        own.options if own else cfg.source, cfg.image_size or 0, cfg.seed, data_root, door
+    )
     module = own.module if own else f"edgeward.data.sources.{cfg.source.kind}"
     try:
         opener = importlib.import_module(module).open_source
@@ -53,7 +60,17 @@ def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
             f"data.source.module '{module}' cannot be used ({error}): an importable module "
             "with a function open_source(request) is needed."
         ) from error
-    listing: Listing = opener(request)
+    where = f"data.source.module '{module}'" if own else f"data.source of '{cfg.name}' ({module})"
+    try:
+        listing = opener(request)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a source stumbles over, the run ends with its name
+        log.debug("a source failed", exc_info=True)
+        raise UserError(f"{where} cannot be opened ({said(error)}).") from error
+    if not isinstance(listing, Listing):
+        raise UserError(f"{where} gave a {type(listing).__name__}, no Listing.")
+    listing.check()
     if listing.spatial_dims != cfg.spatial_dims:
         raise UserError(
             f"data.source.module '{module}' gave a Listing of {listing.spatial_dims} dimensions; with "
@@ -63,7 +80,9 @@ def open_listing(cfg: DataConfig, data_root: Path | None) -> Listing:
     return listing
 
 
-def _check_invalid(cfg: DataConfig, listing: Listing, invalid: list[tuple[str, str]]) -> None:
+def _check_invalid(
+    cfg: DataConfig, listing: Listing, invalid: list[tuple[str, str]], where: Path
+) -> None:
     """Refuse or report the cases that cannot be used."""
     if not invalid:
         return
@@ -71,7 +90,7 @@ def _check_invalid(cfg: DataConfig, listing: Listing, invalid: list[tuple[str, s
     message = f"{len(invalid)} {what} of {listing.source} cannot be used{named(invalid)}"
     if cfg.invalid == "refuse":
         raise UserError(
-            f"{message}Put them right, or set data.invalid: skip (config/data/) to leave them out."
+            f"{message}All of them are in {where}. Put them right, or set data.invalid: skip (config/data/) to leave them out."
         )
     log.warning("%sleft out, as data.invalid is 'skip'", message)
 
@@ -130,6 +149,11 @@ def _sides(cfg: DataConfig, source: str, cases: Cases) -> np.ndarray:
                 f"data.split.kind is 'given', but {source} gives its images no split. Set it "
                 "to 'stratified' with shares train, val and test (config/data/)."
             )
+        if "train" not in cases.given:
+            raise UserError(
+                f"{source} gives no case to train. Set data.split.kind to 'stratified', or to 'held_out' if nothing is to be trained "
+                "(config/data/)."
+            )
         return _with_validation(cases, cfg.split.val, cfg.seed)
     names, shares = _shares(cfg.split)
     numbers = np.unique(cases.groups, return_inverse=True)[1]
@@ -170,6 +194,19 @@ def _with_validation(cases: Cases, share: float | None, seed: int) -> np.ndarray
     return splits
 
 
+def _answers(cases: Cases, target: str) -> list[str]:
+    """Return what is said of each case, in words, so that copies can contradict each other; of masks nothing: these are compared."""
+    if target == "masks":
+        return []
+    if cases.findings is None:
+        return [cases.names[label] for label in cases.labels]
+    names, sign = cases.findings.names, {1: "", UNKNOWN: "?"}
+    return [
+        ", ".join(f"{name}{sign[v]}" for name, v in zip(names, row, strict=True) if v) or "none"
+        for row in cases.findings.values.tolist()
+    ]
+
+
 def _lost(before: Findings | None, after: Findings | None) -> dict[str, int]:
     """Return the findings that were left out, and how many cases have each."""
     if before is None or after is None:
@@ -201,6 +238,15 @@ def _rare(cfg: DataConfig, targets: Targets, share: np.ndarray) -> tuple[list[st
         return [c for c in classes if c in cfg.rare.classes], "named in the configuration"
     rare = [c for c, s in zip(classes, share, strict=True) if s < cfg.rare.below]
     return rare, f"less than {cfg.rare.below:g} of {targets.rare_of}"
+
+
+def write_findings(out: Path, invalid: list[tuple[str, str]], found: Audited | None = None) -> None:
+    """Write ``findings.csv``: every case that cannot be used, and all that the audit found."""
+    out.mkdir(parents=True, exist_ok=True)
+    header = ("kind", "number", "case", "group", "split", "label", "reason")
+    unusable = [("invalid", "", shown(name), "", "", "", reason) for name, reason in invalid]
+    with atomic(out / FINDINGS) as temporary:
+        write_csv(temporary, header, [*unusable, *(found.rows() if found else ())])
 
 
 def write_splits(
@@ -275,14 +321,17 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
     """
     started = time.perf_counter()
     task = plugins.load("edgeward.tasks", cfg.task, "data", WHERE)
-    listing = open_listing(cfg, data_root)
+    door = Door(cfg.limits, cfg.checks)
+    listing = open_listing(cfg, data_root, door)
     log.info("%s: %d cases listed", cfg.name, len(listing.ids))
     if cfg.invalid == "refuse" and listing.invalid:
-        _check_invalid(cfg, listing, listing.invalid)
+        write_findings(out, listing.invalid)
+        _check_invalid(cfg, listing, listing.invalid, out / FINDINGS)
     target = _target(cfg, listing)
     with publishing(out) as work:
-        read = stream(listing, cfg, work)
-        _check_invalid(cfg, listing, read.whole.invalid)
+        read = stream(listing, cfg, work, door)
+        write_findings(out, read.whole.invalid)
+        _check_invalid(cfg, listing, read.whole.invalid, out / FINDINGS)
         cases = _cases(listing, read, target)
         if cfg.audit.identical == "group":
             cases = replace(cases, groups=joined(cases.groups, read.seen.digests))
@@ -293,9 +342,11 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         cases = _without_scarce(cfg, cases, {side: splits == side for side in sides(splits)})
         targets: Targets = task.targets(cases)
         _check_classes(targets, splits)
+        answers = _answers(cases, target)
+        found = audited(cfg.audit, cases.ids, cases.groups, splits, read.seen, answers)
+        write_findings(out, read.whole.invalid, found)
+        found.act(str(out / FINDINGS))
         stored = cases.labels if cases.findings is None else cases.findings.values
-        truth = None if target == "masks" else stored
-        leaks = leakage(cfg.audit, cases.ids, cases.groups, splits, read.seen, truth)
         np.save(work / "labels.npy", stored, allow_pickle=False)
         train = np.flatnonzero(splits == "train")
         calibration = write_splits(work, cases, splits, train, cfg)
@@ -312,6 +363,8 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
             licence=listing.licence,
             citation=listing.citation,
             classes=targets.classes,
+            meanings={k: v for k, v in listing.meanings.items() if k in targets.classes},
+            synthetic=listing.synthetic,
             n_labels=targets.shares.shape[1],
             rare_classes=rare,
             rare_rule=rule,
@@ -321,16 +374,17 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
             seed=cfg.seed,
             invalid=Invalid(n=len(whole.invalid), first=whole.invalid[:NAMED]),
             **split_facts(targets, cases.groups, splits, train, sums),
+            noted={kind: n for kind, n in sorted(door.noted.items()) if n},
             notes={**listing.notes, **read.notes},
             left_out=_lost(listed, cases.findings),
-            leakage=leaks,
+            leakage=found.card(),
             calibration=calibration,
             hashes={p.name: sha256(p) for p in sorted(work.iterdir())},
         ).write(work / "card.json")
         montage(open_prepared(work), work / "montage.png")
     seconds = time.perf_counter() - started
     metrics = {f"n_{side}": float(np.sum(splits == side)) for side in sides(splits)}
-    metrics |= {f"leak_{k}": float(v) for k, v in leaks.items() if k != "findings"}
+    metrics |= {f"leak_{k}": float(v) for k, v in found.counts.items()}
     metrics |= {
         "n_groups": float(len(set(cases.groups))),
         "n_calibration": float(calibration.n),

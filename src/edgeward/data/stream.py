@@ -15,6 +15,7 @@ import numpy as np
 from edgeward.core.errors import UserError
 from edgeward.data.audit import Signatures
 from edgeward.data.config import DataConfig
+from edgeward.data.door import WHERE, Door, said, shown
 from edgeward.data.listing import Batch, Listing
 from edgeward.data.writer import ArrayWriter, Part
 
@@ -49,16 +50,16 @@ class Streamed:
     notes: dict[str, Any]
 
 
-def stream(listing: Listing, cfg: DataConfig, work: Path) -> Streamed:
+def stream(listing: Listing, cfg: DataConfig, work: Path, door: Door) -> Streamed:
     """Write all readable cases, and take their sums and fingerprints, in one pass."""
     seen, parts, said = Signatures(), [], time.monotonic()
     with ExitStack() as stack:
         if cfg.volume is None:
-            sink: Sink = Images(listing, work, stack)
+            sink: Sink = Images(listing, work, stack, door, cfg.image_size or 0)
         else:
             from edgeward.data.volumes.stream import Volumes  # its readers take a second to load
 
-            sink = Volumes(listing, cfg.volume, work, stack)
+            sink = Volumes(listing, cfg.volume, work, stack, door)
         for part in sink.parts(seen):
             parts.append(part)
             if time.monotonic() - said > 5:
@@ -79,15 +80,22 @@ def stream(listing: Listing, cfg: DataConfig, work: Path) -> Streamed:
 class Images:
     """Images in the plane: ``images.npy`` uint8 (n, h, w, c), ``masks.npy`` uint8 (n, h, w)."""
 
-    def __init__(self, listing: Listing, work: Path, stack: ExitStack) -> None:
-        self.listing, self.work, self.stack = listing, work, stack
+    def __init__(
+        self, listing: Listing, work: Path, stack: ExitStack, door: Door, size: int
+    ) -> None:
+        self.listing, self.work, self.stack, self.door = listing, work, stack, door
+        self.size = size
         self.shape: list[int] = []
 
     def parts(self, seen: Signatures) -> Iterator[Part]:
         listing, masks = self.listing, None
-        assert listing.batches is not None
-        for given in listing.batches():
-            batch = _usable(given, listing)
+        read = np.zeros(len(listing.ids), bool)
+        for given in _batches(listing):
+            given.check(listing.source, len(read), (self.size, self.size, *self.shape[2:]))
+            if read[given.rows].any():
+                raise UserError(f"{listing.source}: its reader gave a case twice.")
+            read[given.rows] = True
+            batch = _varied(_usable(given, listing), self.door)
             if len(batch.rows):
                 if not self.shape:
                     self.shape = list(batch.images.shape[1:])
@@ -96,7 +104,7 @@ class Images:
                 images.append(batch.images)
                 if masks is not None and batch.masks is not None:
                     masks.append(batch.masks)
-                seen.add(batch.images)
+                seen.add(batch.images, batch.masks)
             yield Part(
                 batch.rows,
                 _pixel_sums(batch.images),
@@ -110,6 +118,40 @@ class Images:
 
     def described(self) -> tuple[list[int], dict[str, Any]]:
         return self.shape, {}
+
+
+def _batches(listing: Listing) -> Iterator[Batch]:
+    """Stream the batches of a listing; whatever its reader raises is a UserError."""
+    assert listing.batches is not None
+    try:
+        yield from listing.batches()
+    except UserError:
+        raise
+    except Exception as error:  # a reader of one's own raises what it likes
+        log.debug("a reader failed", exc_info=True)
+        raise UserError(f"{listing.source}: its reader failed ({said(error)}).") from error
+
+
+def _varied(batch: Batch, door: Door) -> Batch:
+    """Take images out that are all of one value, or count them, as `data.checks.constant` says."""
+    if not len(batch.rows):
+        return batch
+    flat = batch.images.reshape(len(batch.rows), -1, batch.images.shape[-1])
+    same = (flat == flat[:, :1]).all((1, 2))
+    if not same.any():
+        return batch
+    if door.checks.constant == "keep":
+        door.noted["constant"] += int(same.sum())
+        return batch
+    wrong = tuple(
+        (
+            int(row),
+            f"all its pixels have one value, {flat[at, 0].tolist()} (data.checks.constant {WHERE})",
+        )
+        for at, row in zip(np.flatnonzero(same), batch.rows[same], strict=True)
+    )
+    masks = None if batch.masks is None else batch.masks[~same]
+    return Batch(batch.rows[~same], batch.images[~same], masks, batch.invalid + wrong)
 
 
 def _usable(batch: Batch, listing: Listing) -> Batch:
@@ -149,6 +191,6 @@ def named(invalid: list[tuple[str, str]]) -> str:
     """Return the first names and reasons, to follow a sentence."""
     if not invalid:
         return "."
-    lines = [f"  {name}: {reason}" for name, reason in invalid[:NAMED]]
+    lines = [f"  {shown(name)}: {reason}" for name, reason in invalid[:NAMED]]
     more = [f"  and {len(invalid) - NAMED} more"] if len(invalid) > NAMED else []
     return ":\n" + "\n".join([*lines, *more]) + "\n"

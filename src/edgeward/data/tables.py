@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from edgeward.core.errors import UserError
+from edgeward.data.door import Door
 
 
-def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a UTF-8 CSV with a header; commas, semicolons or tabs separate its fields, whichever its header has most of.
+def read_table(root: Path, name: str, door: Door) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a UTF-8 CSV below `root` with a header; commas, semicolons or tabs separate its fields, whichever its header has most of.
 
     Returns
     -------
@@ -18,17 +20,19 @@ def read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     Raises
     ------
     UserError
-        If the file is no UTF-8 text, no CSV, or a row has more fields than the header.
+        If the file is no UTF-8 text, no CSV, too long, or a row has more fields than the header.
     """
+    path, text = root / name, door.text(root, name, "CSV")
+    separator = max(",;\t", key=text.partition("\n")[0].count)
+    rows = []
     try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            header = handle.readline()
-            handle.seek(0)
-            separator = max(",;\t", key=header.count)
-            reader = csv.DictReader(handle, restval="", strict=True, delimiter=separator)
-            columns = list(reader.fieldnames or ())
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
+        lines = io.StringIO(text, newline="")
+        reader = csv.DictReader(lines, restval="", strict=True, delimiter=separator)
+        columns = list(reader.fieldnames or ())
+        for row in reader:
+            rows.append(row)
+            door.count(len(rows), path)
+    except csv.Error as error:
         raise UserError(f"{path} is no CSV in UTF-8 ({error}); save it as one.") from error
     for line, row in enumerate(rows, start=2):
         if None in row:

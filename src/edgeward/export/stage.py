@@ -15,6 +15,11 @@ from edgeward.models.program import load_program
 from edgeward.records.recipe import Recipe
 from edgeward.runtimes.base import ExportConfig, runtime
 
+REMEDY = {
+    True: "A network that hardly decides anything is flipped by rounding: train it longer (train.epochs), or take another recipe "
+    "(qat_int8, or `keep_float` for the layers at fault); only then wider tolerances (config/export/).",
+    False: "If an unusual layer is at fault, leave it out of the network or report it; only then wider tolerances (config/export/).",
+}
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +63,7 @@ def run(
         if not result.passed or result.onnx_vs_torch is None:
             raise UserError(
                 f"{target} does not compute what {program} computes, on {result.n} validation "
-                f"images: {'; '.join(result.failures)}. Tolerances: config/export/."
+                f"images: {'; '.join(result.failures)}. {REMEDY[made.precision == 'int8']}"
             )
     found = result.onnx_vs_torch
     log.info(

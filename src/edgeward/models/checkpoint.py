@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from edgeward.core.archives import check_stored
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 from edgeward.models.config import ModelConfig
@@ -87,9 +88,12 @@ def read_tensors(path: Path) -> Any:
         If the file does not exist, is cut off, or holds more than tensors and plain values.
     """
     try:
+        check_stored(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: run the stage that writes it first.") from error
+    except UserError:
+        raise
     except Exception as error:  # garbage makes the unpickler raise whatever it stumbles over
         raise UserError(
             f"{path} is not a readable checkpoint ({type(error).__name__}); delete it and run again."

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from edgeward.core.archives import check_stored
 from edgeward.core.errors import UserError
 from edgeward.core.io import atomic
 
@@ -70,11 +71,19 @@ def load_program(path: Path) -> ExportedProgram:
     """
     path = Path(path)
     try:
+        check_stored(path)
         with zipfile.ZipFile(path) as archive:
             graph = _check(archive, path)
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: run the compress stage first.") from error
-    except (zipfile.BadZipFile, json.JSONDecodeError, KeyError) as error:
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise UserError(f"{path} is not a readable program; compress again.") from error
     for mark, module in OPERATORS.items():
         if mark in graph:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgeward.core.archives import check_stored
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256
+from edgeward.core.patterns import compiled
 from edgeward.models.config import WEIGHTS_ROOT, FileWeights, ModelConfig, PublishedWeights
 from edgeward.records.recipe import Origin
 
@@ -138,7 +139,10 @@ def read(path: Path) -> dict[str, Any]:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
+        check_stored(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # both raise whatever they stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -167,14 +171,12 @@ def plain(content: dict[str, Any]) -> State:
 def renamed(state: State, rename: dict[str, str]) -> State:
     """Return a state with names changed by regular expressions, each in turn; those that become empty are left out."""
     out: State = {}
+    found = [(compiled(pattern, "rename"), new) for pattern, new in rename.items()]
     for name, value in state.items():
         new = name
-        for pattern, replacement in rename.items():
-            new = (
-                ""
-                if replacement == "" and re.search(pattern, new)
-                else re.sub(pattern, replacement, new)
-            )
+        for pattern, replacement in found:
+            drop = replacement == "" and pattern.search(new)
+            new = "" if drop else pattern.sub(replacement, new)
         if new:
             out[new] = value
     return out

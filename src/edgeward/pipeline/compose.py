@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from edgeward.core.errors import UserError, did_you_mean, unknown
+from edgeward.core.errors import LONGEST, UserError, did_you_mean, unknown
 from edgeward.pipeline import home
 from edgeward.pipeline.schema import CHECKS, CHOSEN, GROUPS, RunConfig
 from edgeward.pipeline.sections import explain, listed, merged, models_in, take_over
@@ -29,6 +29,7 @@ PROJECT = home.PROJECT / "config"
 OVERRIDDEN = "Change it in the sweep or in --config overrides."
 Roots = tuple[Path, ...]
 Name = tuple[str, str]  # group and file
+MOST = 100_000  # values in a file
 _READ: dict[tuple[Roots, Name], dict[str, Any]] = {}
 
 
@@ -39,7 +40,8 @@ def roots(study: Path = Path("config")) -> Roots:
 
 def names(roots: Roots, group: str) -> list[str]:
     """List the options of a config group, i.e. its YAML files, sorted."""
-    return sorted({p.stem for root in roots for p in (root / group).glob("*.yaml")})
+    files = (p for root in roots for p in (root / group).glob("*.yaml"))
+    return sorted({p.stem for p in files if p.is_file()})
 
 
 def locate(roots: Roots, group: str, name: str, what: str, where: str) -> Path:
@@ -49,10 +51,43 @@ def locate(roots: Roots, group: str, name: str, what: str, where: str) -> Path:
     ------
     UserError
     """
-    for root in roots:
-        if (file := root / group / f"{name}.yaml").is_file():
-            return file
-    raise unknown(what, name, names(roots, group), f"{where} (or add config/{group}/{name}.yaml)")
+    known = names(roots, group)
+    if name not in known:  # which also refuses what is no name of a file, or leads elsewhere
+        raise unknown(what, name, known, f"{where} (or add a file to config/{group}/)")
+    files = (root / group / f"{name}.yaml" for root in roots)
+    return next(file for file in files if file.is_file())
+
+
+def parsed(file: Path) -> dict[str, Any]:
+    """Return the content of a YAML file.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, is no mapping, or would not fit into memory once its aliases are expanded.
+    """
+    try:
+        content = yaml.load(file.read_text(), yaml.CSafeLoader)
+        if content is None:
+            content = {}
+        if not isinstance(content, dict):
+            raise ValueError(f"it must hold keys and values, not {type(content).__name__}")
+        if _size(content, MOST) > MOST:
+            raise ValueError(f"it holds more than {MOST} values")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError(f"{shown(file)}: cannot be read: {' '.join(str(error).split())}") from None
+    return content
+
+
+def _size(node: Any, most: int) -> int:
+    """Count values, aliases expanded, and stop beyond the most."""
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    n = 1
+    for part in parts:
+        n += _size(part, most - n)
+        if n > most:
+            break
+    return n
 
 
 def shown(file: Path) -> str:
@@ -80,9 +115,18 @@ def read(roots: Roots, files: Iterable[Name]) -> None:
         If a file is no YAML, or names another one that does not exist.
     """
     new = [file for file in dict.fromkeys(files) if (roots, file) not in _READ]
+    for group, name in new:
+        parsed(locate(roots, group, name, group, "the sweep"))
     try:
         found = _hydra(roots, new) if new else {}
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as error:
         if len(new) > 1:
             for one in new:
                 read(roots, [one])
@@ -93,14 +137,24 @@ def read(roots: Roots, files: Iterable[Name]) -> None:
 
 
 def stated(roots: Roots, group: str, name: str) -> dict[str, Any]:
-    """Return the keys that a file and those in its ``defaults`` state: quick, unchecked, empty if it cannot be read."""
-    try:
-        text = locate(roots, group, name, group, "defaults").read_text()
-        content = yaml.load(text, yaml.CSafeLoader) or {}
-    except (UserError, yaml.YAMLError):
-        return {}
-    bases = [base for base in content.get("defaults", []) if base != "_self_"]
-    return {k: v for base in bases for k, v in stated(roots, group, base).items()} | content
+    """Return the keys that a file and those in its ``defaults`` state: quick, unchecked.
+
+    Raises
+    ------
+    UserError
+        If one of them cannot be read.
+    """
+    file = locate(roots, group, name, group, "defaults")
+    content = parsed(file)
+    bases = content.get("defaults", [])
+    if (
+        not isinstance(bases, list)
+        or not all(isinstance(base, str) for base in bases)
+        or name in bases
+    ):
+        raise UserError(f"{shown(file)}: 'defaults' must list names of other files in {group}/")
+    others = [base for base in bases if base != "_self_"]
+    return {k: v for base in others for k, v in stated(roots, group, base).items()} | content
 
 
 @cache
@@ -109,9 +163,11 @@ def _parse(text: str) -> Override:
         change = OverridesParser.create().parse_override(text)
         if change.is_sweep_override():
             raise HydraException("it names several values; a sweep has axes for that")
-    except HydraException as error:
+    except (HydraException, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"override '{text}' cannot be read: {reason}. {OVERRIDDEN}") from None
+        raise UserError(
+            f"override '{text[:LONGEST]}' cannot be read: {reason}. {OVERRIDDEN}"
+        ) from None
     group = change.key_or_group.split(".")[0]
     if group not in GROUPS:
         raise UserError(

@@ -34,7 +34,15 @@ def export_environment(settings: Mapping[str, Any], device: str) -> None:
     for name, variable in (("data_root", "EDGEWARD_DATA_ROOT"), ("weights_root", WEIGHTS_ROOT)):
         if name not in settings:
             continue
-        root = Path(str(settings[name])).expanduser().resolve()
-        if not root.is_dir():
+        try:
+            root = Path(str(settings[name])).expanduser().resolve()
+            there = root.is_dir()
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # no path at all, too long, no such home
+            raise UserError(f"--config {name}={settings[name]!r}: {error}.") from None
+        if not there:
             raise UserError(f"--config {name}={settings[name]}: {root} is not a folder.")
         os.environ[variable] = str(root)

@@ -5,9 +5,12 @@ The process that Snakemake starts only hands its script over where it can, so wh
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -16,13 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeward.pipeline import worker
-from edgeward.pipeline.paths import OUTBOX, WORK
+from edgeward.pipeline.paths import OUTBOX, WORK, Stage
+from edgeward.pipeline.work import claim
 
 if TYPE_CHECKING:
     from edgeward.tracking.entry import StageEntry, UsedData
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of getrusage
 HEAVY = {".npy", ".npz", ".pt", ".pt2"}
+OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+TOLD = {".json", ".csv", ".yaml", ".md"}  # outputs that may say why a stage failed
 
 
 @dataclass
@@ -36,6 +42,7 @@ class Job:
     output: Any
     log: Path
     threads: int
+    code: str = ""
     startup_s: float = 0.0
 
     @classmethod
@@ -49,6 +56,7 @@ class Job:
             output=snakemake.output,
             log=Path(snakemake.log[0]).resolve(),
             threads=snakemake.threads,
+            code=getattr(snakemake.params, "code", ""),
         )
 
     @property
@@ -86,16 +94,15 @@ class Job:
         return curve.log
 
     def work(self, *inputs: Path) -> Path:
-        """Return the folder of resumable state, keyed by the stage's slice and the content of `inputs`.
+        """Return the folder of resumable state, keyed by the stage's slice and code and the content of `inputs`.
 
-        It is not a declared output, so Snakemake does not delete it before the job starts again.
+        It is not a declared output, so Snakemake does not delete it before the job starts again; once Snakemake has
+        counted the job, the workflow does.
         """
         from edgeward.core.io import digest, sha256
 
-        key = digest([self.stage, self.wildcards, self.cfg, [sha256(path) for path in inputs]])
-        folder = WORK / f"{self.stage}-{key[:20]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        made_of = [self.stage, self.wildcards, self.cfg, self.code, [sha256(p) for p in inputs]]
+        return claim(WORK / f"{self.stage}-{digest(made_of)[:20]}", Path(self.output.metrics))
 
     def loaded(self) -> None:
         """Note that the stage's imports are done: the time since Snakemake started the process is start-up."""
@@ -113,17 +120,22 @@ class Job:
         """Run `main`, then write config.yaml and metrics.json and, if tracked, post the entry.
 
         Everything that libraries print goes to the job's log; messages of the stage itself also go
-        to the terminal. A `UserError` ends the job with status 1, its message and no traceback.
+        to the terminal. An error ends the job with status 1 and one line in the terminal: the message of a `UserError`,
+        or type and message of another one, whose traceback is in the log. Why it failed, and what it had written that
+        may tell more, stays in the folder ``failed`` beside its outputs until the job runs again.
 
         Parameters
         ----------
         alone : in a process that has nothing but what the stage itself loads, as what measures needs it.
         """
         why = "" if alone else worker.hand_over(self.stage)
+        if worker.client() is None:
+            worker.end_with_workflow()
         from edgeward.core.errors import UserError
         from edgeward.core.io import write_json, write_yaml
 
         _redirect(self.log, self.label)
+        self._forget_failure()
         logger = logging.getLogger("edgeward.job")
         if why:
             logger.info("in a process of its own: %s", why)
@@ -132,14 +144,19 @@ class Job:
             metrics = main(self)
         except UserError as error:
             logger.error("%s", error)
+            self._keep_failure(str(error), foreseen=True)
             sys.exit(1)
         except (
             SystemExit
         ) as ended:  # of a library that was told to end (SIGTERM), even with status 0
             logger.error("%s was ended before it was done", self.label)
             sys.exit(ended.code or 1)
-        except Exception:
-            logger.exception("%s failed", self.label)
+        except Exception as error:
+            logging.getLogger("traceback").exception("%s failed", self.label)
+            known = isinstance(error, OSError) and error.errno in OF_DISKS
+            reason = _of_disk(error) if known else f"{type(error).__name__}: {_line(error)}"
+            logger.error("%s (%s)", reason, os.path.relpath(self.log))
+            self._keep_failure(reason, foreseen=known)
             sys.exit(1)
         finished = time.time()
         metrics = {**metrics, "startup_s": self.startup_s, "wall_s": finished - started, **_used()}
@@ -148,6 +165,44 @@ class Job:
         if tracked:
             self._track(metrics, started, finished, logger)
         logger.info("%s done in %.0f s", self.label, finished - started)
+
+    @property
+    def _failure(self) -> Path:
+        return Stage.failure(Path(self.output.metrics))
+
+    def _forget_failure(self) -> None:
+        from edgeward.core.errors import UserError
+        from edgeward.records.failure import Failure
+
+        try:
+            kept = Failure.read(self._failure).kept
+        except UserError:
+            kept = []
+        for name in (*kept, self._failure.name):
+            (self._failure.parent / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there was none, or another device's is there
+            self._failure.parent.rmdir()
+
+    def _keep_failure(self, reason: str, *, foreseen: bool) -> None:
+        """Write why the stage failed, with those of its outputs that may tell more: Snakemake removes all of them."""
+        from edgeward.records.failure import Failure
+
+        told = [p for p in map(Path, self.output) if p.is_file() and p.suffix in TOLD]
+        try:
+            self._failure.parent.mkdir(parents=True, exist_ok=True)
+            for path in told:
+                shutil.copyfile(path, self._failure.parent / path.name)
+            Failure(
+                format=Failure.FORMAT,
+                stage=self.stage,
+                of=self.wildcards,
+                reason=reason,
+                foreseen=foreseen,
+                log=os.path.relpath(self.log),
+                kept=[path.name for path in told],
+            ).write(self._failure)
+        except OSError as error:  # of a full disk, say: the reason is in the terminal and the log
+            logging.getLogger("edgeward.job").warning("why it failed cannot be kept: %s", error)
 
     def _track(
         self, metrics: dict[str, float], started: float, finished: float, logger: logging.Logger
@@ -207,6 +262,14 @@ def _used() -> dict[str, float]:
         "cpu_s": sum(use.ru_utime + use.ru_stime for use in (mine, theirs)),
         "max_rss_mb": max(mine.ru_maxrss, theirs.ru_maxrss) * RSS_UNIT / 1e6,
     }
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or "no message"
+
+
+def _of_disk(error: Exception) -> str:
+    return f"{_line(error)}. Make room, or the folder writable; nothing half-written is left."
 
 
 class _Prefix(logging.Formatter):

@@ -48,6 +48,11 @@ class Stage:
     metrics = File("/metrics.json")
     log = File(".log", "LOG")
 
+    @staticmethod
+    def failure(metrics: Path) -> Path:
+        """Return where it is told why the stage that was to write these metrics failed."""
+        return metrics.parent / "failed" / metrics.name.replace("metrics.json", "failure.json")
+
 
 @dataclass(frozen=True)
 class _OnDevice(Stage):
@@ -234,6 +239,7 @@ class Report(Stage):
     comparison_json = File("/comparison.json")
     scaling = File("/scaling.csv")
     figures = File("/figures")
+    tables = File("/tables")
     checklists = File("/checklists")
 
 
@@ -280,3 +286,13 @@ class ResultPaths:
         """Device -> record of the measurements on it."""
         of = self.data, self.model, self.seed, self.recipe
         return {device: Profile(*of, device, root=self.root).record for device in self.devices}
+
+    @property
+    def configs(self) -> dict[str, Path]:
+        """Stage, and device -> the slice of the configuration that it read; a finished file has none of train and compress."""
+        of = self.data, self.model, self.seed, self.recipe
+        stages = self.prepare, self.train, self.compress, self.export, self.assess
+        found = {type(stage).__name__.lower(): stage.config for stage in stages}
+        for device in self.devices:
+            found[f"profile {device}"] = Profile(*of, device, root=self.root).config
+        return found | {f"decide {device}": at.config for device, at in self.decided.items()}

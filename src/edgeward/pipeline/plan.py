@@ -8,13 +8,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError, did_you_mean, unknown
 from edgeward.models.config import place
-from edgeward.pipeline.compose import AXES, Roots, compose, locate, names, read, shown
+from edgeward.pipeline.compose import AXES, Roots, compose, locate, names, parsed, read, shown
 from edgeward.pipeline.schema import SweepConfig
 from edgeward.pipeline.sections import explain
 from edgeward.pipeline.tasks import check_fit
@@ -43,6 +42,11 @@ def check_settings(config: Mapping[str, Any]) -> None:
             raise UserError(
                 f"--config {key}=...: unknown setting.{hint} Known: {', '.join(SETTINGS)}."
             )
+    sweep = config.get("sweep", "default")
+    if not isinstance(sweep, str | int) or isinstance(sweep, bool):
+        raise UserError(
+            f"--config sweep={sweep!r}: must be the name of a file in config/sweeps/, without its ending."
+        )
     overrides = config.get("overrides", [])
     if not isinstance(overrides, list) or not all(isinstance(o, str) for o in overrides):
         raise UserError(
@@ -72,15 +76,18 @@ class Plan:
         """
         path = locate(roots, "sweeps", name, "sweep", "--config sweep=...")
         file = shown(path)
+        content = parsed(path)
         try:
-            content = yaml.safe_load(path.read_text())
             sweep = SweepConfig.model_validate(content)
-        except yaml.YAMLError as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{file}: cannot be read: {reason}") from None
         except ValidationError as error:
             raise explain(error, SweepConfig, content, lambda _: file) from None
         plan = cls(roots=roots, name=name, file=file, sweep=sweep, overrides=overrides)
+        for axis in (*AXES, "seed"):
+            values = getattr(sweep, axis)
+            if again := {str(v) for v in values if values.count(v) > 1}:
+                raise UserError(
+                    f"{file}: {axis} is {values}: {', '.join(sorted(again))} stands there twice. Leave one out."
+                )
         asked = [(axis, name) for axis in AXES for name in getattr(sweep, axis)]
         for axis, option in asked:
             locate(roots, AXES[axis], option, axis, file)

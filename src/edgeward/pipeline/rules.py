@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,9 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from edgeward.core import plugins
 from edgeward.core.errors import UserError
-from edgeward.core.io import write_json
+from edgeward.core.io import read_json, write_json
 from edgeward.data.config import DataConfig
 from edgeward.models.config import WEIGHTS_ROOT, FileWeights, ModelConfig
 from edgeward.pipeline.closure import closures, content
@@ -24,6 +31,7 @@ from edgeward.pipeline.paths import (
     DELIVERY_LOG,
     LAST_RUN,
     OUTBOX,
+    WORK,
     Decide,
     Fold,
     Interleave,
@@ -36,11 +44,19 @@ from edgeward.pipeline.paths import (
     Train,
 )
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
+from edgeward.pipeline.running import enter
+from edgeward.pipeline.undone import Undone
+from edgeward.pipeline.work import prune
 from edgeward.pipeline.worker import Workers
+from edgeward.records.failure import Failure, Missing
 from edgeward.tasks.base import task
+from edgeward.tracking.address import default_uri, without_credentials
 from edgeward.tracking.process import DeliveryProcess, deliver_command
+from edgeward.tracking.view import address
 
 Slice = dict[str, Any]
+ENDING = (signal.SIGTERM, signal.SIGINT)
+ENDED_PATIENCE_S = 10.0  # for the deliverer, of a run that was told to end
 TASK = DataConfig.model_fields["task"].default
 
 
@@ -75,7 +91,7 @@ class Pipeline:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         check_settings(settings)
-        sweep, overrides = settings.get("sweep", "default"), settings.get("overrides", ())
+        sweep, overrides = str(settings.get("sweep", "default")), settings.get("overrides", ())
         self.plan = Plan.load(roots(), sweep, tuple(overrides))
         export_environment(settings, self.plan.sweep.device[0])
         self._check_weights()
@@ -84,6 +100,8 @@ class Pipeline:
         self._code = content(LIBRARY, watched)
         self._delivery = DeliveryProcess(OUTBOX, DELIVERY_LOG)
         self._workers = Workers()
+        self._ended, self._over = False, threading.Event()
+        self._ignored: set[tuple[str, str]] = set()
 
     # -- What wildcards may be --
 
@@ -112,12 +130,45 @@ class Pipeline:
     def _finished(self, recipe: str) -> bool:
         plan = self.plan
         if recipe not in plan.sweep.recipe:
-            return stated(plan.roots, "compress", recipe).get("file") is not None
+            return self._stated("compress", recipe).get("file") is not None
         return plan.finished(plan.candidates[0]._replace(recipe=recipe)) is not None
 
     @cached_property
     def _prepared(self) -> dict[str, Prepared]:
-        return {name: self._holds(name) for name in names(self.plan.roots, "data")}
+        found: dict[str, Prepared] = {}
+        for name in names(self.plan.roots, "data"):
+            try:
+                found[name] = self._holds(name)
+            except (
+                UserError,
+                AttributeError,
+                TypeError,
+            ) as error:  # the last two: no sections where there should be
+                if name in self.plan.sweep.data:
+                    raise
+                reason = (
+                    error
+                    if isinstance(error, UserError)
+                    else f"config/data/{name}.yaml: it is no data set"
+                )
+                self._ignore("data", name, str(reason))
+        return found
+
+    def _stated(self, group: str, name: str) -> Slice:
+        """Return what a file states that this sweep does not use; nothing if it is broken."""
+        try:
+            return stated(self.plan.roots, group, name)
+        except UserError as error:
+            self._ignore(group, name, str(error))
+            return {}
+
+    def _ignore(self, group: str, name: str, reason: str) -> None:
+        """Say once that a broken file is left out."""
+        if (group, name) not in self._ignored:
+            self._ignored.add((group, name))
+            print(
+                f"Ignored, as sweep '{self.plan.name}' does not use it: {reason}", file=sys.stderr
+            )
 
     def _holds(self, data: str) -> Prepared:
         mine = data in self.plan.sweep.data
@@ -242,16 +293,21 @@ class Pipeline:
     def candidates(self) -> list[Path]:
         """What the report reads of every candidate of the sweep."""
         files: list[Path] = []
-        for at in self._results:
+        for candidate, at in zip(self.plan.candidates, self._results, strict=True):
             has = self._prepared[at.data]
-            files += [at.train.history] * self.plan.trained(at.data, at.model)
+            absent: set[str] = set()  # stages of which a finished file has nothing
+            if self.plan.finished(candidate) is not None:
+                absent.add("compress")
+            if self.plan.trained(at.data, at.model):
+                files.append(at.train.history)
+            else:
+                absent.add("train")
+            files += [path for stage, path in at.configs.items() if stage not in absent]
             files += [at.prepare.card, at.compress.record, at.export.onnx]
             files += [at.export.parity, at.assess.safety, at.assess.verdict, *at.profiles.values()]
             files += [path for on in at.decided.values() for path in (on.safety, on.verdict)]
             if has.shown:
                 files += [at.assess.cases, *self._opened(at.data)]
-            if has.shown and has.volumes:  # the time of whole ones is told
-                files += [at.assess.config]
         return list(dict.fromkeys(files))
 
     @property
@@ -289,6 +345,11 @@ class Pipeline:
     def page(self) -> Path:
         """The page of the sweep."""
         return Report(self.plan.name).page
+
+    @property
+    def report(self) -> list[Path]:
+        """What tells that the page of the sweep is whole: one that lacks what failed is there too, but without metrics."""
+        return [self.page, Report(self.plan.name).metrics]
 
     @property
     def size_tables(self) -> list[Path]:
@@ -344,33 +405,184 @@ class Pipeline:
 
     # -- The run as a whole --
 
-    def start(self) -> None:
+    def enter(self) -> None:
+        """Hold the working directory as long as this process lives; say who else does."""
+        said = enter(self.plan.name)
+        if said:
+            print(said, file=sys.stderr)
+
+    def start(self, workflow: Any) -> None:
         """Begin to deliver tracking entries, and have a process ready that has imported what jobs need."""
         self._delivery.start()
         self._workers.start()
+        dag = workflow.dag
+        jobs = {dag.jobid(job): job for job in dag.jobs}
 
-    def finish(self, success: bool) -> None:
-        """Print one row per finished candidate, and where to look next."""
+        def heard(record: logging.LogRecord) -> bool:
+            """Drop the state of a job that is counted; leave out of the word on a failed one its dozens of files."""
+            event = getattr(getattr(record, "event", None), "value", "")
+            if event == "job_finished":
+                counted = {Path(str(output)) for output in jobs[vars(record)["job_id"]].output}
+                prune(WORK, lambda metrics: metrics in counted or None)
+            elif event == "job_error":  # the job itself has said why
+                vars(record).update(input=[], output=[])
+            return True
+
+        logging.getLogger("snakemake.logging").addFilter(heard)
+        self._prune(workflow)
+        for number in ENDING:
+            signal.signal(number, self._end)
+
+    def _prune(self, workflow: Any) -> None:
+        """Remove the states of jobs that are done."""
+        dag = workflow.dag
+        done = {
+            Path(str(output)): not dag.needrun(job) or dag.finished(job)
+            for job in dag.jobs
+            for output in job.output
+        }
+        prune(WORK, done.get)
+
+    def _end(self, number: int, _: Any) -> None:
+        """End all jobs, then the run (SIGTERM, SIGINT): Snakemake alone would wait until they are through."""
+        if self._over.is_set():  # no job runs any more, and what is not delivered yet waits
+            os._exit(128 + number)
+        print(
+            f"\n{signal.Signals(number).name}: the running jobs are ended; what they have reached is kept. Once more ends "
+            "this process at once.",
+            file=sys.stderr,
+        )
+        self._ended = True
+        threading.Thread(target=self._end_jobs, daemon=True).start()
+        for ending in ENDING:
+            signal.signal(ending, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    def _end_jobs(self) -> None:
+        """End the running jobs, and those that Snakemake was just about to start."""
+        told: set[psutil.Process] = set()
+        while not self._over.wait(0.2):
+            for job in psutil.Process().children():
+                if job.pid not in (self._delivery.pid, self._workers.pid):
+                    with contextlib.suppress(psutil.Error):
+                        for process in {*job.children(recursive=True), job} - told:
+                            process.terminate()
+                            told.add(process)
+
+    def _tracked(self) -> str:
+        """Say where MLflow shows the candidates: of a store that is no server, once ``mlflow ui`` serves it."""
+        uri = without_credentials(default_uri())
+        served = "" if uri.startswith("http") else "mlflow ui   (in this folder), then "
+        try:
+            run = read_json(Report(self.plan.name).folder / "mlflow.json")
+        except OSError:  # nothing was delivered (yet)
+            return f"MLflow: {served or uri}".removesuffix(", then ")
+        return f"MLflow: {served}{address(uri, run['experiment_id'])}"
+
+    def finish(self, success: bool, workflow: Any) -> None:
+        """Print one row per candidate, finished or failed, and where to look next.
+
+        If something failed, the page and MLflow say so too: the rule `report` could not run without it.
+        """
         from edgeward.reporting.summary import table  # 0.2 s that no start of a job shall take
 
+        self._over.set()
         self._workers.stop()
-        said = self._delivery.finish()
+        self._prune(workflow)
+        undone = Undone(workflow)
+        present, missing = undone.present(self._results), undone.missing(self._results)
+        self._post(undone, missing)
+        page = self.page if success else self._page_of_failures(undone, present, missing)
+        said = self._delivery.finish(*([ENDED_PATIENCE_S] if self._ended else []))
         wall = time.time() - self._delivery.started
+        turns, pooled = undone.done(self.turns), undone.done(self.pooled)
         try:
-            rows = table(self._results, self.turns, self.pooled)
+            rows = table(present, turns, pooled, missing, len(self._results))
         except UserError as error:
             rows = str(error)
-        if success and self.page.is_file():
-            said = [f"Report: {self.page.resolve()}", *said]
+        rows += "".join(f"! {sentence}\n" for sentence in undone.besides)
+        if page is not None and page.is_file():
+            said = [f"Report: {page.resolve()}", *said]
         minutes, seconds = divmod(round(wall), 60)
         name, ended = self.plan.name, "done" if success else "stopped"
         said = [
             f"\n{rows}",
             *said,
-            "MLflow: mlflow ui   (in this folder; with MLFLOW_TRACKING_URI set: that server's page)",
+            self._tracked(),
             f"Sweep '{name}': {ended} after {minutes} min {seconds} s",
         ]
         print("\n".join(said), file=sys.stderr)
         ended_at = self._delivery.started + wall
         record = {"sweep": name, "success": success, "ended": ended_at, "wall_s": wall}
         write_json(LAST_RUN, record)
+
+    def _page_of_failures(
+        self, undone: Undone, present: list[ResultPaths], missing: list[Missing]
+    ) -> Path | None:
+        """Write the page of what there is and what failed, if a page was asked for; return where it is."""
+        at = Report(self.plan.name)
+        if not undone.failures:
+            return None
+        with contextlib.suppress(OSError):
+            at.metrics.unlink(missing_ok=True)  # so that Snakemake does not take the sweep for done
+        if at.page not in undone.by_output:
+            return None
+        from edgeward.reporting.stage import run
+
+        scaled = [
+            pair
+            for pair in zip(self.builds, self.sizes, strict=True)
+            if undone.done(pair) == [*pair]
+        ]
+        content = {k: v for k, v in self.plan.report().items() if k != "candidates"}
+        try:
+            run(
+                content,
+                present,
+                out=at.folder,
+                scaled=scaled,
+                turns=undone.done(self.turns),
+                pooled=undone.done(self.pooled),
+                missing=missing,
+                besides=undone.besides,
+            )
+        except (UserError, OSError) as error:
+            print(f"The page cannot be written: {error}", file=sys.stderr)
+            return None
+        return at.page
+
+    def _post(self, undone: Undone, missing: list[Missing]) -> None:
+        """Tell MLflow what failed: the stages, and the candidates that have none of their own for it."""
+        from edgeward.tracking.entry import STAGES, StageEntry
+        from edgeward.tracking.outbox import post
+
+        shared = [j for j in undone.failed if "recipe" not in j.of and j.stage in STAGES]
+        told: list[tuple[str, dict[str, Any], Slice, Path, tuple[Failure, ...], str]]
+        told = [(j.stage, j.of, j.config, j.folder, j.causes, j.causes[0].reason) for j in shared]
+        for m in missing:
+            of = {key: getattr(m, key) for key in ("data", "model", "seed", "recipe", "device")}
+            stage = "export" if m.stage == "adopt" else m.stage
+            told.append((stage, of, m.config, m.folder, m.causes, m.reason))
+        for stage, of, config, folder, causes, reason in told:
+            failed = folder / "failed"
+            identity: dict[str, Any] = {
+                k: int(v) if k in ("seed", "size") else v for k, v in of.items()
+            }
+            entry = StageEntry(
+                stage=stage,
+                **identity,
+                config=config,
+                folder=folder.resolve(),
+                artifacts=[
+                    path.resolve()
+                    for cause in causes
+                    for path in (failed / name for name in cause.kept)
+                    if path.is_file()
+                ],
+                tags={"edgeward.failure": reason, "edgeward.log": ", ".join(c.log for c in causes)},
+                status="FAILED",
+            )
+            try:
+                post(OUTBOX, entry)
+            except (OSError, UserError) as error:
+                print(f"MLflow is not told of {entry.key}: {error}", file=sys.stderr)

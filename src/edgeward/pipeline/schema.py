@@ -65,13 +65,18 @@ class SweepConfig(Closed):
     """Which runs: every combination of the names on the axes."""
 
     description: str = Field(min_length=1, description="One sentence, shown in the report.")
+    intended_use: str = Field(
+        "",
+        description="Who is to use the model, on which patients and images, for which decision, and what it must not be used for. It is "
+        "printed on every sign-off sheet; empty: the sheet says that it is not stated.",
+    )
     data: list[str] = Field(min_length=1, description="Data sets: names in `data/`.")
     model: list[str] = Field(min_length=1, description="Networks: names in `model/`.")
     recipe: list[str] = Field(
         min_length=1,
         description="Recipes: names in `compress/`; the reference (`safety.reference`) is among them.",
     )
-    seed: list[Annotated[int, Field(ge=0)]] = Field(
+    seed: list[Annotated[int, Field(ge=0, le=10**9)]] = Field(
         [0],
         min_length=1,
         description="Seeds of training and compression. Several give intervals over seeds.",

@@ -24,6 +24,7 @@ import json
 import os
 import runpy
 import secrets
+import select
 import selectors
 import signal
 import socket
@@ -31,6 +32,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ from typing import Any, NoReturn
 from edgeward.pipeline.paths import WORKER_LOG
 
 ADDRESS = "EDGEWARD_WORKER"  # pid of the workflow's process, and the name of its socket; or "off"
+WORKFLOW = "EDGEWARD_WORKFLOW"  # pid of the workflow's process
 OFF = "off"
 VARYING = ("_", "SHLVL")  # variables that a shell sets anew for every process
 PR_SET_PDEATHSIG = 1
@@ -66,6 +69,7 @@ class Workers:
 
     def start(self) -> None:
         """Start it, and tell jobs by the environment where it listens."""
+        os.environ[WORKFLOW] = str(os.getpid())
         if sys.platform != "linux" or os.environ.get(ADDRESS) == OFF:
             return
         name = f"edgeward-{secrets.token_hex(16)}"
@@ -76,6 +80,11 @@ class Workers:
             listener.listen(128)
             self._process = _spawn("dispatch", sys.executable, listener, None, log)
         os.environ[ADDRESS] = f"{os.getpid()}:{name}"
+
+    @property
+    def pid(self) -> int | None:
+        """Its number, if it was started."""
+        return None if self._process is None else self._process.pid
 
     def stop(self) -> None:
         """End it and all that it started."""
@@ -149,6 +158,28 @@ def hand_over(stage: str) -> str:
             signal.signal(number, handler)
         return str(said["refused"])
     sys.exit(said["status"])
+
+
+def end_with_workflow() -> None:
+    """Have this process, which no worker has forked, and those that it starts end with the workflow's, also by kill -9."""
+    pid = int(os.environ.get(WORKFLOW, 0))
+    if sys.platform != "linux" or pid not in _ancestors():  # of another machine, or by hand
+        return
+    import psutil
+
+    try:
+        workflow = os.pidfd_open(pid)
+    except OSError:
+        return
+
+    def wait() -> None:
+        select.select([workflow], [], [])
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _ancestors() -> Iterator[int]:

@@ -13,10 +13,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edgeward.core.errors import did_you_mean
+from edgeward.core.archives import check_regular
+from edgeward.core.errors import UserError, did_you_mean
 from edgeward.records.profile import Profile, json_schema
 
 SHOWN = 60  # characters of a value that a message repeats
+MOST = 50  # problems that are told
+DEEPEST = 20  # levels; the format has nine
+LARGEST = 64 << 20  # bytes
 
 
 def _path(location: tuple[int | str, ...]) -> str:
@@ -51,11 +55,13 @@ def problems(document: Any) -> list[str]:
     """
     if isinstance(document, dict) and document.get("schema") != Profile.FORMAT:
         return [f"schema: value {document.get('schema')!r}; allowed is '{Profile.FORMAT}'"]
+    if (deep := _depth(document)) > DEEPEST:
+        return [f"the document: nested {deep} deep; {DEEPEST} are allowed"]
     try:
         Profile.model_validate(document)
     except ValidationError as error:
         found = []
-        for item in error.errors():
+        for item in error.errors(include_url=False)[:MOST]:
             at = _located(document, tuple(item["loc"]))
             message = item["msg"].removeprefix("Value error, ")
             if item["type"] == "missing":
@@ -64,11 +70,32 @@ def problems(document: Any) -> list[str]:
                 hint = did_you_mean(str(at[-1]), _siblings(item["loc"]))
                 found.append(f"{_path(at)}: is not a key of the format.{hint}")
             else:
-                value = json.dumps(item["input"], default=str)
+                value = (
+                    json.dumps(item["input"], default=str)
+                    if _small(item["input"])
+                    else "(a long one)"
+                )
                 short = value if len(value) <= SHOWN else value[:SHOWN] + " ..."
                 found.append(f"{_path(at)}: value {short}: {message}")
+        if (n := error.error_count()) > MOST:
+            found.append(f"and {n - MOST} more")
         return found
     return []
+
+
+def _depth(document: Any) -> int:
+    """Return how deep a document is nested, without recursion; counting ends beyond `DEEPEST`."""
+    level, depth = [document], 0
+    while level and depth <= DEEPEST:
+        inner = [
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, dict | list)
+        ]
+        level, depth = [value for values in inner for value in values], depth + 1
+    return depth
+
+
+def _small(value: Any) -> bool:
+    return not isinstance(value, dict | list) or len(value) <= SHOWN
 
 
 def _siblings(location: tuple[int | str, ...]) -> list[str]:
@@ -103,8 +130,11 @@ def main(arguments: list[str]) -> int:
     status = 0
     for path in chosen.files:
         try:
+            check_regular(path)
+            if (size := path.stat().st_size) > LARGEST:
+                raise ValueError(f"{size} bytes; {LARGEST} are allowed")
             document = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError, UserError) as error:
             print(f"{path}: cannot be read: {error}", file=sys.stderr)
             status = 2
             continue

@@ -12,25 +12,32 @@ Table = dict[str, dict[str, int]]
 
 
 class Finding(Record):
-    """Cases on several sides of the splits that should not be."""
+    """Cases on several sides of the splits that should not be, copies, or copies of several labels; the first ten of them."""
 
     kind: str
     ids: list[str]
     groups: list[str]
     splits: list[str]
-    n: int
+    labels: list[str] = Field(default_factory=list)
+    n: int = Field(description="Cases.")
 
 
 class Leakage(Record):
-    """What was looked for between the splits: numbers of each kind, and the first findings."""
+    """What was looked for: numbers of each kind, and the first findings; all of them are in findings.csv."""
 
-    shared_groups: int
-    identical: int
-    near_identical: int
-    contradictory: int = Field(
-        default=0, description="Sets of identical cases with different labels."
+    shared_groups: int = Field(description="Groups on several sides.")
+    identical: int = Field(description="Sets of identical images on several sides.")
+    near_identical: int = Field(
+        description="Pairs of almost identical images on different sides, identical ones not counted."
     )
-    findings: list[Finding]
+    contradictory: int = Field(
+        default=0, description="Sets of identical images with several labels or masks."
+    )
+    copies: int = Field(default=0, description="Sets of identical images, two of them on one side.")
+    cases: dict[str, int] = Field(
+        default_factory=dict, description="Kind -> cases that the findings concern."
+    )
+    findings: list[Finding] = Field(description="At most 100 of each kind.")
 
 
 class Invalid(Record):
@@ -61,6 +68,12 @@ class Card(File):
     classes: list[str] = Field(
         description="In label order; the foreground, where masks are predicted."
     )
+    meanings: dict[str, str] = Field(
+        default_factory=dict, description="What codes among the classes stand for."
+    )
+    synthetic: bool = Field(
+        default=False, description="Whether the cases are drawn, and of no patient."
+    )
     n_labels: int = Field(description="Classes and, where masks are predicted, the background.")
     rare_classes: list[str]
     rare_rule: str
@@ -74,6 +87,10 @@ class Card(File):
     channel_std: list[float]
     seed: int
     invalid: Invalid = Invalid(n=0, first=[])
+    noted: dict[str, int] = Field(
+        default_factory=dict,
+        description="What is odd about cases that are used all the same (data.checks) -> cases.",
+    )
     pixels: Table | None = Field(default=None, description="Split -> label -> pixels or voxels.")
     empty: dict[str, int] | None = Field(
         default=None, description="Split -> cases without foreground."

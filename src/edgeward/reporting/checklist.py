@@ -3,35 +3,29 @@
 The paper asks for a deployment-first report: device and inference engine, precision and hardware
 setup, median and tail latency with energy per inference, and safety as AUC, per-class sensitivity
 and ECE before and after compression. It also criticises that operator fusion goes unreported. This
-module gathers exactly that from a candidate's files and adds verdict, provenance and what is left
-for people to sign. It quotes nothing of the paper's own table.
+module gathers exactly that from a candidate's files and adds verdict, provenance, where frameworks find
+their evidence, and what is left for people to sign. It quotes nothing of the paper's own table.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from pydantic import Field, JsonValue
-
-import edgeward
 from edgeward.core.errors import UserError
-from edgeward.core.io import sha256
-from edgeward.records.base import File, Interval, Record
-from edgeward.records.card import Card
-from edgeward.records.parity import Parity
-from edgeward.records.profile import (
-    Energy,
-    Engine,
-    Host,
-    ModelFacts,
-    NotMeasured,
-    Operators,
-    Profile,
-    Setting,
+from edgeward.core.io import digest, sha256
+from edgeward.records.base import Interval
+from edgeward.records.checklist import (
+    CandidateProvenance,
+    Change,
+    Checklist,
+    DecidedThere,
+    Deployment,
+    Identity,
+    SignOff,
+    Speedup,
 )
-from edgeward.records.recipe import Calibrated
-from edgeward.records.safety import OnDevice, Safety, Verdict
+from edgeward.records.profile import NotMeasured, Profile
+from edgeward.records.provenance import Provenance
 from edgeward.reporting.load import Candidate
+from edgeward.reporting.mapping import mapped
 from edgeward.reporting.sweep import Sweep
 from edgeward.runtimes.base import REFERENCE
 
@@ -49,96 +43,15 @@ QUESTIONS = (
 )
 
 
-class Identity(Record):
-    """Which candidate it is."""
-
-    data: str
-    model: str
-    seed: int
-    recipe: str
-    precision: str
-
-
-class Speedup(Interval):
-    """How many times as fast as its reference it is."""
-
-    in_turns: bool
-    valid: bool
-
-
-class Deployment(Record):
-    """The candidate on one device."""
-
-    device: str
-    host: Host
-    engine: Engine
-    engine_settings: dict[str, JsonValue]
-    model: ModelFacts
-    int8_mac_share: float | None
-    operators: Operators
-    energy: NotMeasured | Energy
-    refused: str | None
-    speedup: Speedup | None
-    settings: list[Setting]
-
-
-class DecidedThere(Record):
-    """The verdict by what a device decides."""
-
-    on: OnDevice
-    n: dict[str, int]
-    verdict: Verdict
-
-
-class Change(Record):
-    """A metric before and after compression."""
-
-    before: Interval
-    after: Interval
-    difference: Interval
-
-
-class Provenance(Record):
-    """From what it was made."""
-
-    edgeward: str
-    versions: dict[str, str]
-    model_sha256: str
-    recipe: dict[str, JsonValue]
-    calibration: Calibrated
-    data: Card
-    seeds: dict[str, int]
-    parity: Parity
-
-
-class SignOff(Record):
-    """What is left to people."""
-
-    open_items: list[str]
-    signatures: list[dict[str, str | None]] = Field(description="Lines to sign.")
-
-
-class Checklist(File):
-    """The deployment checklist of one candidate."""
-
-    FORMAT: ClassVar[str] = "edgeward-checklist/2"
-    STAGE: ClassVar[str] = "report"
-
-    after: str
-    candidate: Identity
-    verdict: Verdict
-    deployment: list[Deployment]
-    decided: list[DecidedThere] = Field(
-        default_factory=list, description="By what devices decide, where they were asked."
-    )
-    safety: Safety
-    before_after: dict[str, Change] = Field(description="Calibration; empty for a reference.")
-    provenance: Provenance
-    sign_off: SignOff
-
-
-def checklist(candidate: Candidate, sweep: Sweep) -> Checklist:
+def checklist(
+    candidate: Candidate, sweep: Sweep, *, name: str, intended_use: str, made: Provenance
+) -> Checklist:
     """Return the checklist of a candidate.
+
+    Parameters
+    ----------
+    name, intended_use : of the sweep; the use may be empty.
+    made : from what, with what and when the report is written.
 
     Raises
     ------
@@ -146,17 +59,20 @@ def checklist(candidate: Candidate, sweep: Sweep) -> Checklist:
         If the profiled model is not the model that was exported.
     """
     onnx = candidate.paths.export.onnx
-    digest = sha256(onnx)
+    found = sha256(onnx)
     for device, profile in candidate.profiles.items():
-        if profile.model.sha256 != digest:
+        if profile.model.sha256 != found:
             raise UserError(
                 f"{candidate.key}: {device} was profiled with a model of SHA-256 {profile.model.sha256}, but "
-                f"{onnx} has {digest}. Run profile again for this candidate."
+                f"{onnx} has {found}. Run profile again for this candidate."
             )
     roles = ("Clinical lead", "Engineering lead", "Quality / regulatory")
-    return Checklist(
+    content = Checklist(
         format=Checklist.FORMAT,
         after="arXiv:2602.00910",
+        sweep=name,
+        intended_use=intended_use.strip() or None,
+        synthetic=candidate.synthetic,
         candidate=Identity(
             data=candidate.data,
             model=candidate.model,
@@ -175,12 +91,14 @@ def checklist(candidate: Candidate, sweep: Sweep) -> Checklist:
         ],
         safety=candidate.safety,
         before_after=_changes(candidate, sweep.reference(candidate)),
-        provenance=_provenance(candidate, digest),
+        provenance=_provenance(candidate, found, made),
+        mapping=[],
         sign_off=SignOff(
             open_items=[*_open_items(candidate, sweep), *QUESTIONS],
             signatures=[{"role": r, "name": None, "date": None, "decision": None} for r in roles],
         ),
     )
+    return content.model_copy(update={"mapping": mapped(content)})
 
 
 def _deployment(candidate: Candidate, device: str, profile: Profile, sweep: Sweep) -> Deployment:
@@ -214,12 +132,15 @@ def _changes(candidate: Candidate, reference: Candidate | None) -> dict[str, Cha
     }
 
 
-def _provenance(candidate: Candidate, digest: str) -> Provenance:
+def _provenance(candidate: Candidate, model: str, made: Provenance) -> CandidateProvenance:
     built, card = candidate.built, candidate.card
-    return Provenance(
-        edgeward=edgeward.__version__,
+    slices = candidate.paths.configs
+    return CandidateProvenance(
+        **made.content(),
+        config_sha256={stage: sha256(path) for stage, path in slices.items() if path.is_file()},
+        model_sha256=model,
+        data_sha256=digest(card.hashes),
         versions=built.versions,
-        model_sha256=digest,
         recipe={key: value for key, value in built.content().items() if key in BUILT},
         calibration=built.calibration,
         data=card,
@@ -241,6 +162,8 @@ def _elsewhere(profile: Profile) -> bool:
 def _open_items(candidate: Candidate, sweep: Sweep) -> list[str]:
     """List what the candidate's own files leave open."""
     items = []
+    if candidate.synthetic:
+        items.append("The cases were drawn (SYNTHETIC): the result says nothing of patients.")
     if candidate.outcome == "fail":
         items.append("The verdict is fail: the model is shown to be worse than its reference.")
     if candidate.outcome == "inconclusive":

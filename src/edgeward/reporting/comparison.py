@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import NamedTuple
 
 from edgeward.records.base import Interval
 from edgeward.records.profile import Energy, Profile
@@ -15,7 +16,16 @@ from edgeward.reporting.sweep import Sweep
 from edgeward.tasks.base import Metric
 
 Value = str | int | float | None
+Line = dict[str, Value | Interval]  # of a table
 VALIDITY = {True: "VALID", False: "INVALID"}
+
+
+class Quoted(NamedTuple):
+    """A speed-up, VALID or INVALID (None where there is none), and whether both models took turns."""
+
+    factor: Interval
+    timing: str | None
+    in_turns: bool
 
 
 @dataclass(kw_only=True)
@@ -27,7 +37,7 @@ class Row:
     Attributes
     ----------
     timing : VALID, INVALID, REFUSED (the engine cannot load the model) or None (not profiled).
-    speedup : the reference's p50 over the candidate's on the same device and setting.
+    speedup : the reference's p50 over the candidate's on the same device and setting, timed one after the other.
     paired_speedup : the same from inferences taken in turns.
     metrics, deltas : the columns of the task, and their differences to the reference.
     n : test cases, groups, and what the task counts.
@@ -71,28 +81,41 @@ class Row:
     deltas: dict[str, Interval]
     n: dict[str, int]
 
-    def flat(self) -> dict[str, Value]:
-        """Return the row as CSV and JSON hold it: of an interval three columns."""
-        found: dict[str, Value] = {}
+    @property
+    def quoted(self) -> Quoted:
+        """The speed-up to show: in turns where both took turns, since a machine changes within minutes."""
+        if self.paired_speedup.known:
+            return Quoted(self.paired_speedup, self.paired_timing, True)
+        return Quoted(self.speedup, self.speedup_timing, False)
+
+    def line(self) -> Line:
+        """Return the row with a column for each metric, difference and count."""
+        found: Line = {}
         for name in (f.name for f in fields(self)):
             value = getattr(self, name)
             if name == "metrics":
-                found |= _spread(value)
-            elif name == "deltas":
-                found |= _spread({f"delta_{metric}": v for metric, v in value.items()})
-            elif name == "n":
-                found |= {f"n_{what}": count for what, count in value.items()}
+                found |= value
+            elif name in ("deltas", "n"):
+                found |= {f"{name.removesuffix('s')}_{what}": v for what, v in value.items()}
             else:
-                found |= _spread({name: value}) if isinstance(value, Interval) else {name: value}
+                found[name] = value
         return found
 
+    def flat(self) -> dict[str, Value]:
+        """Return the row as CSV and JSON hold it."""
+        return flat(self.line())
 
-def _spread(intervals: dict[str, Interval]) -> dict[str, Value]:
-    return {
-        f"{name}{end}": value
-        for name, v in intervals.items()
-        for end, value in (("", v.estimate), ("_low", v.low), ("_high", v.high))
-    }
+
+def flat(line: Line) -> dict[str, Value]:
+    """Return a line of a table as CSV and JSON hold it: of an interval three columns."""
+    found: dict[str, Value] = {}
+    for name, value in line.items():
+        if isinstance(value, Interval):
+            ends = {"": value.estimate, "_low": value.low, "_high": value.high}
+            found |= {f"{name}{end}": number for end, number in ends.items()}
+        else:
+            found[name] = value
+    return found
 
 
 def rows(sweep: Sweep) -> list[Row]:
@@ -147,6 +170,20 @@ def _measure(row: Row, profile: Profile, timing: Timing | None) -> None:
         row.warmup, row.n_timed = setting.warmup, setting.n
         row.p50_ms, row.p90_ms = timing.p50, timing.latency("p90")
         row.load_ms, row.peak_memory_mb = setting.load_ms, setting.peak_memory_mb
+
+
+def missing_rows(sweep: Sweep) -> list[dict[str, Value]]:
+    """Return a flat row for each candidate, or device of one, that a failure keeps from the sweep."""
+    return [
+        {
+            **{key: getattr(m, key) for key in ("data", "model", "recipe", "seed", "device")},
+            "verdict": "failed" if m.device is None else None,
+            "timing": None if m.device is None else "FAILED",
+            "failed_stage": m.stage,
+            "failure": m.reason,
+        }
+        for m in sweep.missing
+    ]
 
 
 def columns(members: Sequence[Candidate], names: Iterable[str]) -> list[Metric]:

@@ -17,10 +17,11 @@ ORDER: tuple[VerdictWord, ...] = ("pass", "inconclusive", "fail")
 
 @dataclass(frozen=True)
 class Finding:
-    """One compressed candidate in one or two sentences."""
+    """One compressed candidate in one or two sentences; `warning`: why a pass may be worth little, or empty."""
 
     candidate: Candidate
     text: str
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -53,15 +54,49 @@ def headline(sweep: Sweep, pools: Mapping[str, Pooled] | None = None) -> Headlin
     """
     counts = {str(name): sum(c.outcome == name for c in sweep.candidates) for name in ORDER}
     findings = [
-        Finding(c, _finding(c, sweep))
+        Finding(c, _finding(c, sweep), _weakness(c))
         for name in ORDER
         for c in sweep.candidates
         if c.outcome == name
     ]
     lead = _lead(counts, len(sweep.candidates))
+    if weak := sum(c.outcome == "pass" and bool(c.weak) for c in sweep.candidates):
+        lead += (
+            f" But of {plural(weak, 'pass', 'passes')} the reference itself is weak: it finds less than half of a class that "
+            "counts."
+        )
+    if lost := [m for m in sweep.missing if m.device is None]:
+        lead += f" {plural(len(lost), 'candidate')} failed (below)."
     if doubtful := sum(bool(c.doubts) for c in sweep.candidates):
         lead += f" But first: {plural(doubtful, 'file')} may be taken otherwise than meant (below)."
     return Headline(lead, counts, _over_folds(sweep, pools or {}), findings, _caveats(sweep))
+
+
+def question(sweep: Sweep) -> str:
+    """Say what the sweep asks."""
+    asked = list(dict.fromkeys(c.recipe for c in sweep.candidates if not c.is_reference))
+    given = list(dict.fromkeys(c.recipe for c in sweep.candidates if c.is_reference))
+    where = listing(list(sweep.groups))
+    if not asked:
+        models = list(dict.fromkeys(c.model for c in sweep.candidates))
+        named = listing(models) if len(models) < 4 else f"{len(models)} models"
+        return f"How good and how fast: {named} on {where}"
+    if len(asked) > 3:
+        what = f"one of {len(asked)} recipes"
+    else:
+        what = " or ".join([", ".join(asked[:-1]), asked[-1]] if len(asked) > 1 else asked)
+    return f"May {what} replace {listing(given) or 'the reference'} on {where}?"
+
+
+def _weakness(candidate: Candidate) -> str:
+    """Say of a pass that its reference finds little."""
+    if candidate.outcome != "pass" or not candidate.weak:
+        return ""
+    found = [
+        f"{e.name} {fixed(e.reference.estimate, 2)} {bracket(e.reference, 2)}"
+        for e in candidate.weak
+    ]
+    return f"The reference itself finds less than half: {listing(found)}. There was little to lose."
 
 
 def _over_folds(sweep: Sweep, pools: Mapping[str, Pooled]) -> list[OverFolds]:
@@ -78,6 +113,8 @@ def _over_folds(sweep: Sweep, pools: Mapping[str, Pooled]) -> list[OverFolds]:
 
 def _lead(counts: dict[str, int], everything: int) -> str:
     n = sum(counts.values())
+    if everything == 0:
+        return "No candidate of this sweep was finished."
     if n == 0:
         return (
             f"No compressed candidate in this sweep, so there is no verdict: the page describes "
@@ -177,7 +214,8 @@ def _speed(candidate: Candidate, device: str, sweep: Sweep) -> str:
     if found is None:
         return f"Speed on {device} has no counterpart to compare with."
     if not found.valid:
-        return f"The timing on {device} is INVALID, so nothing is said about speed."
+        what = "comparison in turns" if found.in_turns else "timing"
+        return f"The {what} on {device} is INVALID, so nothing is said about speed."
     gain = found.factor
     estimate = gain.estimate or 0.0
     factor = f"{fixed(gain.estimate, 2)}× {bracket(gain, 2)}".rstrip()
@@ -214,10 +252,17 @@ def _caveats(sweep: Sweep) -> list[str]:
     ]
     timings = [t for c in candidates for device in c.profiles if (t := c.timing(device))]
     invalid = sum(not t.valid for t in timings)
-    if invalid:
-        caveats.append(
-            f"{plural(invalid, 'timing')} of {len(timings)} INVALID: measure again before use."
-        )
+    turns = [
+        s
+        for c in candidates
+        for device in c.profiles
+        if (s := sweep.in_turns(c, device)) is not None
+    ]
+    unsettled = sum(not s.valid for s in turns)
+    of = [f"{invalid} of {plural(len(timings), 'timing')}"] * bool(invalid)
+    of += [f"{unsettled} of {plural(len(turns), 'comparison')} in turns"] * bool(unsettled)
+    if of:
+        caveats.append(f"INVALID: {listing(of)}. Measure again before use.")
     refusals: dict[tuple[str, str], list[str]] = {}
     for c in candidates:
         for device, reason in c.refusals.items():
@@ -226,6 +271,7 @@ def _caveats(sweep: Sweep) -> list[str]:
         f"The engine of {device} refuses {listing(list(dict.fromkeys(names)))}: {reason}"
         for (device, reason), names in refusals.items()
     ]
+    caveats += [f"{said[:1].upper()}{said[1:].rstrip('.')}." for said in sweep.besides]
     orphans = [c.key for c in candidates if sweep.reference(c) is None]
     if orphans:
         caveats.append(f"No reference in this sweep for {listing(orphans)}.")

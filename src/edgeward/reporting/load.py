@@ -16,7 +16,7 @@ from edgeward.records.card import Card
 from edgeward.records.parity import Parity
 from edgeward.records.profile import Profile, Setting
 from edgeward.records.recipe import Recipe
-from edgeward.records.safety import OnDevice, Safety, Verdict, VerdictWord
+from edgeward.records.safety import EndpointRow, OnDevice, Safety, Verdict, VerdictWord
 from edgeward.tasks.base import Metric, Task, task
 
 if TYPE_CHECKING:
@@ -118,6 +118,21 @@ class Candidate:
     def is_reference(self) -> bool:
         """True for the candidate against which its siblings are judged."""
         return self.outcome == "reference"
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether its cases were drawn, and show no patient."""
+        return self.card.synthetic
+
+    @property
+    def weak(self) -> list[EndpointRow]:
+        """Endpoints of classes of which the reference itself finds less than half, beyond its interval: little was there to lose."""
+        return [
+            e
+            for e in self.verdict.endpoints
+            if e.class_name and e.floor is None and e.direction == "higher"
+            and e.reference.high is not None and e.reference.high < 0.5
+        ]  # fmt: skip
 
     @property
     def doubts(self) -> list[str]:
@@ -251,8 +266,12 @@ def load(paths: ResultPaths) -> Candidate:
     return found
 
 
-def load_all(candidates: Iterable[ResultPaths]) -> list[Candidate]:
+def load_all(candidates: Iterable[ResultPaths], *, or_none: bool = False) -> list[Candidate]:
     """Read all candidates in the order given, each family's reference first.
+
+    Parameters
+    ----------
+    or_none : whether there may be none.
 
     Raises
     ------
@@ -264,7 +283,7 @@ def load_all(candidates: Iterable[ResultPaths]) -> list[Candidate]:
         if candidate.key in found:
             raise UserError(f"Candidate {candidate.key} appears twice in the sweep.")
         found[candidate.key] = candidate
-    if not found:
+    if not found and not or_none:
         raise UserError("The sweep has no candidate, so there is nothing to report.")
     families = list(dict.fromkeys(candidate.family for candidate in found.values()))
     return sorted(found.values(), key=lambda c: (families.index(c.family), not c.is_reference))

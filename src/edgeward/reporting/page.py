@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,23 +15,32 @@ from markupsafe import Markup
 import edgeward
 from edgeward.core import palette, svg, text
 from edgeward.records.base import Interval, Record
+from edgeward.records.checklist import Checklist
 from edgeward.records.explanation import SignatureRow
+from edgeward.records.failure import Missing
 from edgeward.records.parity import Parity
 from edgeward.records.profile import NotMeasured
+from edgeward.records.provenance import Provenance
 from edgeward.records.safety import Pooled
 from edgeward.reporting import numbers, ranks, signatures
-from edgeward.reporting.checklist import Checklist
 from edgeward.reporting.comparison import OverSeeds, Row, columns, over_seeds
 from edgeward.reporting.figures import Key
-from edgeward.reporting.headline import headline
+from edgeward.reporting.headline import headline, question
 from edgeward.reporting.load import Candidate, Timing
 from edgeward.reporting.scaling import Section as Scaling
 from edgeward.reporting.signatures import SweepSignature
 from edgeward.reporting.sweep import Ratio, Sweep
+from edgeward.reporting.tables import FORMATS
 from edgeward.tasks.base import Metric
 from edgeward.tasks.page import Section
 
+LEAKS = {
+    "shared_groups": "one group on several sides",
+    "identical": "identical images",
+    "near_identical": "nearly identical images",
+}
 READS = ("templates/*",)  # read as files: see edgeward.pipeline.closure
+OUTCOMES = {"pass": 0, "inconclusive": 1, "fail": 2, "reference": 3}  # as sorted
 PARITY_LEFT_OUT = (
     "schema",
     "tolerance",
@@ -156,6 +167,7 @@ class Entry:
 
     row: Row
     anchor: str
+    weak: bool
     delta: Interval
     whisker: dict[str, float] | None
 
@@ -186,6 +198,7 @@ class Group:
     in_turns: list[Ratio]
     studies: list[ranks.Study]
     signs: list[SignLine]
+    missing: list[Missing]
 
     @property
     def trained(self) -> bool:
@@ -213,9 +226,25 @@ class Group:
         return any(not c.is_reference for c in self.candidates)
 
     @property
+    def apart(self) -> bool:
+        """Whether a speed-up is of two timings that did not take turns."""
+        quoted = [entry.row.quoted for entry in self.entries]
+        return any(speed.factor.known and not speed.in_turns for speed in quoted)
+
+    @property
     def paired(self) -> bool:
         """Whether any candidate took turns with its reference."""
         return any(entry.row.paired_speedup.known for entry in self.entries)
+
+    @property
+    def energetic(self) -> bool:
+        """Whether the energy of any candidate was measured."""
+        return any(entry.row.energy == "measured" for entry in self.entries)
+
+    @property
+    def below_even(self) -> bool:
+        """Whether decisions weigh classes otherwise than confidences do, so that these may lie below 1 / classes."""
+        return any(any(c.safety.logit_shift) for c in self.candidates)
 
     @property
     def sign_names(self) -> list[str]:
@@ -243,9 +272,23 @@ def _entries(members: list[Candidate], table: list[Row]) -> list[Entry]:
     margins = [m for c in members if (m := _margin(c)) is not None]
     reach = 1.1 * max([*ends, *margins, 0.0])
     return [
-        Entry(row, c.key, delta, whisker(delta, _margin(c), reach))
+        Entry(row, c.key, bool(c.weak), delta, whisker(delta, _margin(c), reach))
         for (row, c), delta in zip(shown, deltas, strict=True)
     ]
+
+
+def _devices(sweep: Sweep) -> list[str]:
+    """Return every device with its processor, where the profile knows it."""
+    found: dict[str, str] = {}
+    for candidate in sweep.candidates:
+        for device, profile in candidate.profiles.items():
+            about = [profile.host.cpu, text.plural(profile.host.cores or 0, "core")]
+            if profile.emulated:
+                about.append("emulated")
+            found.setdefault(
+                device, f"{device} ({', '.join(a for a in about if a and a != '0 cores')})"
+            )
+    return [found[device] for device in sorted(found)]
 
 
 def _measured(members: list[Candidate]) -> dict[str, list[Timing]]:
@@ -277,8 +320,10 @@ def _section(section: Section, at: str) -> Markup:
 def page(
     sweep: Sweep,
     *,
+    out: Path,
     name: str,
     description: str,
+    made: Provenance,
     checklists: Mapping[str, Checklist],
     table: Sequence[Row],
     drawn: Mapping[str, Mapping[str, str]],
@@ -288,12 +333,15 @@ def page(
     scaling: Scaling | None,
     pools: Mapping[str, Pooled],
     sections: Mapping[str, Sequence[Section]],
+    tables: Sequence[str],
 ) -> str:
     """Return the page of a sweep as HTML that needs nothing else.
 
     Parameters
     ----------
+    out : folder of the page, from which its links to results lead.
     name, description : of the sweep; the description may be empty.
+    made : from what, with what and when the page is written.
     checklists : candidate key -> checklist.
     table : the comparison's rows.
     drawn : data set -> figure name -> SVG document.
@@ -303,6 +351,7 @@ def page(
     scaling : of `edgeward.reporting.scaling.section`; None without sizes.
     pools : data set -> its seeds pooled, in a sweep with several.
     sections : data set -> what its task adds.
+    tables : names of those that lie beside the page in ``tables/``.
     """
     groups = []
     for i, (data, members) in enumerate(sweep.groups.items()):
@@ -323,6 +372,7 @@ def page(
                 in_turns=sorted(turns, key=lambda r: (r.device, r.value.estimate or 0)),
                 studies=[study for study in studies if study.data == data],
                 signs=_signs(members, signs),
+                missing=[m for m in sweep.missing if m.data == data],
             )
         )
     return (
@@ -331,6 +381,7 @@ def page(
         .render(
             name=name,
             description=description,
+            made=made,
             groups=groups,
             head=headline(sweep, pools),
             sweep=sweep,
@@ -338,12 +389,18 @@ def page(
             tasks=list({c.task.name: c.task for c in sweep.candidates}.values()),
             colours=key.names,
             heat=heat,
+            leaks=LEAKS,
+            order=OUTCOMES,
             sign_titles=signatures.TITLES,
             signs_of=lambda c, device: signatures.of_candidate(c, device, signs),
             light=palette.LIGHT,
             dark=palette.DARK,
             version=edgeward.__version__,
-            devices=sorted({d for c in sweep.candidates for d in c.profiles}),
+            question=question(sweep),
+            devices=_devices(sweep),
+            tables=tables,
+            formats=FORMATS,
+            linked=lambda path: Path(os.path.relpath(path, out)).as_posix(),
             scaling=scaling,
             scaling_figure=Markup(svg.inline(scaling.figure, "scaling")) if scaling else "",
         )

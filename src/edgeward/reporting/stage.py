@@ -13,13 +13,16 @@ from pydantic import JsonValue
 from edgeward.core import plugins
 from edgeward.core.io import atomic
 from edgeward.records.base import File, Interval, Record
+from edgeward.records.failure import Missing
+from edgeward.records.provenance import Provenance
 from edgeward.records.safety import Pooled
-from edgeward.reporting import comparison, figures, ranks, scaling, signatures
+from edgeward.reporting import comparison, figures, ranks, scaling, signatures, signoff, tables
 from edgeward.reporting.checklist import checklist
 from edgeward.reporting.figures.scaling import scaling as draw_scaling
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.page import checklist_markdown, page
+from edgeward.reporting.provenance import provenance
 from edgeward.reporting.ranks import Study
 from edgeward.reporting.scaling import Crossover
 from edgeward.reporting.signatures import SweepSignature
@@ -46,10 +49,11 @@ class InTurns(Record):
 class Comparison(File):
     """``comparison.json``: the numbers of the page."""
 
-    FORMAT: ClassVar[str] = "edgeward-comparison/2"
+    FORMAT: ClassVar[str] = "edgeward-comparison/3"
     STAGE: ClassVar[str] = "report"
 
     sweep: str
+    provenance: Provenance
     rows: list[dict[str, JsonValue]]
     signatures: list[SweepSignature]
     ranks: list[Study]
@@ -85,6 +89,7 @@ def shown(candidate: Candidate, key: figures.Key) -> Shown:
         model=candidate.model,
         seed=candidate.seed,
         recipe=candidate.recipe,
+        reference=candidate.is_reference,
         card=candidate.card,
         built=candidate.built,
         profiles=candidate.profiles,
@@ -127,21 +132,25 @@ def run(
     scaled: Sequence[tuple[Path, Path]] = (),
     turns: Sequence[Path] = (),
     pooled: Sequence[Path] = (),
+    missing: Sequence[Missing] = (),
+    besides: Sequence[str] = (),
 ) -> dict[str, float]:
     """Write the report of a sweep into `out`.
 
-    The same input gives the same bytes. Written are ``index.html``, ``comparison.csv``,
-    ``comparison.json``, ``figures/*.svg`` and ``checklists/{candidate}.md`` and ``.json``; of a
+    The same input gives the same bytes on the same day, from the same commit and packages. Written are ``index.html``,
+    ``comparison.csv``, ``comparison.json``, ``figures/*.svg``, ``tables/*`` (`edgeward.reporting.tables`) and ``checklists/{candidate}.md``, ``.json`` and ``.pdf``; of a
     sweep with sizes also ``scaling.csv`` and ``figures/scaling.svg``, and figures that tasks add.
 
     Parameters
     ----------
-    sweep : ``name`` and optionally ``description``.
+    sweep : ``name`` and optionally ``description`` and ``intended_use``.
     candidates : where the files of each lie.
     out : the folder of the report.
     scaled : ``build.json`` and ``{device}.json`` of every untrained network at every size.
     turns : comparisons in turns, a file per device.
     pooled : seeds pooled, a file per data set, in a sweep with several.
+    missing : candidates that failures keep from the sweep; the page and the tables have a row for each.
+    besides : what else they keep from it, in sentences.
 
     Returns
     -------
@@ -153,10 +162,15 @@ def run(
         If a file is missing or broken, or the files contradict each other.
     """
     out = Path(out)
-    found = Sweep.read(candidates, turns)
+    found = Sweep.read(candidates, turns, missing, besides)
     groups = found.groups
     key = figures.Key(found.candidates)
-    checklists = {c.key: checklist(c, found) for c in found.candidates}
+    made = provenance(sweep)
+    use = sweep.get("intended_use", "")
+    checklists = {
+        c.key: checklist(c, found, name=sweep["name"], intended_use=use, made=made)
+        for c in found.candidates
+    }
     table = comparison.rows(found)
     signs = signatures.of_sweep(found)
     cells = scaling.load(scaled)
@@ -174,10 +188,13 @@ def run(
     crossings = scaling.crossovers(cells)
     if cells:
         added["scaling"] = draw_scaling(cells, crossings)
+    exported = tables.of_sweep(found, table, signs, studies, pools, cells, crossings)
     html = page(
         found,
+        out=out,
         name=sweep["name"],
         description=sweep.get("description", ""),
+        made=made,
         checklists=checklists,
         table=table,
         drawn=parts,
@@ -187,22 +204,28 @@ def run(
         scaling=scaling.section(cells, crossings, added["scaling"]) if cells else None,
         pools=pools,
         sections=sections,
+        tables=list(exported),
     )
 
-    shutil.rmtree(out / "checklists", ignore_errors=True)  # of candidates that left the sweep
+    for old in ("checklists", "figures", "tables"):  # of what left the sweep
+        shutil.rmtree(out / old, ignore_errors=True)
     for candidate in found.candidates:
         content, stem = checklists[candidate.key], out / "checklists" / candidate.key
         content.write(stem.with_name(f"{stem.name}.json"))
         _write(stem.with_name(f"{stem.name}.md"), checklist_markdown(content, candidate))
+        with atomic(stem.with_name(f"{stem.name}.pdf")) as temporary:
+            temporary.write_bytes(signoff.pdf(signoff.sheet(content, candidate)))
     for name, document in (drawn | added).items():
         _write(out / "figures" / f"{name}.svg", document)
-    flat = [row.flat() for row in table]
+    tables.write(exported, out / "tables")
+    flat = [*(row.flat() for row in table), *comparison.missing_rows(found)]
     _write(out / "comparison.csv", comparison.to_csv(flat))
     if cells:
         _write(out / "scaling.csv", comparison.to_csv([cell.row() for cell in cells]))
     Comparison(
         format=Comparison.FORMAT,
         sweep=sweep["name"],
+        provenance=made,
         rows=flat,
         signatures=signs,
         ranks=studies,
@@ -216,5 +239,6 @@ def run(
         "candidates": float(len(found.candidates)),
         **{name: float(n) for name, n in headline(found).counts.items()},
         "invalid_timings": float(sum(row.timing == "INVALID" for row in table)),
+        "invalid_in_turns": float(sum(row.paired_timing == "INVALID" for row in table)),
         "refused": float(sum(row.timing == "REFUSED" for row in table)),
     }

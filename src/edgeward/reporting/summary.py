@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING
 
-from edgeward.core.text import fixed, milliseconds, span
+from edgeward.core.text import fixed, listing, milliseconds, span
 from edgeward.records.base import Interval
+from edgeward.records.failure import Missing
 from edgeward.records.safety import Pooled
 from edgeward.reporting.comparison import Row, columns, rows
 from edgeward.reporting.load import Candidate
@@ -21,12 +23,17 @@ if TYPE_CHECKING:
 
 WIDTH = 120
 SYMBOLS = {"pass": "+", "fail": "x", "inconclusive": "?", "reference": "="}
+REASON = 300  # characters of a failure; the rest is on the page
 NUMERIC = ("p50 / p90 ms", "x ref", "size MB")
 LEAST = 8  # characters that a text column keeps, however narrow the rest
 
 
 def table(
-    candidates: Iterable[ResultPaths], turns: Iterable[Path] = (), pooled: Iterable[Path] = ()
+    candidates: Iterable[ResultPaths],
+    turns: Iterable[Path] = (),
+    pooled: Iterable[Path] = (),
+    missing: Sequence[Missing] = (),
+    everything: int | None = None,
 ) -> str:
     """Return the table for the terminal, at most 120 columns wide.
 
@@ -37,6 +44,8 @@ def table(
     ----------
     candidates : as given to `edgeward.reporting.stage.run`.
     turns, pooled : comparisons in turns and pooled seeds; a file that is not there (yet) is left out.
+    missing : what failures keep from the sweep; each is told below the table, with its reason.
+    everything : how many candidates the sweep has, if `candidates` are only those that are done.
 
     Raises
     ------
@@ -45,13 +54,49 @@ def table(
     """
     entries = [_present(entry) for entry in candidates]
     finished = [entry for entry in entries if entry is not None]
-    left = len(entries) - len(finished)
+    everything = everything or len(entries)
+    lost = len({(m.data, m.model, m.seed, m.recipe) for m in missing if m.device is None})
+    left = everything - len(finished) - lost
     if finished:
         text = render(Sweep.read(finished, [path for path in turns if path.is_file()]))
         text += _over_folds([Pooled.read(path) for path in pooled if path.is_file()])
     else:
         text = "No candidate is finished.\n"
-    return text + (f"{left} of {len(entries)} candidates not finished.\n" if left else "")
+    text += f"{left} of {everything} candidates not finished.\n" if left else ""
+    return text + _failures(missing)
+
+
+def _failures(missing: Sequence[Missing]) -> str:
+    """Return two lines for each failure: what is missing, and why."""
+    if not missing:
+        return ""
+    several = {key for key in ("data", "seed") if len({getattr(m, key) for m in missing}) > 1}
+    lines = ["", f"Failed ({len(missing)}):"]
+    for reason, alike in _by_reason(missing).items():
+        names = [
+            " ".join([m.name, *(f"({m.data})" for _ in several & {"data"}), *(f"seed {m.seed}" for _ in several & {"seed"}),
+                      *([f"on {m.device}"] if m.device else [])])
+            for m in alike
+        ]  # fmt: skip
+        lines += [f"! failed: {listing(names)}", *_wrapped(reason)]
+        lines += _wrapped(" ".join(dict.fromkeys(c.remedy for m in alike for c in m.causes)))
+    return "\n".join(lines) + "\n"
+
+
+def _by_reason(missing: Sequence[Missing]) -> dict[str, list[Missing]]:
+    found: dict[str, list[Missing]] = {}
+    for one in missing:
+        found.setdefault(one.reason, []).append(one)
+    return found
+
+
+def _wrapped(text: str) -> list[str]:
+    return wrap(
+        shorten(text, REASON, placeholder=" …"),
+        WIDTH,
+        initial_indent="    ",
+        subsequent_indent="    ",
+    )
 
 
 def _over_folds(pools: Iterable[Pooled]) -> str:
@@ -120,10 +165,9 @@ def _render(candidates: list[Candidate], comparison: list[Row]) -> str:
 def _cells(row: Row, header: list[str], metrics: list[Metric], ends: str) -> list[str]:
     invalid = "!" if row.timing == "INVALID" else " "
     latency = f"{milliseconds(row.p50_ms.estimate)} / {milliseconds(row.p90_ms.estimate)}{invalid}"
-    paired = row.paired_speedup.known
-    timing = row.paired_timing if paired else row.speedup_timing
-    mark = "!" if timing == "INVALID" else "~" if _apart(row) else " "
-    speed = fixed((row.paired_speedup if paired else row.speedup).estimate, 2) + mark
+    quoted = row.quoted
+    mark = "!" if quoted.timing == "INVALID" else "~" if _apart(row) else " "
+    speed = fixed(quoted.factor.estimate, 2) + mark
     named = (getattr(row, key) for key in header)
     return [
         *("–" if value is None else str(value) for value in named),
@@ -137,7 +181,7 @@ def _cells(row: Row, header: list[str], metrics: list[Metric], ends: str) -> lis
 
 def _apart(row: Row) -> bool:
     """Tell whether a speed-up is of two separate timings."""
-    return row.speedup.known and not row.paired_speedup.known
+    return row.quoted.factor.known and not row.quoted.in_turns
 
 
 def _value(value: Interval, digits: int, ends: bool) -> str:

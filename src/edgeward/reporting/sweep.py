@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from edgeward.records.base import Interval
+from edgeward.records.failure import Missing
 from edgeward.records.interleave import Interleave
 from edgeward.reporting.load import Candidate, load_all
 from edgeward.reporting.numbers import inverse, ratio
@@ -48,26 +49,38 @@ class Speed:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The candidates of a sweep, each family's reference first, and those timed in turns."""
+    """The candidates of a sweep, each family's reference first, those timed in turns, and what is missing for failures."""
 
     candidates: list[Candidate]
     ratios: list[Ratio] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    besides: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, candidates: Iterable[ResultPaths], turns: Iterable[Path] = ()) -> Self:
+    def read(
+        cls,
+        candidates: Iterable[ResultPaths],
+        turns: Iterable[Path] = (),
+        missing: Iterable[Missing] = (),
+        besides: Iterable[str] = (),
+    ) -> Self:
         """Read all files of a sweep.
 
         Parameters
         ----------
         turns : comparisons in turns, a file per device.
+        missing : candidates, or what devices say of them, that failures keep from the sweep.
+        besides : what else they keep from it, in sentences.
 
         Raises
         ------
         UserError
             If a file is missing or broken, or files contradict each other.
         """
-        found = load_all(candidates)
-        return cls(found, [r for path in turns for r in _in_turns(Interleave.read(path), found)])
+        lacking = list(missing)
+        found = load_all(candidates, or_none=bool(lacking))
+        ratios = [r for path in turns for r in _in_turns(Interleave.read(path), found)]
+        return cls(found, ratios, lacking, list(besides))
 
     @cached_property
     def groups(self) -> dict[str, list[Candidate]]:

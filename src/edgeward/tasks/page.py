@@ -22,6 +22,7 @@ class Shown:
     Attributes
     ----------
     key : its anchor on the page.
+    reference : whether the others of its model and seed are compared with it.
     profiles : by device.
     prepared, assessed, cases : folders of the data, of what `assess` wrote, and of what it kept of every case.
     colour : of its recipe: its name in `edgeward.core.palette`. marker : of its model, as matplotlib names it.
@@ -32,6 +33,7 @@ class Shown:
     model: str
     seed: int
     recipe: str
+    reference: bool
     card: Card
     built: Recipe
     profiles: dict[str, Profile]

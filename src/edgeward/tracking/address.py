@@ -16,5 +16,13 @@ def default_uri() -> str:
 
 
 def without_credentials(text: str) -> str:
-    """Return `text` without the user names and passwords of the URIs in it."""
-    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+    """Return `text` without the user names, passwords and secrets in the queries of the URIs in it."""
+    return _SECRET.sub(r"\1...", _USER.sub("", text))
+
+
+# user:password@, where the password may hold / and ?, but host:port/.. is none.
+_USER = re.compile(r"(?<=://)(?:[^/\s]*@|[^/\s:@]*:(?!\d+[/?\s])[^\s'\"]*@)")
+_SECRET = re.compile(
+    r"([?&;][\w-]*(?:token|password|passwd|secret|key|sig|signature)[\w-]*=)[^\s&;'\"]+",
+    re.IGNORECASE,
+)

@@ -89,9 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.init:
             deliverer.open()
             return 0
-        with only_deliverer(options.outbox) as alone:
+        deliverer.end_after_kill()
+        with only_deliverer(options.outbox, deliverer.wait_for) as alone:
             if not alone:
-                if not options.wait:
+                if not options.wait and options.follow is None:
                     logger.info("another deliverer is at work on %s", options.outbox)
                     return 0
                 left = _wait_for_other(options.outbox, options.drain_timeout)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from edgeward.core.io import read_json, write_json
 from edgeward.tracking.entry import Identity
 from edgeward.tracking.store import runs_with
 
+STUDY = "edgeward.study"
 Tags = Mapping[str, str | int | None]
 
 
@@ -34,16 +39,33 @@ def stage_tags(identity: Identity, parent: str | None) -> Tags:
     }
 
 
+def study_of(outbox: Path) -> str:
+    """Return what tells the working directory of an outbox from others on the same server, made when it is new.
+
+    It goes with the folder where that is moved; a copy of the folder gets another one.
+    """
+    file, inode = outbox / "study.json", outbox.stat().st_ino
+    with contextlib.suppress(FileNotFoundError, ValueError, KeyError, TypeError):
+        content = read_json(file)
+        if content["inode"] == inode:
+            return str(content["study"])
+    study = uuid.uuid4().hex[:12]
+    write_json(file, {"study": study, "inode": inode})
+    return study
+
+
 @dataclass(frozen=True)
 class ExperimentStore:
     """An experiment, and the client that writes to it."""
 
     client: MlflowClient
     experiment_id: str
+    study: str  # the working directory whose runs these are, of several that share a server
 
     def runs(self, key: str) -> list[Run]:
-        """Find the active runs of a stage or candidate, oldest first."""
-        return runs_with(self.client, self.experiment_id, "edgeward.key", key)
+        """Find the active runs of a stage or candidate of this study, oldest first; also those of before studies were told apart."""
+        found = runs_with(self.client, self.experiment_id, "edgeward.key", key)
+        return [run for run in found if run.data.tags.get(STUDY, self.study) == self.study]
 
     def candidate(self, identity: Identity, started_at: float) -> str | None:
         """Return the run that is a candidate's row, made if it is new; None for shared stages."""
@@ -54,6 +76,8 @@ class ExperimentStore:
         for surplus in runs[1:]:  # of a request whose answer was lost: nothing refers to it
             self.client.delete_run(surplus.info.run_id)
         if runs:
+            if STUDY not in runs[0].data.tags:  # of before studies were told apart
+                self.client.set_tag(runs[0].info.run_id, STUDY, self.study)
             return str(runs[0].info.run_id)
         names = ("data", "model", "seed", "recipe")
         tags = {
@@ -69,7 +93,7 @@ class ExperimentStore:
         run = self.client.create_run(
             self.experiment_id,
             start_time=int(started_at * 1000),
-            tags={k: str(v) for k, v in tags.items() if v is not None},
+            tags={STUDY: self.study, **{k: str(v) for k, v in tags.items() if v is not None}},
             run_name=name,
         )
         return str(run.info.run_id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from edgeward.core.errors import UserError
 from edgeward.core.io import digest
 from edgeward.tracking.entry import Identity, StageEntry
 
@@ -80,8 +81,13 @@ def curves(outbox: Path) -> list[Header]:
                 content = json.loads(handle.readline())
         except (ValueError, FileNotFoundError):  # being created, or just delivered
             continue
-        content["identity"] = Identity(**content["identity"])
-        found.append(Header(**content, path=path))
+        try:
+            content["identity"] = Identity(**content["identity"])
+            found.append(Header(**content, path=path))
+        except (TypeError, KeyError, AttributeError, UserError) as error:
+            aside = path.with_suffix(".unreadable")
+            path.replace(aside)
+            logger.warning("%s is no live curve and was renamed to %s: %r", path, aside.name, error)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -44,9 +44,29 @@ def busy(outbox: Path) -> AbstractContextManager[bool]:
     return _try_lock(outbox, "quiet.lock", fcntl.LOCK_SH)
 
 
-def only_deliverer(outbox: Path) -> AbstractContextManager[bool]:
-    """Yield True if this process is now the only deliverer of the outbox, else False."""
-    return _try_lock(outbox, "deliver.lock", fcntl.LOCK_EX)
+@contextmanager
+def only_deliverer(
+    outbox: Path, patient: Callable[[Callable[[], bool]], bool] = lambda attempt: attempt()
+) -> Iterator[bool]:
+    """Yield True if this process is now the only deliverer of the outbox, else False.
+
+    Parameters
+    ----------
+    patient : calls what it is given, which tries to get the lock and tells whether it has, as often as it is worth.
+    """
+    handle = _open(outbox, "deliver.lock")
+
+    def attempt() -> bool:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    try:
+        yield patient(attempt)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 POLL_S = 1.0
 LONGEST_PAUSE_S = 30.0
+GRACE_S = 3.0  # for what is being delivered when the workflow is killed
 ATTEMPTS = 4  # for an entry that fails while the store itself answers
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,31 @@ class Deliverer:
     def _followed(self) -> bool:
         return not self.stopping and self._born is not None and _birth(self.watch) == self._born
 
+    def end_after_kill(self) -> None:
+        """End this process soon after the followed one was killed, even in the middle of a request.
+
+        Whatever is left is delivered by the next run; a delivery that is cut short is found again.
+        """
+
+        def watch() -> None:
+            while self._followed() or self.stopping:
+                time.sleep(POLL_S)
+            time.sleep(GRACE_S)
+            if not self.stopping:
+                logger.warning("the workflow was killed; its next run delivers what is left")
+                os._exit(1)
+
+        if self._born is not None:
+            threading.Thread(target=watch, daemon=True).start()
+
+    def wait_for(self, attempt: Callable[[], bool]) -> bool:
+        """Try until it succeeds, as long as the followed process lives and nobody asks to stop."""
+        while not attempt():
+            if not self._followed():
+                return False
+            time.sleep(POLL_S)
+        return True
+
     def run(self) -> int:
         """Deliver until the followed process is gone and the outbox is empty.
 
@@ -78,6 +105,7 @@ class Deliverer:
             time.sleep(POLL_S if following else min(POLL_S, 0.2))
         if self._delivery is not None and not pending(self.outbox):
             self._try(self._delivery.curves.pause)
+            self._try(self._tidy)
         return self._conclude()
 
     def _round(self) -> bool:
@@ -95,12 +123,20 @@ class Deliverer:
             return self._live() and bool(entries) and self._entry(entries[0])
 
     def open(self) -> None:
-        from edgeward.tracking.experiment import ExperimentStore
+        from edgeward.tracking.experiment import ExperimentStore, study_of
         from edgeward.tracking.runs import Delivery
         from edgeward.tracking.store import init_store
 
         client, experiment_id = init_store(self.uri, self.experiment)
-        self._delivery = Delivery(ExperimentStore(client, experiment_id), self.uri, self.outbox)
+        self.outbox.mkdir(parents=True, exist_ok=True)
+        store = ExperimentStore(client, experiment_id, study_of(self.outbox))
+        self._delivery = Delivery(store, self.uri, self.outbox)
+
+    def _tidy(self) -> None:
+        from edgeward.tracking.tidy import keep_days, tidy
+
+        assert self._delivery is not None
+        tidy(self._delivery.store, self.uri, keep_days())
 
     def _try(self, action: Callable[[], None]) -> bool:
         try:
@@ -152,35 +188,46 @@ class Deliverer:
         return True
 
     def _entry(self, path: Path) -> bool:
-        from edgeward.tracking.store import refused
-
         assert self._delivery is not None
         started = time.monotonic()
         try:
             entry = read_entry(path)
             self._delivery.stage(entry)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
             if path.exists():
-                raise
+                return self._failed(path, error)
             return False
         except Exception as error:
-            self._attempts[path.name] = self._attempts.get(path.name, 0) + 1
-            hopeless = refused(error)
-            if not hopeless and not self._answers():
-                self._attempts.pop(path.name)
-                self._away(error)
-                return False
-            if hopeless or self._attempts[path.name] >= ATTEMPTS:
-                self._set_aside(path, error)
-                return True
+            return self._failed(path, error)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:  # delivering it again changes nothing
             self._away(error)
             return False
-        path.unlink()
         self._delivery.curves.forget(entry)
         self._failures = 0
         self.count += 1
         logger.info("delivered %s in %.2f s", entry.key, time.monotonic() - started)
         return True
+
+    def _failed(self, path: Path, error: Exception) -> bool:
+        """Keep an entry for later, or set it aside; tell whether it left the outbox."""
+        from edgeward.tracking.store import full, refused
+
+        if full(error):  # of the store or of its artifacts: no fault of the entry
+            self._away(error)
+            return False
+        self._attempts[path.name] = self._attempts.get(path.name, 0) + 1
+        hopeless = refused(error)
+        if not hopeless and not self._answers():
+            self._attempts.pop(path.name)
+            self._away(error)
+            return False
+        if hopeless or self._attempts[path.name] >= ATTEMPTS:
+            self._set_aside(path, error)
+            return True
+        self._away(error)
+        return False
 
     def _set_aside(self, path: Path, error: Exception) -> None:
         failed = self.outbox / "failed"

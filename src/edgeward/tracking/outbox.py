@@ -5,7 +5,7 @@ Layout of the folder::
     00001763810000000000000-<entry id>.json   one finished stage, waiting for delivery
     live/00001763810000000000000-<curve id>.jsonl   one curve of a running stage
     failed/    entries that can never be delivered, each with a .reason.txt
-    quiet.lock deliver.lock sequence
+    quiet.lock deliver.lock sequence study.json
 
 File names begin with a sequence number that only grows, so their alphabetical order is the order in
 which they were posted.
@@ -53,4 +53,4 @@ def post(outbox: Path, entry: StageEntry) -> Path:
 
 def pending(outbox: Path) -> list[Path]:
     """List the entries that wait for delivery, oldest first."""
-    return sorted(p for p in Path(outbox).glob("*.json") if not p.name.startswith("."))
+    return sorted(p for p in Path(outbox).glob("[0-9]*.json"))

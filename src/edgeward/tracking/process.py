@@ -30,7 +30,7 @@ class DeliveryProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process that delivers entries while the stages run; it outlives a killed parent."""
+        """Start the process that delivers entries while the stages run; a killed parent it outlives by seconds."""
         self.started = time.time()
         self.outbox.mkdir(parents=True, exist_ok=True)
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +42,17 @@ class DeliveryProcess:
                 start_new_session=True,
             )
 
-    def finish(self) -> list[str]:
-        """Let it deliver what is left; return what the user must know, one line each."""
+    @property
+    def pid(self) -> int | None:
+        """Its number, if it was started."""
+        return None if self._process is None else self._process.pid
+
+    def finish(self, patience_s: float = PATIENCE_S) -> list[str]:
+        """Let it deliver what is left, for so long; return what the user must know, one line each."""
         if self._process is not None:
             self._process.terminate()  # it drains the outbox, then ends
             try:
-                self._process.wait(timeout=PATIENCE_S)
+                self._process.wait(timeout=patience_s)
             except subprocess.TimeoutExpired:
                 self._process.kill()
         store = without_credentials(default_uri())

@@ -18,6 +18,7 @@ from mlflow.types import Schema, TensorSpec
 
 from edgeward.core.io import sha256
 from edgeward.tracking.entry import StageEntry
+from edgeward.tracking.experiment import STUDY
 from edgeward.tracking.row_metrics import AssessedModel
 from edgeward.tracking.store import tags_of
 
@@ -80,31 +81,39 @@ def model_name(entry: StageEntry) -> str:
     return f"{entry.data}.{entry.model}.{entry.recipe}"
 
 
-def _versions(client: MlflowClient, name: str, candidate: str) -> list[ModelVersion]:
+def _versions(client: MlflowClient, name: str, candidate: str, study: str) -> list[ModelVersion]:
+    """Return the versions of a candidate that this study has registered; other studies on the server have their own."""
     found = client.search_model_versions(f"name='{name}'")
-    return [v for v in found if v.tags.get("edgeward.key") == candidate]
+    mine = (v for v in found if v.tags.get(STUDY, study) == study)
+    return [v for v in mine if v.tags.get("edgeward.key") == candidate]
 
 
 def apply_verdict(
-    client: MlflowClient, entry: StageEntry, run_id: str, parent: str, row: dict[str, float]
+    client: MlflowClient,
+    study: str,
+    entry: StageEntry,
+    run_id: str,
+    parent: str,
+    row: dict[str, float],
 ) -> None:
     """Register the assessed model if its verdict is pass, else withdraw the candidate's versions.
 
     Parameters
     ----------
-    run_id : the run of this `assess` entry. `parent` : the run of the candidate, which keeps the
+    study : whose versions these are. run_id : the run of this `assess` entry. `parent` : the run of the candidate, which keeps the
         registered file, since runs of stages are replaced. `row` : the metrics of that run.
     """
     model = entry.row.model
     if model is None or entry.candidate is None:
         return
     name = model_name(entry)
-    versions = _versions(client, name, entry.candidate)
+    versions = _versions(client, name, entry.candidate, study)
     same = next((v for v in versions if v.tags.get("edgeward.onnx_sha256") == model.sha256), None)
     evidence = {
         **{f"edgeward.{key}": text for key, text in model.evidence.items()},
         **{f"edgeward.{key}": f"{row[key]:.6g}" for key in EVIDENCE_ROW if key in row},
         "edgeward.assess_run": run_id,
+        STUDY: study,
     }
     if model.verdict != "pass":
         _withdraw(client, name, versions, model.verdict)
@@ -173,10 +182,10 @@ def _withdraw(client: MlflowClient, name: str, versions: list[ModelVersion], ver
             logger.warning("%s version %s is withdrawn: verdict %s", name, found.version, verdict)
 
 
-def refresh(client: MlflowClient, entry: StageEntry, row: dict[str, float]) -> None:
+def refresh(client: MlflowClient, study: str, entry: StageEntry, row: dict[str, float]) -> None:
     """Bring the measurements in the tags of the candidate's versions up to date (after `profile`)."""
     if entry.candidate is None:
         return
     values = {f"edgeward.{key}": f"{row[key]:.6g}" for key in EVIDENCE_ROW if key in row}
-    for found in _versions(client, model_name(entry), entry.candidate):
+    for found in _versions(client, model_name(entry), entry.candidate, study):
         _tag(client, found, values)

@@ -15,6 +15,7 @@ from edgeward.tracking.curves import Curves
 from edgeward.tracking.entry import StageEntry
 from edgeward.tracking.experiment import ExperimentStore, delivered, sequence, stage_tags
 from edgeward.tracking.store import datasets_of, flatten, metrics_of, write
+from edgeward.tracking.tidy import supersede
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Delivery:
         self.client.set_terminated(run_id, entry.status, int(entry.finished_at * 1000))
         for run in runs:
             if run.info.run_id != run_id and sequence(run) <= entry.sequence:
-                self.client.delete_run(run.info.run_id)
+                supersede(self.client, run.info.run_id)
         if entry.folder.is_dir():
             receipt = {
                 "tracking_uri": without_credentials(self.uri),
@@ -95,10 +96,22 @@ class Delivery:
         if entry.datasets:
             self.client.log_inputs(run_id, datasets_of(entry.datasets))
         for path in entry.artifacts:
-            if path not in missing:
-                self._artifact(entry, run_id, path)
+            if path not in missing and not self._artifact(entry, run_id, path):
+                missing.append(path)
+                names = ", ".join(gone.name for gone in missing)
+                write(self.client, run_id, tags={"edgeward.missing_artifacts": names})
 
-    def _artifact(self, entry: StageEntry, run_id: str, path: Path) -> None:
+    def _artifact(self, entry: StageEntry, run_id: str, path: Path) -> bool:
+        """Keep a file with the run; return whether it was still there: its stage may run again meanwhile."""
+        try:
+            self._copy(entry, run_id, path)
+        except Exception:
+            if path.exists():
+                raise
+            return False
+        return True
+
+    def _copy(self, entry: StageEntry, run_id: str, path: Path) -> None:
         inside = path.relative_to(entry.folder) if path.is_relative_to(entry.folder) else None
         place = inside.parent.as_posix() if inside and inside.parent.parts else None
         if path.is_dir():
@@ -118,15 +131,42 @@ class Delivery:
             **_row_tags(entry),
         }
         row = metrics_of(entry.row.metrics, entry.finished_at)
-        write(self.client, parent, row, tags=tags)
+        failed = self._failure(entry, parent)
+        write(self.client, parent, row, tags=tags | failed)
         if entry.datasets and entry.stage == "assess":
             self.client.log_inputs(parent, datasets_of(entry.datasets))
-        self.client.set_terminated(parent, "FINISHED", int(entry.finished_at * 1000))
+        status = "FAILED" if failed else "FINISHED"
+        self.client.set_terminated(parent, status, int(entry.finished_at * 1000))
         if entry.stage == "assess":
             values = self.client.get_run(parent).data.metrics
-            registry.apply_verdict(self.client, entry, run_id, parent, values)
+            registry.apply_verdict(self.client, self.store.study, entry, run_id, parent, values)
         elif entry.stage == "profile":
-            registry.refresh(self.client, entry, self.client.get_run(parent).data.metrics)
+            values = self.client.get_run(parent).data.metrics
+            registry.refresh(self.client, self.store.study, entry, values)
+
+    def _failure(self, entry: StageEntry, parent: str) -> dict[str, str]:
+        """Return the tags of the failure that stands in a candidate's row after this entry; forget one that is mended."""
+        stage = " ".join([entry.stage, *([entry.device] if entry.device else [])])
+        if entry.status == "FAILED":
+            reason = entry.tags.get("edgeward.failure", "")
+            judged = {"edgeward.verdict": "failed", "edgeward.verdict_reasons": reason}
+            tags = {"edgeward.failed_stage": stage, "edgeward.failure": reason}
+            return tags | ({} if entry.device else judged)
+        standing: dict[str, str] = {
+            name: text
+            for name, text in self.client.get_run(parent).data.tags.items()
+            if name in ("edgeward.failed_stage", "edgeward.failure")
+        }
+        if standing.get("edgeward.failed_stage") != stage:
+            return standing
+        gone = [
+            *standing,
+            *([] if entry.device else ["edgeward.verdict", "edgeward.verdict_reasons"]),
+        ]
+        for name in gone:
+            if name in self.client.get_run(parent).data.tags:
+                self.client.delete_tag(parent, name)
+        return {}
 
     def _shared_run(self, key: str) -> str | None:
         if key not in self._shared:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
@@ -42,6 +43,8 @@ METRICS_PER_BATCH = 500
 TEXTS_PER_BATCH = 40  # of 6,000 and 8,000 characters: below the 1 MB of a request
 # Errors that say "this request is wrong": asking again cannot help.
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+NO_ROOM_WORDS = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 logger = logging.getLogger(__name__)
 
 
@@ -87,6 +90,17 @@ def refused(error: Exception) -> bool:
     if isinstance(error, MlflowException):
         return error.error_code in REFUSED
     return isinstance(error, UserError)
+
+
+def full(error: BaseException | None) -> bool:
+    """Tell whether a disk is full or read-only behind an error, or behind what caused it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            return True
+        if any(word in str(error) for word in NO_ROOM_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def safe(name: str) -> str:

@@ -54,8 +54,9 @@ def run(
     Parameters
     ----------
     prepared : folder of a prepared data set.
-    work : folder for the state of an unfinished run. A run that was killed goes on from its last
-        whole epoch and ends with the same weights, bit for bit, on the same machine and threads.
+    work : folder for the state of the run. One that was killed goes on from its last whole epoch and ends with the same
+        weights, bit for bit, on the same machine and threads; also one that was killed after its last epoch, so the
+        caller removes the folder when it has counted the run as done.
     threads : CPU threads that torch may use.
     live : called with (epoch, metrics) after every epoch.
 
@@ -101,7 +102,11 @@ def run(
     learner = Learner(deployable, train, task, seed=seed, total_steps=steps, backbone=backbone)
     progress = Progress(train, work / LAST, len(first) * len(first[0].indices), live)
     if train.epochs:
-        _fit(learner, progress, Batches(task, train, seed), train, precision, device, work)
+        try:
+            _fit(learner, progress, Batches(task, train, seed), train, precision, device, work)
+        except UserError:  # it diverged: the epochs before tell how
+            write_history(out / "history.csv", progress.history)
+            raise
     else:
         _as_it_is(model, weights, learner, progress, Batches(task, train, seed), device, work)
 
@@ -131,7 +136,6 @@ def run(
     )
     save_checkpoint(out / "model.pt", learner.average.net, meta)
     write_history(out / "history.csv", progress.history)
-    (work / LAST).unlink(missing_ok=True)
     best = best_epoch(progress.history, task.watched) if train.select == "best" else -1
     return _summary(progress.history, best, deployable, precision)
 

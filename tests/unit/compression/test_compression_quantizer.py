@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from compression_nets import (
@@ -30,7 +31,7 @@ from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
 from edgeward.compression.backend import float_layers, quantized_parameters
 from edgeward.compression.numerics import BIAS_LIMIT, quantize_biases
-from edgeward.compression.schemes import ptq_specs, weight_range
+from edgeward.compression.schemes import MeanMinMaxObserver, ptq_specs, weight_range
 from edgeward.core.errors import UserError
 from edgeward.models.program import export_program
 from edgeward.runtimes.onnxruntime.quantizer import OnnxRuntimeQuantizer
@@ -206,6 +207,25 @@ def test_weight_scales_have_their_closed_form(reduce_range: bool) -> None:
     scale, zero_point = observer.calculate_qparams()
     torch.testing.assert_close(scale, weight.abs().amax(1) / high)
     assert not zero_point.any()
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(-1e3, 1e3, width=32), min_size=6, max_size=6), min_size=1, max_size=9
+    ),
+    st.integers(1, 9),
+)
+def test_the_mean_range_is_that_of_the_images_however_they_are_batched(
+    rows: list[list[float]], batch: int
+) -> None:
+    images = torch.tensor(rows).reshape(-1, 2, 3)
+    observer = MeanMinMaxObserver(dtype=torch.uint8, qscheme=torch.per_tensor_affine)
+    for start in range(0, len(images), batch):
+        given = images[start : start + batch]
+        assert observer(given) is given
+    expected = np.array(rows).min(1).mean(), np.array(rows).max(1).mean()
+    found = float(observer.min_val), float(observer.max_val)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-2)
 
 
 @settings(max_examples=10, deadline=None)

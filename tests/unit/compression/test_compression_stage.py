@@ -300,7 +300,10 @@ def test_configs_import_no_torch() -> None:
     ("change", "parts"),
     [
         ({"keep_flaot": []}, ("steps.1.ptq_int8.keep_flaot",)),
-        ({"observer": "percentile"}, ("steps.1.ptq_int8.observer", "'minmax'", "'percentile'")),
+        (
+            {"observer": "percentile"},
+            ("steps.1.ptq_int8.observer", "'mean'", "'minmax'", "'percentile'"),
+        ),
         (
             {"calibration": {"images": 0, "batch_size": 8}},
             ("steps.1.ptq_int8.calibration.images.constrained-int", 1),

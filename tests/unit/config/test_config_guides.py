@@ -181,7 +181,10 @@ def test_commands_are_understood(study: Path, where: str, words: list[str]) -> N
         check_python(rest)
     elif program == "make":
         makefile = (PROJECT / "Makefile").read_text()
-        assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in rest)
+        named = [
+            rf"\$\({word.partition('=')[0]}\)" if "=" in word else rf"^{word}:" for word in rest
+        ]
+        assert all(re.search(pattern, makefile, re.MULTILINE) for pattern in named)
     else:
         assert (PROJECT / program).is_file()
 

@@ -12,7 +12,7 @@ from PIL import Image
 from refusals import naming
 
 from edgeward.core.errors import UserError
-from edgeward.data.audit import Signatures, fingerprints, leakage, near_pairs
+from edgeward.data.audit import UNITS, Signatures, audited, fingerprints, near_pairs
 from edgeward.data.config import Audit
 
 WARN = Audit(
@@ -103,13 +103,16 @@ def test_planted_leaks_are_found_and_nothing_else(channels: int) -> None:
     groups = [f"g{i}" for i in range(60)]
     groups[30] = "g7"
     ids = [f"im{i}" for i in range(60)]
-    found = leakage(WARN, ids, groups, splits, signed(images))
+    found = audited(WARN, ids, groups, splits, signed(images)).card()
     assert (found["shared_groups"], found["identical"], found["near_identical"]) == (1, 1, 1)
+    assert (found["copies"], found["contradictory"]) == (1, 0)
+    assert found["cases"] == dict.fromkeys(UNITS, 2) | {"contradictory": 0}
     by_kind = {f["kind"]: f for f in found["findings"]}
     assert by_kind["shared_groups"]["ids"] == ["im7", "im30"]
     assert by_kind["identical"]["ids"] == ["im3", "im50"]
     assert by_kind["identical"]["splits"] == ["train", "test"]
     assert by_kind["near_identical"]["ids"] == ["im5", "im52"]
+    assert by_kind["copies"]["ids"] == ["im20", "im51"]
 
 
 @pytest.mark.parametrize("kind", ["shared_groups", "identical", "near_identical"])
@@ -125,8 +128,34 @@ def test_each_kind_is_refused_where_the_policy_says_so(kind: str) -> None:
     ids = [f"im{i}" for i in range(20)]
     strict = WARN.model_copy(update={kind: "refuse"})
     with pytest.raises(UserError, match=naming(f"{kind}: 1", "'im2'", "'im15'", "data.audit")):
-        leakage(strict, ids, groups, splits, signed(images))
-    assert leakage(WARN, ids, groups, splits, signed(images))[kind] == 1
+        audited(strict, ids, groups, splits, signed(images)).act("findings.csv")
+    found = audited(WARN, ids, groups, splits, signed(images))
+    found.act("findings.csv")
+    assert found.counts[kind] == 1
+
+
+@pytest.mark.parametrize("masks", [False, True], ids=["labels", "masks"])
+def test_copies_with_several_labels_are_contradictions_also_within_a_group(masks: bool) -> None:
+    images = scenes(12).copy()
+    images[4] = images[5] = images[3]  # one group, one side; 3 and 4 agree, 5 does not
+    images[8] = images[7]  # two groups, one side, one label
+    groups = ["g" if i in (3, 4, 5) else f"g{i}" for i in range(12)]
+    labels = ["ill" if i in (5, 7, 8) else "well" for i in range(12)]
+    of_label = {"ill": np.ones((32, 32), np.uint8), "well": np.zeros((32, 32), np.uint8)}
+    seen = Signatures()
+    seen.add(images, np.stack([of_label[label] for label in labels]) if masks else None)
+    splits, ids = np.array(["train"] * 9 + ["test"] * 3), [f"im{i}" for i in range(12)]
+    found = audited(Audit(), ids, groups, splits, seen, () if masks else labels)
+    assert (found.counts["contradictory"], found.counts["copies"]) == (1, 2)
+    assert found.cases["contradictory"] == 3
+    with pytest.raises(
+        UserError, match=naming("contradictory: 1", "'im3'", "'im5'", "f.csv")
+    ) as caught:
+        found.act("f.csv")
+    assert "copies: " not in str(caught.value)
+    rows = [row for row in found.rows() if row[0] == "contradictory"]
+    assert [row[2] for row in rows] == ["im3", "im4", "im5"]
+    assert rows[0][5] == rows[1][5] != rows[2][5]
 
 
 def test_digests_are_of_the_pixels() -> None:

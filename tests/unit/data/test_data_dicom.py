@@ -22,6 +22,7 @@ from volume_factory import (
 
 from edgeward.core.errors import UserError
 from edgeward.data import stage
+from edgeward.data.door import Door
 from edgeward.data.listing import BadImage
 from edgeward.data.store import open_prepared
 from edgeward.data.volumes import dicom, grid
@@ -34,6 +35,11 @@ VOLUME = {"spacing": [3.0, 1.0, 1.0], "min_side": 8, "intensity": {"kind": "zsco
 def stack(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Values and mask (slices, rows, columns)."""
     return blob((10, 20, 24), seed)
+
+
+def volume_of(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The volume of all slices in a folder."""
+    return dicom.read_series(dicom.files_of(folder.parent, folder.name, Door()), Door())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +55,7 @@ def stack(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 def test_a_series_agrees_with_simpleitk(tmp_path: Path, orientation: tuple[float, ...]) -> None:
     values, _ = stack()
     write_series(tmp_path, values, orientation=orientation, spacing=(3.0, 1.0, 0.8))
-    ours, affine = dicom.read_series(tmp_path)
+    ours, affine = volume_of(tmp_path)
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
     theirs = reader.Execute()
@@ -65,7 +71,7 @@ def test_no_slice_is_read_by_its_name(tmp_path: Path) -> None:
     write_series(tmp_path, values)
     (tmp_path / "report.txt").write_text("not a slice")
     (tmp_path / ".hidden").write_text("nor this")
-    ours, affine = dicom.read_series(tmp_path)
+    ours, affine = volume_of(tmp_path)
     np.testing.assert_array_equal(ours[0], values.T * 2.0 - 1000)
     np.testing.assert_allclose(np.diag(affine)[:3], [-1, -1, 3])
 
@@ -87,24 +93,24 @@ def test_no_slice_is_read_by_its_name(tmp_path: Path) -> None:
 def test_an_inconsistent_series_is_refused(tmp_path: Path, changes: Any, words: str) -> None:
     write_series(tmp_path, stack()[0], **changes)
     with pytest.raises(BadImage, match=words):
-        dicom.read_series(tmp_path)
+        volume_of(tmp_path)
 
 
 def test_a_missing_slice_and_other_gaps_in_a_folder_are_refused(tmp_path: Path) -> None:
     paths = write_series(tmp_path / "a", stack()[0])
     paths[4].unlink()
     with pytest.raises(BadImage, match=naming("missing", "6 mm", paths[3].name, paths[5].name)):
-        dicom.read_series(tmp_path / "a")
+        volume_of(tmp_path / "a")
     (tmp_path / "a" / "notes").write_bytes(b"no DICOM at all" * 20)
     with pytest.raises(BadImage, match=naming("notes", "DICOM")):
-        dicom.read_series(tmp_path / "a")
+        volume_of(tmp_path / "a")
     write_series(tmp_path / "one", stack()[0][:1])
     with pytest.raises(BadImage, match="one slice only"):
-        dicom.read_series(tmp_path / "one")
+        volume_of(tmp_path / "one")
     write_series(tmp_path / "sizes", stack()[0])
     write_series(tmp_path / "sizes" / "more", stack()[0][:3, :-1], origin=(-20, -30, 70))
     with pytest.raises(BadImage, match=naming("(20, 24)", "(19, 24)")):
-        dicom.read_series(tmp_path / "sizes")
+        volume_of(tmp_path / "sizes")
     write_series(tmp_path / "tilt", stack()[0])
     for path in (tmp_path / "tilt").iterdir():
         data = pydicom.dcmread(path)
@@ -112,25 +118,25 @@ def test_a_missing_slice_and_other_gaps_in_a_folder_are_refused(tmp_path: Path) 
         data.ImagePositionPatient = [x, y + 0.3 * (z - 40), z]
         data.save_as(path)
     with pytest.raises(BadImage, match="gantry tilt"):
-        dicom.read_series(tmp_path / "tilt")
+        volume_of(tmp_path / "tilt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadImage, match="holds no image"):
-        dicom.read_series(tmp_path / "empty")
+        volume_of(tmp_path / "empty")
 
 
 def test_a_dicom_segmentation_is_placed_by_its_positions(tmp_path: Path) -> None:
     values, mask = stack()
     paths = write_series(tmp_path / "s", values)
-    _, affine = dicom.read_series(tmp_path / "s")
+    _, affine = volume_of(tmp_path / "s")
     seg = write_segmentation(tmp_path / "m.dcm", mask, paths)
     shape = values.T.shape
-    np.testing.assert_array_equal(read_segmentation(seg, shape, affine), mask.T)
+    np.testing.assert_array_equal(read_segmentation(seg, shape, affine, Door()), mask.T)
     with pytest.raises(BadImage, match="another grid"):
-        read_segmentation(seg, (shape[0], shape[1], 3), affine)
+        read_segmentation(seg, (shape[0], shape[1], 3), affine, Door())
     with pytest.raises(BadImage, match="another grid"):
-        read_segmentation(seg, shape, affine @ np.diag([1, 1, 1.5, 1]))
+        read_segmentation(seg, shape, affine @ np.diag([1, 1, 1.5, 1]), Door())
     with pytest.raises(BadImage, match=naming(paths[0].name, "CT Image Storage", "DICOM-SEG")):
-        read_segmentation(paths[0], shape, affine)
+        read_segmentation(paths[0], shape, affine, Door())
 
 
 def cases(root: Path) -> None:
@@ -140,7 +146,7 @@ def cases(root: Path) -> None:
         if i % 2:
             write_segmentation(root / "masks" / f"c{i}.dcm", mask, paths)
         else:
-            _, affine = dicom.read_series(root / "images" / f"c{i}")
+            _, affine = volume_of(root / "images" / f"c{i}")
             write_nifti(root / "masks" / f"c{i}.nii.gz", mask.T, affine)
 
 
@@ -193,12 +199,12 @@ def test_unusable_cases_are_named(tmp_path: Path, shared_data: Path) -> None:
 def test_frames_of_an_enhanced_object_are_a_series(tmp_path: Path, shared_data: Path) -> None:
     values, _ = stack()
     write_series(tmp_path / "single", values)
-    expected, affine = dicom.read_series(tmp_path / "single")
+    expected, affine = volume_of(tmp_path / "single")
     write_enhanced(tmp_path / "multi" / "all.dcm", sorted((tmp_path / "single").iterdir()))
-    ours, placed = dicom.read_series(tmp_path / "multi")
+    ours, placed = volume_of(tmp_path / "multi")
     np.testing.assert_array_equal(ours, expected)
     np.testing.assert_allclose(placed, affine)
     (tmp_path / "none").mkdir()
     shutil.copy(shared_data / "dicom" / "emri_small.dcm", tmp_path / "none")
     with pytest.raises(BadImage, match="10 frames without positions"):
-        dicom.read_series(tmp_path / "none")
+        volume_of(tmp_path / "none")

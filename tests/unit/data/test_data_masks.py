@@ -18,7 +18,7 @@ from edgeward.core.errors import UserError
 from edgeward.data import stage
 from edgeward.data.listing import BadImage
 from edgeward.data.montage import montage, outline
-from edgeward.data.pixels import decode, decode_labels
+from edgeward.data.pixels import Stored, decode, decode_labels, fit_labels
 from edgeward.data.store import SPLITS, open_prepared
 
 
@@ -205,7 +205,7 @@ def test_mask_values_survive_resampling() -> None:
     for image in (Image.fromarray(labels), palette):
         content = io.BytesIO()
         image.save(content, "PNG")
-        out = decode_labels(content.getvalue(), size=16, fit="stretch", shape=(40, 40))
+        out = fit_labels(decode_labels(content.getvalue(), stored=Stored(40, 40)), 16, "stretch")
         np.testing.assert_array_equal(out, np.kron([[0, 3], [7, 1]], np.ones((8, 8))))
 
 
@@ -246,13 +246,13 @@ REFUSED = {
 
 
 def test_single_dicom_images_are_read_as_pictures(shared_data: Path) -> None:
-    def read(name: str, channels: int = 1) -> tuple[np.ndarray, tuple[int, int]]:
+    def read(name: str, channels: int = 1) -> tuple[np.ndarray, Stored]:
         content = (shared_data / "dicom" / f"{name}.dcm").read_bytes()
         return decode(content, size=64, channels=channels, fit="stretch", min_side=32)
 
     for name, (height, width) in DICOM.items():
         pixels, shape = read(name)
-        assert shape == (width, height)
+        assert shape == Stored(width, height)
         assert pixels.shape == (64, 64, 1)
         assert pixels.std() > 10
     np.testing.assert_array_equal(read("MR_small")[0], read("MR_small_RLE")[0])
@@ -294,7 +294,7 @@ def test_a_folder_of_dicom_files_is_classified_like_any_other(
     )
     text = refusal(cfg, tmp_path)
     for words in (
-        "ct/MR_truncated.dcm: cannot be decoded as DICOM",
+        "ct/MR_truncated.dcm: its pixels cannot be decoded",
         "ct/rtplan.dcm: RT Plan",
         "ct/waveform_ecg.dcm: 12-lead",
     ):

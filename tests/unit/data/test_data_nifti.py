@@ -99,7 +99,7 @@ def test_every_unusable_pair_is_named_with_its_reason(tmp_path: Path) -> None:
         "cannot be read as NIfTI", "cannot be read as NIfTI", "its mask has shape (19, 18, 24)",
         "corners lie 0.5 mm apart", "image without mask", "mask without image",
         "its mask holds 3, 4; data.source.labels knows 0, 1, 2", "not finite",
-        "a volume has 3 axes", "its mask " + bad[9] + " cannot be read", "states two spacings",
+        "a volume has 3 axes", "its mask " + bad[9] + " is no NIfTI file", "states two spacings",
     ]  # fmt: skip
     cfg = nifti(root)
     text = refusal(cfg.model_copy(update={"invalid": "refuse"}), root, tmp_path / "out")
@@ -147,7 +147,7 @@ def test_a_decathlon_task_is_read_as_published(tmp_path: Path) -> None:
     assert "names [1, 3]" in text
     one = [{"image": "./imagesTr/p0_0.nii.gz", "label": "./labelsTr/none.nii.gz"}]
     write_dataset(root, {"1": "box", "2": "corner"}, training=one)
-    assert "none.nii.gz is missing" in refusal(decathlon(root), root, tmp_path / "b")
+    assert "none.nii.gz: no such file" in refusal(decathlon(root), root, tmp_path / "b")
     (root / "dataset.json").write_text("{]")
     assert "no dataset.json of the Decathlon" in refusal(decathlon(root), root, tmp_path / "b")
     (root / "dataset.json").unlink()

@@ -25,6 +25,7 @@ from edgeward.core.errors import UserError
 from edgeward.data import stage
 from edgeward.data.audit import volume_fingerprint
 from edgeward.data.config import DataConfig
+from edgeward.data.door import Door
 from edgeward.data.listing import BadImage, Listing, RawCase, Request
 from edgeward.data.sources import phantom3d
 from edgeward.data.split import strata
@@ -182,11 +183,13 @@ def test_intensity_is_what_its_name_says() -> None:
 def test_labels_find_the_way_back_to_the_file(axes: Any, signs: Any, spacing: Any) -> None:
     image, mask = blob((14, 16, 18), 1)
     affine = affine_of(tuple(axes), signs, spacing)
-    case = brought(RawCase(image[None], mask, affine), volume(spacing=[0.5, 0.4, 0.5], min_side=8))
+    case = brought(
+        RawCase(image[None], mask, affine), volume(spacing=[0.5, 0.4, 0.5], min_side=8), Door()
+    )
     back = grid.to_source(case.mask, _volume(case, affine))
     assert np.mean(back != mask) < 0.02  # a finer grid, so only borders can move
     same = brought(
-        RawCase(image[None], mask, affine), volume(spacing=case.source.spacing, min_side=8)
+        RawCase(image[None], mask, affine), volume(spacing=case.source.spacing, min_side=8), Door()
     )
     np.testing.assert_array_equal(grid.to_source(same.mask, _volume(same, affine)), mask)
     assert same.grid.affine.tolist() == same.source.affine.tolist()

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from edgeward.core.io import read_json
+from edgeward.records.failure import Failure
 from edgeward.tracking.entry import read_entry
 from edgeward.tracking.outbox import pending
 
@@ -80,17 +81,39 @@ def test_what_libraries_print_is_in_the_log_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "traceback"),
-    [("raise UserError('put the file there')", False), ("raise ValueError('odd')", True)],
+    ("body", "reason", "foreseen", "traceback"),
+    [
+        ("raise UserError('put the file there')", "put the file there", True, False),
+        ("raise ValueError('odd\\nand long')", "ValueError: odd and long", False, True),
+        (
+            "raise OSError(28, 'No space left on device', 'x.npy')",
+            "[Errno 28] No space left on device: 'x.npy'. Make room, or the folder writable; nothing half-written is left.",
+            True,
+            True,
+        ),
+    ],
 )
-def test_an_error_ends_the_job_with_status_1(tmp_path: Path, body: str, traceback: bool) -> None:
+def test_an_error_ends_the_job_with_status_1_and_one_line(
+    tmp_path: Path, body: str, reason: str, foreseen: bool, traceback: bool
+) -> None:
     done = execute(tmp_path, body)
     assert done.returncode == 1
-    for text in (done.stderr, (tmp_path / "logs/train.log").read_text()):
-        assert ("put the file there" in text) != traceback
-        assert ("Traceback" in text) == traceback
+    assert f"[train d/m/0] {reason}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    log = (tmp_path / "logs/train.log").read_text()
+    assert reason in log
+    assert ("Traceback" in log) == traceback
     assert not (tmp_path / "out/metrics.json").exists()
     assert pending(tmp_path / ".edgeward/outbox") == []
+    kept = tmp_path / "out/failed"
+    told = Failure.read(kept / "failure.json")
+    assert (told.label, told.reason, told.foreseen) == ("train d/m/0", reason, foreseen)
+    assert told.log == "logs/train.log"
+    assert told.kept == ["history.csv"]  # Snakemake will remove the one that it was copied from
+    assert (kept / "history.csv").read_text() == "epoch\n1\n"
+
+    assert execute(tmp_path, "return {}").returncode == 0
+    assert not kept.exists()
 
 
 @pytest.mark.parametrize(

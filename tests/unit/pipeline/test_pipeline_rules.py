@@ -172,7 +172,15 @@ def test_finished_files_are_taken_and_not_trained(
     job = SimpleNamespace(data="phantom_tiny", model="theirs", seed="0", recipe="int8")
     assert pipeline.finished_file(job) == root / "int8.onnx"
     assert pipeline.adopt_slice(job)["model"]["takes"] is None
-    assert not [path for path in pipeline.candidates if path.name == "history.csv"]
+    read = {path.parts[-2:] for path in pipeline.candidates}
+    assert (
+        not {("train", "history.csv"), ("train", "config.yaml"), ("compress", "config.yaml")} & read
+    )
+    assert {
+        ("prepare", "config.yaml"),
+        ("export", "config.yaml"),
+        ("assess", "config.yaml"),
+    } <= read
 
     sweep = tmp_path / "config/sweeps/mine.yaml"
     sweep.write_text(sweep.read_text().replace("int8]", "ptq_int8]"))
@@ -215,7 +223,9 @@ def test_a_candidate_is_compared_with_its_reference(pipeline: Pipeline) -> None:
 def test_the_report_reads_what_it_shows(pipeline: Pipeline) -> None:
     files = set(map(str, pipeline.candidates))
     assert "results/phantom_masks_tiny/prepare/masks.npy" in files
-    assert "results/phantom_masks_tiny/u_lite/s0/fp32/assess/config.yaml" not in files
-    assert "results/phantom3d_tiny/u_lite/s0/fp32/assess/config.yaml" in files
+    at = "results/phantom_masks_tiny/u_lite/s0"
+    slices = {f"{at}/fp32/{stage}/config.yaml" for stage in ("compress", "export", "assess")}
+    assert slices | {f"{at}/train/config.yaml"} <= files  # whose hashes are on the sign-off sheet
+    assert any(file.endswith(".config.yaml") and "/fp32/profile/" in file for file in files)
     assert pipeline.pooled == []
     assert pipeline.size_tables == []

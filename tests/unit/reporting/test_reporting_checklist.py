@@ -30,7 +30,7 @@ def test_json_has_every_item_of_the_standard(made: Made, content: dict[str, Any]
     paths = made.entries[1]
     safety, verdict = read_json(paths.assess.safety), read_json(paths.assess.verdict)
     profile = read_json(paths.profiles["host"])
-    assert content["schema"] == "edgeward-checklist/2"
+    assert content["schema"] == "edgeward-checklist/3"
     device = content["deployment"][0]
     assert device["device"] == "host"
     assert device["engine"] == profile["engine"]
@@ -87,7 +87,7 @@ def test_markdown_says_the_same(made: Made, content: dict[str, Any]) -> None:
     text = (made.out / "checklists" / f"{STEM}.md").read_text()
     for part in (
         "onnxruntime 1.31.0", "CPUExecutionProvider", "int8", "1.31 [1.30, 1.32]", "not measured",
-        "| ★ df | 26 |", "✕ fail", content["provenance"]["model_sha256"], "ECE before → after",
+        "| ★ df | 26 |", "✕ fail", content["provenance"]["model_sha256"], "RMS-ECE, debiased before → after",
         "onnx_vs_torch.agreement", "64×64", "- [ ] ", "Clinical lead", "arXiv 2602.00910",
     ):  # fmt: skip
         assert part in text, part

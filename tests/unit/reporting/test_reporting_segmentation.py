@@ -26,9 +26,9 @@ from edgeward.core.io import read_json, write_json
 from edgeward.core.text import fixed
 from edgeward.pipeline.closure import Closure
 from edgeward.pipeline.paths import ResultPaths
+from edgeward.records.checklist import Checklist
 from edgeward.records.safety import Safety
 from edgeward.reporting import stage
-from edgeward.reporting.checklist import Checklist
 from edgeward.reporting.figures import Key
 from edgeward.reporting.headline import headline
 from edgeward.reporting.load import load, load_all
@@ -71,7 +71,7 @@ def test_one_page_for_all_tasks(mixed: Mixed) -> None:
         assert link[1:] in mixed.page.ids if link.startswith("#") else (mixed.out / link).is_file()
     heads = [t[0] for t in mixed.page.tables if t[0][:2] == ["Model", "Recipe"] and "p50ms" in t[0]]
     plane, volume, images = heads
-    assert {"Diceper image", "Δ Diceto reference", "HD95px", "ECEat boundaries"} <= {*plane}
+    assert {"Diceper image", "Δ Diceto reference", "HD95px", "RMS-ECEat boundaries"} <= {*plane}
     assert {"HD95mm", "Small lesionsfound"} <= {*volume}
     assert "Small lesionsfound" not in plane  # not asked for there
     assert {"AUCmacro", "Rare recall", "Δ Rare recallto reference"} <= {*images}
@@ -85,7 +85,7 @@ def test_the_table_shows_what_assess_found(mixed: Mixed) -> None:
     for entry, row in zip(mixed.entries, rows, strict=False):
         safety = Safety.read(entry.assess.safety)
         for name, column in (("dice", "Diceper image"), ("surface_dice", "Surface Dice"),
-                             ("boundary_ece", "ECEat boundaries")):  # fmt: skip
+                             ("boundary_ece", "RMS-ECEat boundaries")):  # fmt: skip
             record = safety.metrics[name]
             ends = f"[{fixed(record.low)}, {fixed(record.high)}]"
             assert row[column] == fixed(record.estimate) + ends
@@ -112,8 +112,8 @@ def test_the_terminal_has_a_table_for_each_task(mixed: Mixed) -> None:
     text = table(mixed.entries)
     heads = [line for line in text.splitlines() if line.lstrip().startswith(("data", "model"))]
     assert len(heads) == 2
-    assert heads[0].split()[-4:] == ["small", "ECE", "rim", "ECE"]
-    assert heads[1].split()[-1] == "ECE"
+    assert heads[0].split()[-4:] == ["small", "RMS-ECE", "at", "rim"]
+    assert heads[1].split()[-1] == "RMS-ECE"
     assert max(map(len, text.splitlines())) <= 120
     estimate, low, high = Safety.read(mixed.entries[0].assess.safety).metrics["dice"]
     assert f"{estimate:.3f} [{low:.3f}, {high:.3f}]" in text
@@ -156,7 +156,7 @@ def test_checklists(mixed: Mixed) -> None:
     assert content.before_after["boundary_ece"].before == before.metrics["boundary_ece"]
     assert content.before_after["boundary_ece"].after == content.safety.metrics["boundary_ece"]
     text = stem.with_suffix(".md").read_text()
-    for part in ("| Dice per image |", "| HD95, mm |", "ECE, at boundaries before → after",
+    for part in ("| Dice per image |", "| HD95, mm |", "RMS-ECE, at boundaries before → after",
                  "58 lesions, 19 of them small", "| ★ lesion | 19 |"):  # fmt: skip
         assert part in text, part
     assert "AUC" not in text
@@ -172,7 +172,9 @@ def pictures(html: str) -> list[np.ndarray]:
 
 
 def test_worst_median_and_best_are_shown_with_what_changed(mixed: Mixed) -> None:
-    shown = pictures(mixed.html)
+    shown = pictures(
+        "".join(re.findall(r'<figure class="gallery".*?</figure>', mixed.html, re.DOTALL))
+    )
     assert len(shown) == 2 * 3 * 4  # data, cases, panels
     assert all(max(p.shape[:2]) == overlays.SIDE for p in shown)
     for entry in (mixed.entries[0], mixed.entries[2]):
@@ -306,8 +308,8 @@ def test_a_safety_file_of_the_other_task_is_refused(tmp_path: Path) -> None:
 LIBRARY = Path(edgeward.__file__).parent
 
 
-def test_a_task_may_add_nothing_to_the_page() -> None:
-    assert plugins.load_optional("edgeward.tasks", "multiclass", "report") is None
+def test_a_task_may_lack_a_part() -> None:
+    assert plugins.load_optional("edgeward.tasks", "multiclass", "nothing") is None
 
 
 def test_the_rule_watches_what_tasks_add_to_the_page() -> None:

@@ -113,6 +113,6 @@ def test_the_contact_sheet_shows_the_images_themselves() -> None:
     assert [row["index"] for row in sheet] == [4, 1, 3]
     assert (sheet[0]["true"], sheet[0]["before"], sheet[0]["after"]) == ("rare", "rare", "common")
     head, data = sheet[1]["picture"].split(",")
-    assert head == "data:image/png;base64"
+    assert head == "data:image/webp;base64"
     np.testing.assert_array_equal(Image.open(io.BytesIO(base64.b64decode(data))), images[1])
     assert len(contact_sheet(found, images[..., :1], CLASSES, count=1)) == 1

@@ -93,8 +93,8 @@ def test_an_equal_model_passes_and_a_better_one_too() -> None:
     assert low > 0
     names = [row.name for row in better.endpoints]
     assert names == [
-        "Dice of organ", "Dice of spot", "sensitivity to small lesions", "mean Dice", "ECE",
-        "boundary ECE",
+        "Dice of organ", "Dice of spot", "sensitivity to small lesions", "mean Dice", "RMS-ECE",
+        "boundary RMS-ECE",
     ]  # fmt: skip
 
 
@@ -103,7 +103,7 @@ def test_every_kind_of_loss_fails_and_is_named() -> None:
     for after, reason in (
         (arm(loss=0.06), "Dice of organ"),
         (arm(miss=0.6), "sensitivity to small lesions"),
-        (arm(over=0.2), "ECE"),
+        (arm(over=0.2), "RMS-ECE"),
     ):
         found = judged(before, after)
         assert found.verdict == "fail", reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,13 @@ from tracking_world import World, write_onnx
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, sha256
 from edgeward.tracking import loop, registry
-from edgeward.tracking.experiment import ExperimentStore
+from edgeward.tracking.experiment import ExperimentStore, study_of
 from edgeward.tracking.live import LiveCurve, curves
 from edgeward.tracking.locks import quiet
 from edgeward.tracking.loop import Deliverer
 from edgeward.tracking.outbox import pending
 from edgeward.tracking.runs import Delivery
+from edgeward.tracking.tidy import keep_days
 
 Deliver = Callable[..., Deliverer]
 
@@ -275,7 +277,7 @@ def flaky(world: World, uri: str, *args: Any) -> Deliverer:
     deliverer.open()
     assert deliverer._delivery is not None
     store = deliverer._delivery.store
-    broken = ExperimentStore(Flaky(store.client, *args), store.experiment_id)
+    broken = ExperimentStore(Flaky(store.client, *args), store.experiment_id, store.study)
     deliverer._delivery = Delivery(broken, uri, world.outbox)
     return deliverer
 
@@ -404,17 +406,132 @@ class TestTrouble:
         assert run.data.tags["edgeward.missing_artifacts"] == "card.json"
         assert artifacts(client, run) == {"config.yaml", "metrics.json"}
 
-    def test_a_failed_stage_is_a_failed_run_and_leaves_the_row_alone(
+    def test_a_failed_stage_is_a_failed_run_and_its_row_says_why_until_it_is_mended(
         self, world: World, client: MlflowClient, deliver: Deliver
     ) -> None:
-        world.export("fp32")
-        world.post(
-            world.entry("assess", world.at("fp32", "assess"), recipe="fp32", status="FAILED")
-        )
-        deliver(world)
+        def fail(stage: str, **of: Any) -> None:
+            at, tags = world.at("fp32", stage), {"edgeward.failure": "put the file there"}
+            world.post(world.entry(stage, at, recipe="fp32", status="FAILED", tags=tags, **of))
+
+        def row() -> Run:
+            return runs_of(client, world, "candidate")[key]
+
         key = f"{world.data}/small/s0/fp32"
+        world.export("fp32")
+        fail("assess")
+        deliver(world)
         assert runs_of(client, world)[f"{key}/assess"].info.status == "FAILED"
-        assert set(runs_of(client, world, "candidate")[key].data.metrics) == {"file_mb"}
+        assert set(row().data.metrics) == {"file_mb"}
+        assert row().info.status == "FAILED"
+        assert row().data.tags["edgeward.verdict"] == "failed"
+        assert row().data.tags["edgeward.verdict_reasons"] == "put the file there"
+        assert row().data.tags["edgeward.failed_stage"] == "assess"
+
+        world.assess("fp32", "reference")
+        deliver(world)
+        assert row().info.status == "FINISHED"
+        assert row().data.tags["edgeward.verdict"] == "reference"
+        assert "edgeward.failure" not in row().data.tags
+
+        fail("profile", device="host")  # a device that is gone takes back no verdict
+        world.compress("fp32")
+        deliver(world)
+        assert row().info.status == "FAILED"
+        assert row().data.tags["edgeward.verdict"] == "reference"
+        assert row().data.tags["edgeward.failed_stage"] == "profile host"
+
+    def test_an_output_that_vanishes_while_it_is_copied_is_named(
+        self,
+        world: World,
+        client: MlflowClient,
+        deliver: Deliver,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        world.prepare()
+        copy = Delivery._copy
+
+        def late(self: Delivery, entry: Any, run_id: str, path: Path) -> None:
+            if path.name == "card.json":
+                path.unlink()
+            copy(self, entry, run_id, path)
+
+        monkeypatch.setattr(Delivery, "_copy", late)
+        deliver(world)
+        run = runs_of(client, world)[f"{world.data}/prepare"]
+        assert run.data.tags["edgeward.missing_artifacts"] == "card.json"
+        assert pending(world.outbox) == []
+
+    def test_a_full_disk_is_no_fault_of_an_entry(
+        self, world: World, client: MlflowClient, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world.prepare()
+        monkeypatch.setattr(loop, "LONGEST_PAUSE_S", 0.01)
+        copy, tries = Delivery._copy, []
+
+        def full(self: Delivery, entry: Any, run_id: str, path: Path) -> None:
+            tries.append(path)
+            if len(tries) <= 2 * loop.ATTEMPTS:
+                raise MlflowException("cannot write") from OSError(28, "No space left on device")
+            copy(self, entry, run_id, path)
+
+        monkeypatch.setattr(Delivery, "_copy", full)
+        deliver(world, patience_s=60)
+        assert not (world.outbox / "failed").exists()
+        assert f"{world.data}/prepare" in runs_of(client, world)
+
+    def test_runs_that_were_replaced_are_kept_for_a_while(
+        self,
+        world: World,
+        client: MlflowClient,
+        deliver: Deliver,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def there() -> list[Run]:
+            experiment = client.get_experiment_by_name("tests").experiment_id
+            of = f"tags.\"edgeward.data\" = '{world.data}'"
+            return list(client.search_runs([experiment], of, run_view_type=ViewType.ALL))
+
+        for _ in range(2):
+            world.prepare()
+            deliver(world)
+        replaced, current = sorted(there(), key=lambda run: run.info.lifecycle_stage, reverse=True)
+        assert (replaced.info.lifecycle_stage, current.info.lifecycle_stage) == (
+            "deleted",
+            "active",
+        )
+        monkeypatch.setenv("EDGEWARD_KEEP_SUPERSEDED_DAYS", "0")
+        world.train()
+        deliver(world)
+        assert replaced.info.run_id not in {run.info.run_id for run in there()}
+        kept = artifacts(client, client.get_run(current.info.run_id))
+        assert "card.json" in kept
+        files = Path(replaced.info.artifact_uri.removeprefix("file://"))
+        assert not files.exists()
+        monkeypatch.setenv("EDGEWARD_KEEP_SUPERSEDED_DAYS", "soon")
+        with pytest.raises(UserError, match=naming("EDGEWARD_KEEP_SUPERSEDED_DAYS", "soon")):
+            keep_days()
+
+    def test_two_folders_on_one_server_keep_their_runs_apart(
+        self, tmp_path: Path, world: World, client: MlflowClient, deliver: Deliver
+    ) -> None:
+        other = World(tmp_path / "other", data=world.data)
+        for one in (world, other, world):
+            one.candidate("fp32", "reference")
+            one.candidate("ptq_int8")
+            deliver(one)
+        experiment = client.get_experiment_by_name("tests")
+        of = f"tags.\"edgeward.data\" = '{world.data}'"
+        found = client.search_runs([experiment.experiment_id], of, max_results=1000)
+        keys = [(r.data.tags["edgeward.study"], r.data.tags["edgeward.key"]) for r in found]
+        assert len(keys) == len(set(keys)) == 2 * 10
+        versions = client.search_model_versions(f"name='{world.data}.small.ptq_int8'")
+        assert len({v.tags["edgeward.study"] for v in versions}) == len(versions) == 2
+
+        moved = other.root.rename(tmp_path / "moved")
+        study = study_of(moved / ".edgeward/outbox")
+        assert study in {study for study, _ in keys}
+        shutil.copytree(moved, tmp_path / "copied")
+        assert study_of(tmp_path / "copied/.edgeward/outbox") != study
 
     def test_nothing_is_delivered_while_a_stage_measures(
         self, world: World, client: MlflowClient, deliver: Deliver

@@ -284,6 +284,17 @@ def test_quiet_waits_for_the_delivery_and_holds_off_the_next(tmp_path: Path) -> 
         assert allowed
 
 
+def test_a_curve_that_is_none_is_renamed_and_the_others_stay(tmp_path: Path) -> None:
+    live = tmp_path / "live"
+    live.mkdir()
+    for number, header in enumerate(
+        ('{"curve": 1}', "[]", '{"identity": {"stage": "evil"}}', '{"identity": 5}')
+    ):
+        (live / f"{number}.jsonl").write_text(f"{header}\n")
+    assert curves(tmp_path) == []
+    assert {path.suffix for path in live.iterdir()} == {".unreadable"}
+
+
 def test_one_deliverer_per_outbox(tmp_path: Path) -> None:
     with only_deliverer(tmp_path) as first, only_deliverer(tmp_path) as second:
         assert (first, second) == (True, False)
@@ -298,6 +309,10 @@ def test_one_deliverer_per_outbox(tmp_path: Path) -> None:
         ("to https://token@host/a failed", "to https://host/a failed"),
         ("sqlite:////data/a@b/mlflow.db", "sqlite:////data/a@b/mlflow.db"),
         ("http://host/x?mail=a@b", "http://host/x?mail=a@b"),
+        ("http://host:5000/x?mail=a@b", "http://host:5000/x?mail=a@b"),
+        ("postgresql://me:pa/s?s@host:5432/db", "postgresql://host:5432/db"),
+        ("https://host/x?token=abc&page=2", "https://host/x?token=...&page=2"),
+        ("https://host/x?a=1&api_key=abc", "https://host/x?a=1&api_key=..."),
     ],
 )
 def test_credentials_are_kept_out_of_messages(text: str, clean: str) -> None:

@@ -108,12 +108,38 @@ def test_jobs_post_at_once_into_a_fresh_store_while_the_deliverer_is_killed(tmp_
     assert second.poll() is None  # it follows the sweep
     last = World(tmp_path, "phantom")
     last.prepare()  # posted with the sweep's last breath
-    sweep.communicate(b"\n")
+    second.terminate()  # as the workflow ends it
     assert second.wait(60) == 0
+    sweep.communicate(b"\n")
     assert pending(outbox) == []
     assert not (outbox / "failed").exists()
     assert (last.folder("phantom", "prepare") / "mlflow.json").is_file()
     check(uri, "phantom", ["a", "b"])
+
+
+def test_a_killed_workflow_is_outlived_by_seconds_and_its_successor_waits(tmp_path: Path) -> None:
+    outbox = tmp_path / ".edgeward" / "outbox"
+    world = World(tmp_path, "phantom")
+    entry = world.prepare()
+    away = "http://127.0.0.1:9"  # nothing gets through, so it has something to wait for
+    sweeps = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) for _ in range(2)]
+    first = deliverer(tmp_path, away, "--follow", str(sweeps[0].pid))
+    until(lambda: not _try_deliverer(outbox), "the first to begin")
+    second = deliverer(tmp_path, away, "--follow", str(sweeps[1].pid))
+    sweeps[0].kill()
+    sweeps[0].wait()
+    until(lambda: first.poll() is not None, "its end")
+    until(lambda: not _try_deliverer(outbox), "the successor to take over")
+    assert second.poll() is None
+    sweeps[1].kill()
+    sweeps[1].wait()
+    assert second.wait(120) != 0
+    assert pending(outbox) == [entry]
+
+
+def _try_deliverer(outbox: Path) -> bool:
+    with only_deliverer(outbox) as alone:
+        return alone
 
 
 class Server:

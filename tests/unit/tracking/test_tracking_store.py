@@ -23,6 +23,7 @@ from edgeward.tracking.store import (
     tags_of,
     write,
 )
+from edgeward.tracking.view import address, experiment_tags
 
 NAMES = st.one_of(st.text(min_size=1, max_size=8), st.text("/.a -:%", min_size=1, max_size=6))
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=50), st.floats())
@@ -129,3 +130,10 @@ def test_only_what_lies_in_the_entry_is_refused() -> None:
     assert not refused(MlflowException("server error"))
     assert not refused(ConnectionError("away"))
     assert not refused(ValueError("an answer that is no JSON"))
+
+
+def test_the_address_of_the_view_is_that_of_the_server_or_of_mlflow_ui_here() -> None:
+    shown = "/#/experiments/7/runs?workflowType=machine_learning&viewStateShareKey=candidates"
+    assert address("https://mlflow.example.org/", "7") == f"https://mlflow.example.org{shown}"
+    assert address("sqlite:////study/mlflow.db", "7") == f"http://127.0.0.1:5000{shown}"
+    assert "mlflow.sharedViewState.candidates" in experiment_tags()

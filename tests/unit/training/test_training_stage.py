@@ -113,7 +113,7 @@ def test_nothing_of_lightning_is_left_behind(
 ) -> None:
     root, _, _ = reference
     assert sorted(p.name for p in (root / "out").iterdir()) == ["history.csv", "model.pt"]
-    assert list((root / "work").iterdir()) == []
+    assert [p.name for p in (root / "work").iterdir()] == ["last.ckpt"]  # the caller removes it
     monkeypatch.chdir(tmp_path)
     train(small_prepared, tmp_path / "run", epochs=1)
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
@@ -162,6 +162,18 @@ def test_killed_and_run_again_ends_with_the_same_bytes(
     assert {k: v for k, v in metrics.items() if k not in timing} == {
         k: v for k, v in expected.items() if k not in timing
     }
+
+
+def test_killed_before_it_is_counted_a_finished_run_is_not_trained_again(
+    reference: Reference, small_prepared: Prepared, tmp_path: Path
+) -> None:
+    root, expected, _ = reference
+    shutil.copytree(root / "work", tmp_path / "work")  # Snakemake has removed what was in `out`
+    seen: list[int] = []
+    metrics = train(small_prepared, tmp_path, lambda epoch, _: seen.append(epoch))
+    assert seen == []
+    assert metrics == expected
+    assert (tmp_path / "out/model.pt").read_bytes() == (root / "out/model.pt").read_bytes()
 
 
 def test_killed_after_the_last_epoch_only_writes(

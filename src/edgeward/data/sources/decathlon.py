@@ -5,12 +5,16 @@ Antonelli et al., Nat. Commun. 13:4128 (2022), http://medicaldecathlon.com.
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgeward.core.errors import UserError
+from edgeward.data.door import BadImage, Door, said, shown
 from edgeward.data.listing import Listing, Request
-from edgeward.data.paths import inside, root_of
+from edgeward.data.paths import root_of
 from edgeward.data.sources.nifti import by_stem, paired
 from edgeward.data.volume_config import DecathlonSource
 from edgeward.data.volumes.nifti import stem
@@ -18,35 +22,79 @@ from edgeward.data.volumes.nifti import stem
 _FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"))
 
 
-def _dataset(path: Path) -> tuple[dict[int, str], dict[str, tuple[str, str]] | None]:
-    """Read dataset.json: the foreground labels, and the training pairs if it lists them.
+class _Pair(BaseModel):
+    """An entry of the training list; keys that nobody reads are not looked at."""
 
-    The labels are {"1": "liver"} as in the Decathlon, or {"liver": 1} as in nnU-Net v2.
-    """
+    image: str
+    label: str
+
+
+class _Described(BaseModel):
+    """What is read of dataset.json; Decathlon writes {"1": "liver"}, nnU-Net v2 {"liver": 1}."""
+
+    model_config = ConfigDict(strict=True)
+
+    labels: dict[str, str | int] = Field(min_length=1)
+    training: list[Any] | None = None
+
+
+def _dataset(path: Path, door: Door) -> tuple[dict[int, str], dict[str, tuple[str, str]] | None]:
+    """Read dataset.json: the foreground labels, and the training pairs if it lists them."""
+    content = door.json(path.parent, path.name, "dataset.json of the Decathlon")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        labels = {}
-        for key, value in content["labels"].items():
+        described = _Described.model_validate(content)
+        labels: dict[int, str] = {}
+        for key, value in described.labels.items():
             number, name = (value, key) if isinstance(value, int) else (int(key), value)
-            if number != 0:
-                labels[int(number)] = str(name)
+            if not 0 <= number <= 255 or number in labels or not name.strip():
+                raise ValueError(
+                    f"labels: '{key}: {value}' is no name of a value from 0 to 255, each once"
+                )
+            labels[number] = name
+        labels.pop(0, None)
         if not labels:
             raise ValueError("labels: no foreground")
-        pairs = content.get("training")
-        if not isinstance(pairs, list) or not all(isinstance(p, dict) for p in pairs):
+        pairs = described.training
+        if pairs is None or not all(isinstance(p, dict) for p in pairs):
             return labels, None
         listed = {}
-        for pair in pairs:
-            name = stem(Path(pair["image"]))
-            if name is None or name in listed:
-                raise ValueError(f"training: image '{pair['image']}' is no NIfTI file or repeats")
-            listed[name] = (str(pair["image"]), str(pair["label"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for pair in (_Pair.model_validate(p, strict=True) for p in pairs):
+            case = stem(Path(pair.image))
+            if case is None or case in listed:
+                raise ValueError(
+                    f"training: image '{pair.image[:100]}' is no NIfTI file or repeats"
+                )
+            listed[case] = (pair.image, pair.label)
+    except ValueError as error:
         raise UserError(
-            f"{path} is no dataset.json of the Decathlon ({type(error).__name__}: {error}); get it "
+            f"{path} is no dataset.json of the Decathlon ({_first(error)}); get it "
             "again, or remove it and name the labels in data.source.labels (config/data/)."
         ) from error
     return labels, listed
+
+
+def _first(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return said(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'content'}: {first['msg']}"
+
+
+def _listed(
+    root: Path, listed: Mapping[str, tuple[str, str]], door: Door
+) -> tuple[dict[str, Path], dict[str, Path], list[tuple[str, str]]]:
+    """Return images and masks of the listed cases that are there, and reasons for the others."""
+    images, masks, lost = {}, {}, []
+    for name, (image, mask) in listed.items():
+        what, file = "", image
+        try:
+            found = door.file(root, file)
+            what, file = "image without mask: ", mask
+            masks[name] = door.file(root, file)
+            images[name] = found
+        except BadImage as error:
+            lost.append((shown(name[:100]), f"{what}{shown(file[:100])}: {error}"))
+    return images, masks, lost
 
 
 def open_source(request: Request) -> Listing:
@@ -54,7 +102,9 @@ def open_source(request: Request) -> Listing:
     source: DecathlonSource = request.source
     root = root_of(request)
     described = root / "dataset.json"
-    labels, listed = _dataset(described) if described.is_file() else (None, None)
+    door = request.door
+    there = described.exists() or described.is_symlink()
+    labels, listed = _dataset(described, door) if there else (None, None)
     if labels is None and source.labels is None:
         raise UserError(
             f"{described} is missing, and data.source.labels (config/data/) is null: name the labels "
@@ -69,28 +119,17 @@ def open_source(request: Request) -> Listing:
     assert names is not None
     where = str(described.name) if labels is not None else "data.source.labels"
     if listed is not None:
-        images = {n: inside(root, image) for n, (image, _) in listed.items()}
-        masks = {n: inside(root, mask) for n, (_, mask) in listed.items()}
-        lost = [(n, f"no such file: {images[n].name}") for n in images if not images[n].is_file()]
-        lost += [
-            (n, f"image without mask: {masks[n].name} is missing")
-            for n in images
-            if images[n].is_file() and not masks[n].is_file()
-        ]
-        gone = {n for n, _ in lost}
-        found = paired(
-            {n: p for n, p in images.items() if n not in gone},
-            {n: p for n, p in masks.items() if n not in gone},
-            source,
-            names,
-            where,
-        )
+        images, masks, lost = _listed(root, listed, door)
+        found = paired(images, masks, source, names, where, door)
         found.invalid.extend(lost)
         return found
     for image_folder, mask_folder in _FOLDERS:
         if (root / image_folder).is_dir() and (root / mask_folder).is_dir():
-            images, masks = by_stem(root / image_folder), by_stem(root / mask_folder)
-            return paired(images, masks, source, names, where)
+            images, lost = by_stem(root, root / image_folder, door)
+            masks, lost_masks = by_stem(root, root / mask_folder, door)
+            found = paired(images, masks, source, names, where, door)
+            found.invalid.extend(lost + lost_masks)
+            return found
     raise UserError(
         f"{root} holds no dataset.json with a training list and no folders imagesTr and labelsTr: "
         "no task of the Decathlon as published. For a layout of your own use source.kind: nifti."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import numpy as np
 
 from edgeward.core.errors import UserError, nearest
 from edgeward.data.config import FolderSource
+from edgeward.data.door import BadImage, Door
 from edgeward.data.labels import grouped
 from edgeward.data.listing import Batch, Listing, Request
-from edgeward.data.paths import inside, root_of
-from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, read_file
+from edgeward.data.paths import root_of
+from edgeward.data.pixels import SUFFIXES, decode, decoded_batches
 from edgeward.data.store import SPLITS
 from edgeward.data.stream import named
 from edgeward.data.tables import read_table
@@ -37,14 +40,13 @@ class _Found:
     invalid: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _folders(root: Path, source: FolderSource) -> _Found:
+def _folders(root: Path, source: FolderSource, door: Door) -> _Found:
     """Walk <class>/* or {train,val,test}/<class>/*."""
     found = _Found()
     depth = 1 if source.layout == "class_folders" else 2
-    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES):
-        name = path.relative_to(root).as_posix()
+    names, found.invalid = door.files(root, SUFFIXES)
+    for name in names:
         parents = name.split("/")[:-1]
-        inside(root, name)
         if len(parents) < depth:
             above = " below a folder training, validation or testing" if depth == 2 else ""
             found.invalid.append((name, f"unlabelled: in no class folder{above}"))
@@ -57,14 +59,31 @@ def _folders(root: Path, source: FolderSource) -> _Found:
     return found
 
 
-def _table(root: Path, name: str, further: list[str]) -> _Found:
+def _unlabelled(label: str, missing: Collection[str], source: FolderSource) -> str:
+    """Return why a label is none, or ""."""
+    if label in (source.classes or ()):
+        return ""
+    if label.strip().casefold() in missing:
+        return f"unlabelled: '{label}' is in data.source.missing" if label else "unlabelled"
+    return ""
+
+
+def _joined(label: str, labels: Collection[str]) -> bool:
+    """Return whether a label is several others in a row."""
+    parts = [part.strip() for part in re.split(r"[;|,/&+]", label)]
+    return len(parts) > 1 and all(part in labels and part != label for part in parts)
+
+
+def _table(root: Path, source: FolderSource, door: Door) -> _Found:
     """Read a CSV with the columns path, label and, where known, group and split, and further ones."""
-    file = inside(root, name)
+    assert source.csv is not None
+    further = source.columns
+    file = root / source.csv
     found = _Found(columns={column: [] for column in further})
     allowed = (*COLUMNS, *further)
-    if not file.is_file():
+    if not (file.exists() or file.is_symlink()):
         raise UserError(f"{file} is missing (data.source.csv): a CSV with {', '.join(COLUMNS)}.")
-    columns, table = read_table(file)
+    columns, table = read_table(root, source.csv, door)
     for column in columns:
         if column not in allowed:
             guess = nearest(column, allowed)
@@ -78,23 +97,30 @@ def _table(root: Path, name: str, further: list[str]) -> _Found:
         )
     if not {"path", "label"} <= set(columns):
         raise UserError(f"{file}: columns path and label are needed, found {columns}.")
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
+    labels = {row["label"] for row in table}
+    missing = {marker.strip().casefold() for marker in source.missing}
     for line, row in enumerate(table, start=2):
         path, label = row["path"], row["label"]
         if not path:
             raise UserError(f"{file}, line {line}: no path.")
-        if path in seen:
-            raise UserError(f"{file}, line {line}: '{path}' is listed twice.")
-        seen.add(path)
+        plain = os.path.normpath(path)
+        if plain in seen:
+            raise UserError(
+                f"{file}, line {line}: '{path}' is listed twice{f', also as {seen[plain]!r}' if seen[plain] != path else ''}."
+            )
+        seen[plain] = path
         side = SIDES.get(row.get("split", "").lower())
-        if not label:
-            found.invalid.append((path, "unlabelled"))
+        if reason := _unlabelled(label, missing, source):
+            found.invalid.append((path, reason))
+        elif label not in (source.classes or ()) and _joined(label, labels):
+            found.invalid.append((path, f"'{label}' are several labels: one is needed"))
         elif "group" in columns and not row["group"]:
             found.invalid.append((path, "no group, while the CSV has the column"))
         elif "split" in columns and side is None:
             found.invalid.append((path, f"split '{row['split']}' is none of {', '.join(SIDES)}"))
-        elif not inside(root, path).is_file():
-            found.invalid.append((path, "no such file"))
+        elif reason := _reason(door, root, path):
+            found.invalid.append((path, reason))
         else:
             found.paths.append(path)
             found.labels.append(label)
@@ -103,6 +129,15 @@ def _table(root: Path, name: str, further: list[str]) -> _Found:
             for column, values in found.columns.items():
                 values.append(row[column])
     return found
+
+
+def _reason(door: Door, root: Path, path: str) -> str:
+    """Return why a path leads to no file, or ""."""
+    try:
+        door.file(root, path)
+    except BadImage as error:
+        return str(error)
+    return ""
 
 
 def _grouped(found: _Found, pattern: str) -> None:
@@ -124,16 +159,6 @@ def _grouped(found: _Found, pattern: str) -> None:
     found.columns = {c: [values[i] for i in keep] for c, values in found.columns.items()}
 
 
-def _unused(root: Path, found: _Found) -> str:
-    """Return why images that were found are not used, and folders that were not entered, to follow a sentence."""
-    links = [
-        p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_symlink() and p.is_dir()
-    ]
-    return named(
-        [*((p, "a link to a folder, which is not followed") for p in links), *found.invalid]
-    )
-
-
 def open_source(request: Request) -> Listing:
     """List the image files below the source's folder.
 
@@ -144,16 +169,15 @@ def open_source(request: Request) -> Listing:
     """
     source: FolderSource = request.source
     root = root_of(request)
-    found = (
-        _folders(root, source) if source.csv is None else _table(root, source.csv, source.columns)
-    )
+    door = request.door
+    found = _folders(root, source, door) if source.csv is None else _table(root, source, door)
     if source.group_pattern is not None:
         _grouped(found, source.group_pattern)
     classes = source.classes or sorted(set(found.labels))
     if len(set(classes)) != len(classes) or len(classes) < 2:
         raise UserError(
             f"{root}: two or more different classes are needed, found {classes} "
-            f"(layout {source.layout}; data.source.classes){_unused(root, found)}"
+            f"(layout {source.layout}; data.source.classes){named(found.invalid)}"
         )
     known = [i for i, label in enumerate(found.labels) if label in classes]
     unknown = sorted(set(range(len(found.labels))) - set(known))
@@ -164,18 +188,19 @@ def open_source(request: Request) -> Listing:
     paths = [found.paths[i] for i in known]
 
     def read(row: int) -> tuple[np.ndarray, np.ndarray | None]:
-        content = read_file(root / paths[row])
+        content = door.read(door.file(root, paths[row]))
         pixels, _ = decode(
             content,
             size=request.image_size,
             channels=source.channels,
             fit=source.fit,
             min_side=source.min_side,
+            door=door,
         )
         return pixels, None
 
     def batches() -> Iterator[Batch]:
-        return decoded_batches(len(paths), request.image_size, source.channels, read)
+        return decoded_batches(len(paths), request.image_size, source.channels, read, door)
 
     return Listing(
         classes=list(classes),

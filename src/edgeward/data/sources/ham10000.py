@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from edgeward.core.errors import UserError
-from edgeward.data.config import Ham10000Source
+from edgeward.data.config import LESIONS, Ham10000Source
 from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.pixels import Store, decode, decode_mask, decoded_batches
 from edgeward.data.tables import read_table
 
-CLASSES = ["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
+CLASSES = list(LESIONS)
 PAGE = "https://doi.org/10.7910/DVN/DBW86T"
 PARTS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 # What the metadata say of a patient and an image, besides the diagnosis.
@@ -33,7 +33,7 @@ def _place(root: Path, name: str) -> Path | None:
 def _metadata(root: Path) -> Path | None:
     # The publisher's own download has no suffix; mirrors add .csv.
     for path in (root / METADATA, root / Path(METADATA).stem):
-        if path.is_file():
+        if path.exists() or path.is_symlink():
             return path
     return None
 
@@ -66,8 +66,9 @@ def open_source(request: Request) -> Listing:
             f"HAM10000 is not complete: {', '.join(missing)} not found. Download from {PAGE} "
             f"(CC BY-NC 4.0) and put them into {root}{hint}."
         )
-    images = Store([place for name in PARTS if (place := places[name])])
-    masks = Store([place]) if source.masks == "use" and (place := places[MASKS]) else None
+    door = request.door
+    images = Store([place for name in PARTS if (place := places[name])], door)
+    masks = Store([place], door) if source.masks == "use" and (place := places[MASKS]) else None
 
     ids: list[str] = []
     labels: list[int] = []
@@ -75,7 +76,7 @@ def open_source(request: Request) -> Listing:
     known: dict[str, list[str]] = {column: [] for column in COLUMNS}
     invalid: list[tuple[str, str]] = []
     seen: set[str] = set()
-    columns, table = read_table(metadata)
+    columns, table = read_table(root, metadata.name, door)
     lacking = {"lesion_id", "image_id", "dx"} - set(columns)
     if lacking:
         raise UserError(f"{metadata} has no column {', '.join(sorted(lacking))}: not HAM10000's.")
@@ -102,22 +103,27 @@ def open_source(request: Request) -> Listing:
     invalid += [
         (name, "unlabelled: not in the metadata") for name in images.stems() if name not in seen
     ]
+    invalid += images.invalid + (masks.invalid if masks else [])
 
     def read(row: int) -> tuple[np.ndarray, np.ndarray | None]:
-        pixels, shape = decode(
+        pixels, stored = decode(
             images.read(ids[row]),
             size=request.image_size,
             channels=3,
             fit=source.fit,
             min_side=source.min_side,
+            door=door,
         )
         if masks is None:
             return pixels, None
         content = masks.read(f"{ids[row]}_segmentation")
-        return pixels, decode_mask(content, size=request.image_size, fit=source.fit, shape=shape)
+        mask = decode_mask(
+            content, size=request.image_size, fit=source.fit, stored=stored, door=door
+        )
+        return pixels, mask
 
     def batches() -> Iterator[Batch]:
-        return decoded_batches(len(ids), request.image_size, 3, read)
+        return decoded_batches(len(ids), request.image_size, 3, read, door)
 
     return Listing(
         classes=CLASSES,
@@ -130,6 +136,7 @@ def open_source(request: Request) -> Listing:
         source=PAGE,
         licence="CC BY-NC 4.0",
         citation="Tschandl, Rosendahl, Kittler: The HAM10000 dataset, Sci. Data 5:180161 (2018)",
+        meanings=LESIONS,
         columns=known,
         foreground=["lesion"] if masks is not None else [],
         invalid=invalid,

@@ -9,7 +9,7 @@ import logging
 import urllib.request
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ from PIL import Image
 from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import atomic
 from edgeward.data.config import MedmnistSource
+from edgeward.data.door import BadImage, Door, said
 from edgeward.data.findings import Findings
 from edgeward.data.listing import Batch, Listing, Request, images_per_chunk
 from edgeward.data.pixels import square
@@ -75,7 +76,7 @@ def _download(url: str, to: Path, md5: str) -> None:
 class _Member:
     """One array of an .npz, read from front to back without loading it."""
 
-    def __init__(self, archive: zipfile.ZipFile, name: str, where: Path) -> None:
+    def __init__(self, archive: zipfile.ZipFile, name: str, where: Path, door: Door) -> None:
         try:
             self._file: IO[bytes] = archive.open(f"{name}.npy")
             version = np.lib.format.read_magic(self._file)
@@ -85,10 +86,11 @@ class _Member:
                 else np.lib.format.read_array_header_2_0
             )
             self.shape, fortran, self.dtype = header(self._file)
-        except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-            raise UserError(f"{where}: array '{name}' cannot be read ({error}).") from error
-        if self.dtype.hasobject or fortran or self.dtype.kind not in "ui":
+        except Exception as error:  # a damaged archive makes its reader raise what it likes
+            raise UserError(f"{where}: array '{name}' cannot be read ({said(error)}).") from error
+        if self.dtype.hasobject or fortran or self.dtype.kind not in "ui" or not self.shape:
             raise UserError(f"{where}: array '{name}' is {self.dtype}, whole numbers expected.")
+        door.count(self.shape[0], where)
         self._where = f"{where}: array '{name}'"
 
     def take(self, n: int) -> np.ndarray:
@@ -96,8 +98,8 @@ class _Member:
         row = int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
         try:
             content = self._file.read(n * row)
-        except (OSError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{self._where} is damaged ({error}).") from error
+        except Exception as error:  # decompressors raise what they like
+            raise UserError(f"{self._where} is damaged ({said(error)}).") from error
         if len(content) != n * row:
             raise UserError(f"{self._where} is cut off.")
         return np.frombuffer(content, self.dtype).reshape(n, *self.shape[1:])
@@ -135,6 +137,17 @@ def _locate(source: MedmnistSource, data_root: Path | None) -> tuple[Path, dict[
     return path, entry
 
 
+@contextmanager
+def _archive(path: Path, door: Door) -> Iterator[zipfile.ZipFile]:
+    """Open the .npz, the same bytes that were checked."""
+    try:
+        archive = zipfile.ZipFile(door.open(path))
+    except (BadImage, zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UserError(f"{path} is no intact .npz ({said(error)}); get it again.") from error
+    with archive:
+        yield archive
+
+
 def open_source(request: Request) -> Listing:
     """List a MedMNIST set in the order train, val, test; it publishes no patient ids."""
     source: MedmnistSource = request.source
@@ -147,10 +160,11 @@ def open_source(request: Request) -> Listing:
     labels: list[np.ndarray] = []
     ids: list[str] = []
     sizes: dict[str, int] = {}
-    with zipfile.ZipFile(path) as archive:
+    door = request.door
+    with _archive(path, door) as archive:
         for split in SPLITS:
-            member = _Member(archive, f"{split}_labels", path)
-            images = _Member(archive, f"{split}_images", path)
+            member = _Member(archive, f"{split}_labels", path, door)
+            images = _Member(archive, f"{split}_images", path, door)
             if images.shape[1:] != expected or images.dtype != np.uint8:
                 raise UserError(
                     f"{path}: {split}_images are {images.dtype} {images.shape[1:]}, uint8 {expected} "
@@ -175,9 +189,9 @@ def open_source(request: Request) -> Listing:
     def batches() -> Iterator[Batch]:
         step, row = images_per_chunk(max(source.size, request.image_size), channels), 0
         with ExitStack() as stack:
-            archive = stack.enter_context(zipfile.ZipFile(path))
+            archive = stack.enter_context(_archive(path, door))
             for split in SPLITS:
-                member = _Member(archive, f"{split}_images", path)
+                member = _Member(archive, f"{split}_images", path, door)
                 for start in range(0, sizes[split], step):
                     n = min(step, sizes[split] - start)
                     yield Batch(np.arange(row, row + n), _fit(member.take(n), request.image_size))

@@ -6,25 +6,32 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgeward.core.errors import UserError
+from edgeward.data.door import BadImage, Door, shown
 from edgeward.data.labels import classes_of, matched
 from edgeward.data.listing import Listing, RawCase, Request
-from edgeward.data.paths import folder_of, inside, root_of
+from edgeward.data.paths import folder_of, root_of
 from edgeward.data.volume_config import DecathlonSource, NiftiSource
 from edgeward.data.volumes.nifti import read_pair, stem
 
+Reasons = list[tuple[str, str]]
 
-def by_stem(folder: Path) -> dict[str, Path]:
-    """Return the NIfTI files of a folder by the name of their case."""
+
+def by_stem(root: Path, folder: Path, door: Door) -> tuple[dict[str, Path], Reasons]:
+    """Return the NIfTI files of a folder below `root` by the name of their case, and what of that name is no file."""
     found: dict[str, Path] = {}
+    lost: Reasons = []
     for path in sorted(folder.iterdir()):
         name = stem(path)
         if name is None or path.name.startswith("."):
             continue
-        inside(folder, path.name)
         if name in found:
             raise UserError(f"{folder}: {found[name].name} and {path.name} are one case; keep one.")
-        found[name] = path
-    return found
+        try:
+            found[name] = door.file(root, path.relative_to(root))
+        except BadImage as error:
+            lost.append((f"{folder.name}/{shown(path.name)}", str(error)))
+        door.count(len(found), folder)
+    return found, lost
 
 
 def paired(
@@ -33,6 +40,7 @@ def paired(
     source: DecathlonSource | NiftiSource,
     labels: Mapping[int, str],
     where: str,
+    door: Door,
     pattern: str | None = None,
 ) -> Listing:
     """List images with the masks of the same names; `where` names the labels, `pattern` finds the group in a name."""
@@ -40,7 +48,7 @@ def paired(
     ids, groups, invalid = matched(images, masks, pattern)
 
     def read(row: int) -> RawCase:
-        return read_pair(images[ids[row]], masks[ids[row]], index, where)
+        return read_pair(images[ids[row]], masks[ids[row]], index, where, door)
 
     return Listing(
         ids=ids,
@@ -60,8 +68,12 @@ def open_source(request: Request) -> Listing:
     """List pairs of files with the same name in two folders."""
     source: NiftiSource = request.source
     root = root_of(request)
-    images = by_stem(folder_of(root, source.images, "images"))
-    masks = by_stem(folder_of(root, source.masks, "masks"))
-    if not images:
+    door = request.door
+    images, lost = by_stem(root, folder_of(root, source.images, "images"), door)
+    masks, lost_masks = by_stem(root, folder_of(root, source.masks, "masks"), door)
+    if not images and not lost:
         raise UserError(f"{root / source.images} holds no .nii or .nii.gz file.")
-    return paired(images, masks, source, source.labels, "data.source.labels", source.group_pattern)
+    pattern = source.group_pattern
+    found = paired(images, masks, source, source.labels, "data.source.labels", door, pattern)
+    found.invalid.extend(lost + lost_masks)
+    return found

@@ -10,30 +10,24 @@ import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.data.config import PairsSource
+from edgeward.data.door import BadImage
 from edgeward.data.labels import classes_of, label_indices, matched
-from edgeward.data.listing import BadImage, Batch, Listing, Request
-from edgeward.data.paths import folder_of, inside, root_of
+from edgeward.data.listing import Batch, Listing, Request
+from edgeward.data.paths import folder_of, root_of
 from edgeward.data.pixels import (
     SUFFIXES,
     decode,
     decode_labels,
     decoded_batches,
-    read_file,
+    fit_labels,
 )
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the image files of a folder, and their paths below it."""
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES):
-        name = path.relative_to(folder)
-        inside(folder, str(name))
-        yield path, name
-
-
-def _images(folder: Path, masks: re.Pattern[str] | None) -> dict[str, Path]:
+def _images(folder: Path, names: list[str], masks: re.Pattern[str] | None) -> dict[str, Path]:
     """Return the images of a folder by name, without the file's type; masks that lie among them are left aside."""
     found: dict[str, Path] = {}
-    for path, name in _files(folder):
+    for name in map(Path, names):
+        path = folder / name
         if masks is not None and masks.fullmatch(path.stem):
             continue
         key = name.with_suffix("").as_posix()
@@ -43,10 +37,13 @@ def _images(folder: Path, masks: re.Pattern[str] | None) -> dict[str, Path]:
     return found
 
 
-def _masks(folder: Path, pattern: re.Pattern[str] | None) -> dict[str, list[Path]]:
+def _masks(
+    folder: Path, names: list[str], pattern: re.Pattern[str] | None
+) -> dict[str, list[Path]]:
     """Return the masks of a folder by the name of their image; one may have several."""
     found: dict[str, list[Path]] = {}
-    for path, name in _files(folder):
+    for name in map(Path, names):
+        path = folder / name
         if pattern is None:
             found.setdefault(name.with_suffix("").as_posix(), []).append(path)
         elif (of := pattern.fullmatch(path.stem)) is not None:
@@ -60,34 +57,44 @@ def open_source(request: Request) -> Listing:
     root = root_of(request)
     suffix = source.mask_suffix
     pattern = re.compile(rf"(.*){re.escape(suffix)}(?:[_-]?\d+)?") if suffix else None
-    images = _images(folder_of(root, source.images, "images"), pattern)
-    masks = _masks(folder_of(root, source.masks, "masks"), pattern)
-    if not images:
+    door = request.door
+    images_at, masks_at = (
+        folder_of(root, source.images, "images"),
+        folder_of(root, source.masks, "masks"),
+    )
+    found, lost = door.files(images_at, SUFFIXES, top=root)
+    images = _images(images_at, found, pattern)
+    if masks_at != images_at:
+        found, more = door.files(masks_at, SUFFIXES, top=root)
+        lost = lost + more
+    masks = _masks(masks_at, found, pattern)
+    if not images and not lost:
         raise UserError(f"{root / source.images} holds no image ({', '.join(sorted(SUFFIXES))}).")
     names, index = classes_of(source.labels)
     ids, groups, invalid = matched(images, masks, source.group_pattern)
+    invalid += lost
 
     def read(row: int) -> tuple[np.ndarray, np.ndarray | None]:
-        pixels, shape = decode(
-            read_file(images[ids[row]]),
+        pixels, stored = decode(
+            door.read(images[ids[row]]),
             size=request.image_size,
             channels=source.channels,
             fit=source.fit,
             min_side=source.min_side,
+            door=door,
         )
-        values = None
+        labels = None
         for path in masks[ids[row]]:
-            more = decode_labels(
-                read_file(path), size=request.image_size, fit=source.fit, shape=shape
-            )
-            if values is not None and ((values > 0) & (more > 0) & (values != more)).any():
+            values = decode_labels(door.read(path), stored=stored, door=door)
+            more = label_indices(values, index, "data.source.labels")
+            if labels is not None and ((labels > 0) & (more > 0) & (labels != more)).any():
                 raise BadImage(f"its masks contradict each other: {path.name} and those before it")
-            values = more if values is None else np.maximum(values, more)
-        assert values is not None
-        return pixels, label_indices(values, index, "data.source.labels")
+            labels = more if labels is None else np.maximum(labels, more)
+        assert labels is not None
+        return pixels, fit_labels(labels, request.image_size, source.fit, door)
 
     def batches() -> Iterator[Batch]:
-        return decoded_batches(len(ids), request.image_size, source.channels, read)
+        return decoded_batches(len(ids), request.image_size, source.channels, read, door)
 
     return Listing(
         ids=ids,

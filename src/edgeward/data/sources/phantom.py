@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from edgeward.data import phantom
-from edgeward.data.config import PhantomSource
+from edgeward.data.config import LESIONS, PhantomSource
 from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.store import SPLITS
 
@@ -96,5 +96,7 @@ def open_source(request: Request) -> Listing:
         licence="Apache-2.0",
         citation="none: synthetic images, no patient; not for clinical conclusions",
         foreground=["lesion"],
+        meanings=LESIONS,
+        synthetic=True,
         columns={"views": [str(v) for v in np.repeat(views, views)]},
     )

@@ -53,4 +53,5 @@ def open_source(request: Request) -> Listing:
         source="drawn by edgeward.data.volumes.phantom",
         licence="Apache-2.0",
         citation="none: synthetic volumes, no patient; not for clinical conclusions",
+        synthetic=True,
     )

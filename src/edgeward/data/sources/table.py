@@ -13,10 +13,12 @@ import numpy as np
 from edgeward.core.errors import UserError, nearest
 from edgeward.core.text import listing as listed
 from edgeward.data.config import TableSource
+from edgeward.data.door import Door
 from edgeward.data.findings import UNKNOWN, Findings
+from edgeward.data.labels import grouped
 from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.paths import inside, root_of
-from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, read_file, read_member
+from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, read_member
 from edgeward.data.sources.folder import SIDES
 from edgeward.data.tables import read_table
 
@@ -28,7 +30,8 @@ Read = Callable[[], bytes]
 class Files:
     """Image files by the name that a table gives them: with its folders, or without where it is the only one of that name."""
 
-    def __init__(self, root: Path, places: Sequence[str]) -> None:
+    def __init__(self, root: Path, places: Sequence[str], door: Door) -> None:
+        self._door = door
         self._of_path: dict[str, Read] = {}
         self._of_name: dict[str, Read | None] = {}
         for place in places:
@@ -41,10 +44,9 @@ class Files:
                 raise UserError(f"{path} is missing (data.source.images, config/data/).")
 
     def _folder(self, root: Path) -> None:
-        for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES):
-            relative = path.relative_to(root).as_posix()
-            inside(root, relative)
-            self._add(relative, lambda p=path: read_file(p))  # type: ignore[misc]
+        names, _ = self._door.files(root, SUFFIXES)
+        for name in names:
+            self._add(name, lambda n=name: self._door.read(self._door.file(root, n)))  # type: ignore[misc]
 
     def _archive(self, path: Path) -> None:
         try:
@@ -53,7 +55,8 @@ class Files:
             raise UserError(f"{path} is no intact zip archive ({error}); get it again.") from error
         for member in archive.infolist():
             if PurePosixPath(member.filename).suffix.lower() in SUFFIXES and not member.is_dir():
-                self._add(member.filename, lambda m=member: read_member(archive, m))  # type: ignore[misc]
+                self._add(member.filename, lambda m=member: read_member(archive, m, self._door))  # type: ignore[misc]
+                self._door.count(len(self._of_path), path)
 
     def _add(self, path: str, read: Read) -> None:
         self._of_path.setdefault(path, read)
@@ -185,15 +188,16 @@ def open_source(request: Request) -> Listing:
     file = inside(root, source.csv)
     if not file.is_file():
         raise UserError(f"{file} is missing (data.source.csv, config/data/).")
-    columns, table = read_table(file)
+    columns, table = read_table(root, source.csv, request.door)
     _header(file, columns, source)
     rows: dict[str, list[dict[str, str]]] = {}
     for line, row in enumerate(table, start=2):
         if not row[source.image]:
             raise UserError(f"{file}, line {line}: no image (column {source.image}).")
         rows.setdefault(row[source.image] + source.suffix, []).append(row)
-    files, reader = Files(root, source.images), _Reader(source, rows)
-    pattern = None if source.group_pattern is None else re.compile(source.group_pattern)
+    files, reader = Files(root, source.images, request.door), _Reader(source, rows)
+    pattern = source.group_pattern
+    of_name = dict(zip(rows, grouped(list(rows), pattern)[0], strict=True))
     ids: list[str] = []
     reads: list[Read] = []
     values: list[list[int]] = []
@@ -210,8 +214,7 @@ def open_source(request: Request) -> Listing:
         if source.group is not None:
             group = _alone(mine, source.group)
         elif pattern is not None:
-            hit = pattern.search(name)
-            group = hit.group(1) if hit else None
+            group = of_name[name]
         side = (
             None if source.split is None else SIDES.get((_alone(mine, source.split) or "").lower())
         )
@@ -239,11 +242,12 @@ def open_source(request: Request) -> Listing:
             channels=source.channels,
             fit=source.fit,
             min_side=source.min_side,
+            door=request.door,
         )
         return found, None
 
     def batches() -> Iterator[Batch]:
-        return decoded_batches(len(ids), request.image_size, source.channels, pixels)
+        return decoded_batches(len(ids), request.image_size, source.channels, pixels, request.door)
 
     found = np.array(values, np.int8).reshape(len(ids), len(reader.names))
     return Listing(

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
-from edgeward.data.listing import BadImage
+from edgeward.data.dicom_file import PIXELS, kind_of, numbers, parse, pixels_of, rescaling, whole
+from edgeward.data.door import BadImage, Door
 from edgeward.data.volumes.grid import check_affine
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ _OTHER = frozenset(
 _SAME_MM = 1e-2  # positions and spacings that differ by less are the same
 _SAME_COSINE = 1e-3
 _GAP = 0.02  # of the slice distance, by which gaps may differ
+_BESIDE = 0.1  # of the pixel spacing, by which a slice may lie beside the others
+_ALIKE = ("PatientID", "Modality", "FrameOfReferenceUID", "PhotometricInterpretation")
 
 
 @dataclass(frozen=True)
@@ -40,77 +42,62 @@ class Plane:
     rows: np.ndarray  # direction in which the column index grows
     columns: np.ndarray  # direction in which the row index grows
     spacing: tuple[float, float]  # between rows, between columns
+    said: dict[str, str] = field(default_factory=dict)  # what all slices of a series share
 
 
-def files_of(folder: Path) -> list[Path]:
-    """List the files of a case that may be DICOM (they often have no suffix), sorted."""
-    return sorted(
-        p
-        for p in folder.rglob("*")
-        if p.is_file()
-        and not p.name.startswith(".")
-        and p.name.upper() != "DICOMDIR"
-        and p.suffix.lower() not in _OTHER
-    )
+def files_of(root: Path, case: str, door: Door) -> list[Path]:
+    """List the files of a case, a folder below `root`, that may be DICOM (they often have no suffix), sorted.
+
+    Raises
+    ------
+    BadImage
+        If there is among them what is no file.
+    """
+    names, lost = door.files(root / case, top=root)
+    if lost:
+        raise BadImage(f"{lost[0][0]}: {lost[0][1]}")
+    paths = [root / case / name for name in names]
+    return [p for p in paths if not _aside(p)]
 
 
-def load(path: Path, *, pixels: bool = True) -> Dataset:
+def _aside(path: Path) -> bool:
+    hidden = path.name.startswith(".") or path.name.upper() == "DICOMDIR"
+    return hidden or path.suffix.lower() in _OTHER
+
+
+def load(path: Path, door: Door, *, pixels: bool = True) -> Dataset:
     """Read a DICOM file; BadImage, with the file's name, if it is none."""
+    with _named(path.name):
+        return parse(door.read(path), door, pixels=pixels)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
     try:
-        return pydicom.dcmread(path, stop_before_pixels=not pixels)
-    except InvalidDicomError as error:
-        raise BadImage(f"{path.name}: is no DICOM file") from error
-    except (OSError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise BadImage(f"{path.name}: cannot be read as DICOM ({error})") from error
+        yield
+    except BadImage as error:
+        raise BadImage(f"{name}: {error}") from error
 
 
-def patient_of(folder: Path) -> str:
+def patient_of(files: list[Path], door: Door) -> str:
     """Return the PatientID of the first file of a case that states one, or ""."""
-    for path in files_of(folder):
+    for path in files:
         try:
-            return str(load(path, pixels=False).get("PatientID") or "")
+            return str(load(path, door, pixels=False).get("PatientID") or "")
         except BadImage:
             continue
     return ""
 
 
-def pixel_values(data: Dataset, name: str) -> np.ndarray:
-    """Return the pixels of an object as float32, rescaled to the modality's units.
-
-    Raises
-    ------
-    BadImage
-        If they are absent, cut off, or in a coding that no installed decoder reads.
-    """
-    if not any(key in data for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise BadImage(f"{name}: {kind_of(data)}, holds no pixel data")
-    try:
-        values = data.pixel_array
-    except Exception as error:  # decoders raise what they like
-        raise BadImage(f"{name}: its pixels cannot be decoded ({error})") from error
-    return values.astype(np.float32)
-
-
-def kind_of(data: Dataset) -> str:
-    """Return the name of an object's storage class, e.g. "RT Plan Storage"."""
-    uid = data.get("SOPClassUID")
-    return str(uid.name) if uid is not None else "object of unknown class"
-
-
 def _rescaled(values: np.ndarray, *sources: Dataset | None) -> np.ndarray:
-    """Apply rescale slope and intercept of the first data set that has them."""
-    for source in sources:
-        if source is not None and "RescaleSlope" in source:
-            slope, intercept = float(source.RescaleSlope), float(source.get("RescaleIntercept", 0))
-            return values * np.float32(slope) + np.float32(intercept)
-    return values
-
-
-def _vector(data: Dataset | None, key: str, n: int, name: str) -> np.ndarray:
-    value = None if data is None else data.get(key)
-    if value is None or len(value) != n:
-        raise BadImage(f"{name}: states no {key}, so it has no place in a volume")
-    return np.array([float(v) for v in value])
+    """Return pixels in the modality's units, float32."""
+    slope, intercept = rescaling(*sources)
+    values = values.astype(np.float32)
+    return (
+        values
+        if (slope, intercept) == (1, 0)
+        else values * np.float32(slope) + np.float32(intercept)
+    )
 
 
 def functional(group: Dataset | None, key: str) -> Dataset | None:
@@ -118,34 +105,36 @@ def functional(group: Dataset | None, key: str) -> Dataset | None:
     return sequence[0] if sequence else None
 
 
-def planes(path: Path, data: Dataset) -> Iterator[Plane]:
-    """Yield the slices of an object: one, or one per frame."""
-    name = path.name
-    values = pixel_values(data, name)
-    if int(data.get("SamplesPerPixel", 1)) != 1:
-        raise BadImage(f"{name}: a colour image ({data.PhotometricInterpretation}), no volume")
-    if "PerFrameFunctionalGroupsSequence" not in data:
-        if values.ndim != 2:
-            raise BadImage(f"{name}: {len(values)} frames without positions, no volume")
-        yield _plane(name, _rescaled(values, data), data, data, data)
-        return
-    shared = functional(data, "SharedFunctionalGroupsSequence")
-    frames = data.PerFrameFunctionalGroupsSequence
-    values = values[None] if values.ndim == 2 else values
-    if len(frames) != len(values):
-        raise BadImage(f"{name}: {len(values)} frames, {len(frames)} of them described")
-    for number, (frame, pixels) in enumerate(zip(frames, values, strict=True), start=1):
+def planes(name: str, data: Dataset, door: Door) -> Iterator[Plane]:
+    """Yield the slices of an object: one, or one per frame; `name` is its file's."""
+    with _named(name):
+        values = pixels_of(data, door)
+        if whole(data, "SamplesPerPixel", 1) != 1:
+            raise BadImage(f"a colour image ({data.get('PhotometricInterpretation')}), no volume")
+        shared_by_all = {key: str(data.get(key) or "") for key in _ALIKE}
+        if "PerFrameFunctionalGroupsSequence" not in data:
+            if values.ndim != 2:
+                raise BadImage(f"{len(values)} frames without positions, no volume")
+            yield _plane(name, _rescaled(values, data), data, data, data, shared_by_all)
+            return
+        shared = functional(data, "SharedFunctionalGroupsSequence")
+        frames = data.PerFrameFunctionalGroupsSequence
+        values = values[None] if values.ndim == 2 else values
+        if len(frames) != len(values):
+            raise BadImage(f"{len(values)} frames, {len(frames)} of them described")
+        for number, (frame, pixels) in enumerate(zip(frames, values, strict=True), start=1):
 
-        def of(key: str, frame: Dataset = frame) -> Dataset | None:
-            return functional(frame, key) or functional(shared, key)
+            def of(key: str, frame: Dataset = frame) -> Dataset | None:
+                return functional(frame, key) or functional(shared, key)
 
-        yield _plane(
-            f"{name} frame {number}",
-            _rescaled(pixels, of("PixelValueTransformationSequence"), data),
-            of("PlanePositionSequence"),
-            of("PlaneOrientationSequence"),
-            of("PixelMeasuresSequence"),
-        )
+            yield _plane(
+                f"{name} frame {number}",
+                _rescaled(pixels, of("PixelValueTransformationSequence"), data),
+                of("PlanePositionSequence"),
+                of("PlaneOrientationSequence"),
+                of("PixelMeasuresSequence"),
+                shared_by_all,
+            )
 
 
 def _plane(
@@ -154,21 +143,31 @@ def _plane(
     position: Dataset | None,
     orientation: Dataset | None,
     measures: Dataset | None,
+    said: dict[str, str],
 ) -> Plane:
-    cosines = _vector(orientation, "ImageOrientationPatient", 6, name)
-    spacing = _vector(measures, "PixelSpacing", 2, name)
+    cosines = numbers(orientation, "ImageOrientationPatient", 6)
+    rows, columns = cosines[:3], cosines[3:]
+    off = max(abs(rows @ rows - 1), abs(columns @ columns - 1), abs(rows @ columns))
+    if off > 1e-2:
+        raise BadImage(
+            f"ImageOrientationPatient {cosines.tolist()} is no pair of unit vectors at right angles"
+        )
+    spacing = numbers(measures, "PixelSpacing", 2)
+    if spacing.min() <= 0:
+        raise BadImage(f"PixelSpacing is {spacing.tolist()} mm")
     return Plane(
         file=name,
         pixels=pixels,
-        position=_vector(position, "ImagePositionPatient", 3, name),
-        rows=cosines[:3],
-        columns=cosines[3:],
+        position=numbers(position, "ImagePositionPatient", 3),
+        rows=rows,
+        columns=columns,
         spacing=(float(spacing[0]), float(spacing[1])),
+        said=said,
     )
 
 
-def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the one image series in a folder.
+def read_series(files: list[Path], door: Door) -> tuple[np.ndarray, np.ndarray]:
+    """Read the one image series among the files of a case.
 
     Objects that are no image (structure sets, plans, reports) may lie beside the slices and are
     left aside; a folder of nothing else has no volume.
@@ -182,14 +181,15 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     ------
     BadImage
         With the files concerned: no image, a file that is cut off or cannot be decoded, several
-        series, sizes, spacings or orientations, two slices in one place, a slice missing.
+        series, sizes, spacings, orientations, patients or photometric interpretations, two slices in one place, a slice missing or
+        beside the others, more voxels than `data.limits`.
     """
     slices: list[Plane] = []
     series: dict[str, str] = {}
     aside: list[str] = []
-    for path in files_of(folder):
-        data = load(path)
-        if not any(key in data for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
+    for path in files:
+        data = load(path, door)
+        if not any(key in data for key in PIXELS):
             aside.append(f"{path.name}: {kind_of(data)}, holds no pixel data")
             continue
         series.setdefault(str(data.get("SeriesInstanceUID", "")), path.name)
@@ -198,11 +198,12 @@ def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
                 f"holds several series (among them {' and '.join(series.values())}): one volume per "
                 "case folder"
             )
-        slices += planes(path, data)
+        slices += planes(path.name, data, door)
+        door.check_voxels(sum(s.pixels.size for s in slices))
     if not slices:
         raise BadImage(f"holds no image ({'; '.join(aside[:5]) or 'no DICOM file'})")
     for reason in aside:
-        log.warning("%s left aside, %s", folder.name, reason)
+        log.warning("%s left aside, %s", files[0].parent.name, reason)
     _check_alike(slices)
     return _stacked(slices)
 
@@ -222,6 +223,9 @@ def _check_alike(slices: list[Plane]) -> None:
         )
         if apart > _SAME_COSINE:
             raise BadImage(f"several orientations {both}")
+        for key, value in other.said.items():
+            if value != first.said.get(key):
+                raise BadImage(f"several {key}: '{first.said.get(key)}' and '{value}' {both}")
 
 
 def _stacked(slices: list[Plane]) -> tuple[np.ndarray, np.ndarray]:
@@ -241,6 +245,14 @@ def _stacked(slices: list[Plane]) -> tuple[np.ndarray, np.ndarray]:
         raise BadImage(
             f"{what}: {gaps[at]:.4g} mm between {slices[at].file} and {slices[at + 1].file}, "
             f"{usual:.4g} mm between most"
+        )
+    step = np.median(np.diff(places, axis=0), axis=0)
+    line = places[0] + np.outer(np.arange(len(places)), step)
+    aside = np.linalg.norm(places - line - np.median(places - line, axis=0), axis=1)
+    if aside.max() > max(_BESIDE * min(first.spacing), _GAP * usual, _SAME_MM):
+        worst = int(aside.argmax())
+        raise BadImage(
+            f"{slices[worst].file} lies {aside[worst]:.4g} mm beside the line of the other slices"
         )
     affine = np.eye(4)
     affine[:3, 0] = slices[0].rows * first.spacing[1]

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from edgeward.data.listing import BadImage
-from edgeward.data.volumes.dicom import functional, kind_of, load, planes
+from edgeward.data.dicom_file import kind_of
+from edgeward.data.door import BadImage, Door
+from edgeward.data.volumes.dicom import functional, load, planes
 
 
-def read_segmentation(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+def read_segmentation(
+    path: Path, shape: tuple[int, ...], affine: np.ndarray, door: Door
+) -> np.ndarray:
     """Read a DICOM-SEG whose frames lie on the slices of an image.
 
     Parameters
@@ -27,12 +30,12 @@ def read_segmentation(path: Path, shape: tuple[int, ...], affine: np.ndarray) ->
     BadImage
         If it is no binary DICOM-SEG, lies on another grid, or segments overlap.
     """
-    data = load(path)
+    data = load(path, door)
     if kind_of(data) != "Segmentation Storage":
         raise BadImage(f"its mask {path.name} is a {kind_of(data)}, no DICOM-SEG")
     if data.get("SegmentationType") != "BINARY":
         raise BadImage(f"its mask {path.name} is {data.get('SegmentationType')}, BINARY is read")
-    frames = list(planes(path, data))
+    frames = list(planes(path.name, data, door))
     numbers = [_segment(frame, path) for frame in data.PerFrameFunctionalGroupsSequence]
     to_index = np.linalg.inv(affine) @ np.diag([-1.0, -1.0, 1.0, 1.0])
     out = np.zeros(shape, np.int64)

@@ -12,7 +12,7 @@ import numpy as np
 from nibabel import orientations
 from scipy import ndimage
 
-from edgeward.data.listing import BadImage
+from edgeward.data.door import WHERE, BadImage
 from edgeward.data.store import Volume
 
 _SAME = 1e-3  # relative difference of spacings below which they are the same
@@ -35,8 +35,12 @@ class Grid:
     affine: np.ndarray
 
 
-def check_affine(affine: np.ndarray) -> None:
+def check_affine(affine: np.ndarray, spacing: tuple[float, float] | None = None) -> None:
     """Refuse an affine that places voxels nowhere, or on a grid that is not rectangular.
+
+    Parameters
+    ----------
+    spacing : least and largest distance of neighbours that is believed, mm.
 
     Raises
     ------
@@ -50,6 +54,10 @@ def check_affine(affine: np.ndarray) -> None:
     lengths = np.linalg.norm(axes, axis=0)
     if (lengths < 1e-6).any():
         raise BadImage(f"its affine gives a spacing of {_mm(lengths)}")
+    if spacing is not None and (lengths.min() < spacing[0] or lengths.max() > spacing[1]):
+        raise BadImage(
+            f"voxels of {_mm(lengths)}: data.checks.spacing {WHERE} believes {spacing[0]:g} to {spacing[1]:g} mm"
+        )
     cosines = (axes / lengths).T @ (axes / lengths) - np.eye(3)
     if np.abs(cosines).max() > 1e-2:
         raise BadImage("its axes are not at right angles (sheared affine, gantry tilt)")

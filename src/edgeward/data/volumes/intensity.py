@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgeward.data.listing import BadImage
+from edgeward.data.door import BadImage
 from edgeward.data.volume_config import Percentile, VolumeConfig, Window, ZScore
 
 

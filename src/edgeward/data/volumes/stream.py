@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import nibabel as nib
 import numpy as np
 
 from edgeward.data.audit import Signatures
-from edgeward.data.listing import BadImage, Listing, RawCase
+from edgeward.data.door import WHERE, BadImage, Door
+from edgeward.data.listing import Listing, RawCase
 from edgeward.data.store import VOLUME_COLUMNS
 from edgeward.data.volume_config import VolumeConfig
 from edgeward.data.volumes.grid import (
@@ -37,37 +39,66 @@ class Case:
     source: Grid
 
 
-def brought(raw: RawCase, cfg: VolumeConfig) -> Case:
+def brought(raw: RawCase, cfg: VolumeConfig, door: Door) -> Case:
     """Turn, resample and scale a case.
 
     Raises
     ------
     BadImage
-        If its affine is unusable, it is smaller than `min_side`, or has no contrast.
+        If its affine is unusable, its values are not finite, it is smaller than `min_side` or larger than `data.limits` allows, or
+        has no contrast.
     """
-    check_affine(raw.affine)
+    check_affine(raw.affine, door.checks.spacing)
+    if raw.image.dtype.kind not in "iuf" or not _finite(raw.image):
+        raise BadImage("holds values that are not finite (NaN or infinite), or no real numbers")
     image, source = oriented(raw.image, raw.affine)
     mask, _ = oriented(raw.mask, raw.affine)
     grid = resampled_grid(source, cfg.spacing)
     if min(grid.shape) < cfg.min_side:
         raise BadImage(
-            f"{'x'.join(map(str, grid.shape))} voxels at data.volume.spacing: every side must have "
+            f"{_by(grid.shape)} voxels at data.volume.spacing: every side must have "
             f"at least {cfg.min_side} (min_side)"
         )
+    ratio = np.prod(grid.shape, dtype=float) / np.prod(source.shape, dtype=float)
+    if ratio > door.limits.resampling:
+        raise BadImage(
+            f"from {_by(source.shape)} to {_by(grid.shape)} voxels at data.volume.spacing, {ratio:.0f} times as many: "
+            f"data.limits.resampling {WHERE} allows {door.limits.resampling:g}"
+        )
+    door.check_voxels(
+        len(image) * int(np.prod(grid.shape, dtype=object)), " at data.volume.spacing"
+    )
     channels = [resample(c.astype(np.float32), source, grid, 1) for c in image]
+    prepared = scaled(np.stack(channels), cfg)
+    if prepared.min() == prepared.max():
+        if door.checks.constant == "invalid":
+            raise BadImage(
+                f"all its voxels become one value, {float(prepared.min()):g}, by data.volume.intensity (data.checks.constant {WHERE})"
+            )
+        door.noted["constant"] += 1
     return Case(
-        scaled(np.stack(channels), cfg),
+        prepared,
         np.ascontiguousarray(resample_mask(mask, source, grid, cfg.mask)),
         grid,
         source,
     )
 
 
+def _finite(image: np.ndarray) -> bool:
+    return image.dtype.kind in "iu" or all(np.isfinite(channel).all() for channel in image)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
 class Volumes:
     """Volumes of any shape, one after the other: ``images.npy`` float16, ``masks.npy`` uint8, ``volumes.csv``."""
 
-    def __init__(self, listing: Listing, cfg: VolumeConfig, work: Path, stack: ExitStack) -> None:
-        self.listing, self.cfg, self.work = listing, cfg, work
+    def __init__(
+        self, listing: Listing, cfg: VolumeConfig, work: Path, stack: ExitStack, door: Door
+    ) -> None:
+        self.listing, self.cfg, self.work, self.door = listing, cfg, work, door
         self.images = stack.enter_context(ArrayWriter(work / "images.npy", (), np.float16))
         self.masks = stack.enter_context(ArrayWriter(work / "masks.npy", ()))
         self.channels = 0
@@ -78,11 +109,9 @@ class Volumes:
     def parts(self, seen: Signatures) -> Iterator[Part]:
         listing = self.listing
         table: list[list[object]] = []
-        assert listing.read is not None
         for row, name in enumerate(listing.ids):
             try:
-                raw = listing.read(row)
-                case = brought(raw, self.cfg)
+                raw, case = self.door.admit(partial(self._case, row))
                 channels = self.channels or len(case.image)
                 if len(case.image) != channels:
                     raise BadImage(f"has {len(case.image)} channels, the first case has {channels}")
@@ -97,12 +126,17 @@ class Volumes:
             self.shapes.append(case.grid.shape)
             self.spacings.append(case.source.spacing)
             self.codes.append("".join(nib.aff2axcodes(raw.affine)))
-            seen.add_volume(case.image)
+            seen.add_volume(case.image, case.mask)
             values = case.image.astype(np.float64).reshape(channels, -1)
             labels = np.bincount(case.mask.reshape(-1), minlength=1 + len(listing.foreground))
             sums, squares = values.sum(1), np.square(values).sum(1)
             yield Part(np.array([row]), sums[None], squares[None], labels[None], [])
         write_csv(self.work / "volumes.csv", VOLUME_COLUMNS, table)
+
+    def _case(self, row: int) -> tuple[RawCase, Case]:
+        assert self.listing.read is not None
+        raw = self.listing.read(row)
+        return raw, brought(raw, self.cfg, self.door)
 
     def described(self) -> tuple[list[int], dict[str, Any]]:
         shapes = np.array(self.shapes)

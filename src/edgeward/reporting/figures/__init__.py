@@ -27,12 +27,15 @@ FIGURES: dict[str, Callable[[Groups, Key], str]] = {
 
 
 def draw(groups: Groups, key: Key, cells: Sequence[Cell] = ()) -> dict[str, str]:
-    """Return every figure of `FIGURES`, and the rank study, as an SVG document.
+    """Return every figure of `FIGURES`, and the rank study where there is one, as an SVG document; none of no candidates.
 
     Parameters
     ----------
     cells : untrained networks, which the rank study counts in.
     """
+    if not groups:
+        return {}
     with svg.style():
         drawn = {name: make(groups, key) for name, make in FIGURES.items()}
-        return {**drawn, "ranks": rank_study(groups, cells)}
+        drawn["ranks"] = rank_study(groups, cells)
+        return {name: document for name, document in drawn.items() if document}

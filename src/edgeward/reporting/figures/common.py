@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from edgeward.core.palette import LIGHT, series
 from edgeward.core.svg import WIDTH
@@ -17,10 +19,14 @@ from edgeward.reporting.sweep import devices_of
 
 Groups = dict[str, list[Candidate]]
 MARKERS = "osD^vPXhp<>*"
+DASHES = ((0, ()), (0, (5, 1.4)), (0, (1.2, 1.2)), (0, (5, 1.4, 1.2, 1.4)))
 
 
 class Key:
-    """Colours for recipes and markers for models, the same in all figures of a sweep."""
+    """Colours and dashes for recipes, colours and markers for models, the same in all figures of a sweep.
+
+    Nothing is told by colour alone.
+    """
 
     def __init__(self, candidates: Iterable[Candidate]) -> None:
         everyone = list(candidates)
@@ -30,6 +36,8 @@ class Key:
         self.names: dict[str, str] = dict.fromkeys(neutral, series(0))
         self.names |= {recipe: series(i + 1) for i, recipe in enumerate(others)}
         self.colours = {recipe: LIGHT[name] for recipe, name in self.names.items()}
+        recipes = enumerate(self.names)
+        self.dashes = {recipe: DASHES[i % len(DASHES)] for i, recipe in recipes}
         self.markers = {model: MARKERS[i % len(MARKERS)] for i, model in enumerate(models)}
         self.model_colours = {model: LIGHT[series(i + 1)] for i, model in enumerate(models)}
         self.several_seeds = len({c.seed for c in everyone}) > 1
@@ -61,6 +69,19 @@ def note(axes: Axes, text: str) -> None:
               color=LIGHT["muted"])  # fmt: skip
     axes.grid(False)
     axes.set(xticks=[], yticks=[])
+
+
+def logarithmic(
+    axis: Axis, subs: tuple[int, ...] = (1, 2, 5), form: Callable[[float], str] = "{:g}".format
+) -> None:
+    """Put plain numbers at 1, 2, 5, 10 .. of a logarithmic axis.
+
+    Matplotlib's own formatters, also that of the minor ticks, which speaks up where an axis spans less than a
+    decade, write formulas, and formulas are not parsed here (`edgeward.core.svg`).
+    """
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: form(value)))
+    axis.set_minor_locator(NullLocator())
 
 
 def panels(n: int, *, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:

@@ -40,14 +40,18 @@ def curves(groups: Groups, key: Key) -> str:
         note(grid[0], "no class was ranked")
     if rows:
         recipes = dict.fromkeys(c.recipe for row in rows for c in row[2])
-        handles = [Line2D([], [], color=key.colours[r], lw=1.4, label=r) for r in recipes]
+        handles = [
+            Line2D([], [], color=key.colours[r], ls=key.dashes[r], lw=1.4, label=r) for r in recipes
+        ]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 6))
     alt = ", ".join(
         f"{c.model} {c.recipe} {name} AUC {fixed(_auc(c, name), 4)}"
         for _, name, members in rows
         for c in members
     )
-    return svg.standalone(figure, f"ROC and precision-recall curves. {alt}.")
+    return svg.standalone(
+        figure, f"ROC and precision-recall curves of each class, with its AUC: {alt or 'nothing'}."
+    )
 
 
 def shown(candidate: Candidate) -> list[str]:
@@ -66,7 +70,14 @@ def _roc(axes: Axes, name: str, members: list[Candidate], key: Key) -> None:
     axes.plot([0, 1], [0, 1], color=LIGHT["muted"], lw=0.8, ls=(0, (4, 3)), zorder=1)
     for c in members:
         curve = c.safety.curves[name]
-        axes.plot(curve.fpr, curve.tpr, color=key.colours[c.recipe], lw=1.2, zorder=2)
+        axes.plot(
+            curve.fpr,
+            curve.tpr,
+            color=key.colours[c.recipe],
+            ls=key.dashes[c.recipe],
+            lw=1.2,
+            zorder=2,
+        )
     axes.set_title(name)
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="1 - specificity", ylabel="Sensitivity")
 
@@ -74,7 +85,14 @@ def _roc(axes: Axes, name: str, members: list[Candidate], key: Key) -> None:
 def _precision(axes: Axes, name: str, members: list[Candidate], key: Key) -> None:
     for c in members:
         curve = c.safety.curves[name]
-        axes.plot(curve.tpr, curve.precision, color=key.colours[c.recipe], lw=1.2, zorder=2)
+        axes.plot(
+            curve.tpr,
+            curve.precision,
+            color=key.colours[c.recipe],
+            ls=key.dashes[c.recipe],
+            lw=1.2,
+            zorder=2,
+        )
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel="Sensitivity", ylabel="Precision")
 
 
@@ -91,11 +109,17 @@ def selective(groups: Groups, key: Key) -> str:
         axes.set_title(model if len(groups) == 1 else f"{data}: {model}")
         for c in members:
             curve = c.safety.selective
-            axes.plot(curve["coverage"], curve["risk"], color=key.colours[c.recipe], lw=1.3)
+            axes.plot(
+                curve["coverage"],
+                curve["risk"],
+                color=key.colours[c.recipe],
+                ls=key.dashes[c.recipe],
+                lw=1.3,
+            )
         axes.set(xlim=(0, 1), xlabel="Share decided")
         axes.set_ylim(bottom=0)
         handles = [
-            Line2D([], [], color=key.colours[r], lw=1.4, label=r)
+            Line2D([], [], color=key.colours[r], ls=key.dashes[r], lw=1.4, label=r)
             for r in dict.fromkeys(c.recipe for c in members)
         ]
         axes.legend(handles=handles, loc="upper left", fontsize=7, handlelength=1.4)
@@ -103,8 +127,10 @@ def selective(groups: Groups, key: Key) -> str:
     if not shown:
         note(grid[0], "no confidence per case")
     alt = ", ".join(
-        f"{c.model} {c.recipe} seed {c.seed} wrong in {fixed(c.safety.selective['risk'][-1])} of all"
+        f"{c.model} {c.recipe} seed {c.seed} {fixed(c.safety.selective['risk'][-1])}"
         for members in shown.values()
         for c in members
     )
-    return svg.standalone(figure, f"Risk over coverage. {alt}.")
+    return svg.standalone(
+        figure, f"Share decided wrongly, over the share decided; of all cases: {alt or 'nothing'}."
+    )

@@ -8,13 +8,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from edgeward.core import svg
 from edgeward.core.palette import LIGHT, series
 from edgeward.core.text import fixed, p_value, short
 from edgeward.reporting import ranks
-from edgeward.reporting.figures.common import MARKERS, WIDTH, Groups, note, per_device
+from edgeward.reporting.figures.common import MARKERS, WIDTH, Groups, logarithmic, note, per_device
 from edgeward.reporting.numbers import bracket
 from edgeward.reporting.scaling import Cell
 
@@ -23,11 +22,17 @@ COLUMNS = 6  # of the legend
 
 
 def rank_study(groups: Groups, cells: Sequence[Cell]) -> str:
-    """Draw latency against each predictor, a row per data set and device, a dot per fp32 model."""
+    """Draw latency against each predictor, a row per data set and device, a dot per fp32 model.
+
+    Only those with models enough for an interval are drawn: a rank correlation of three says nothing. Empty without any.
+    """
     rows = [
-        (data, device, ranks.points(members, device, cells)[0] if device else [])
+        (data, device, found)
         for data, device, members in per_device(groups)
+        if device and len(found := ranks.points(members, device, cells)[0]) >= ranks.LEAST
     ]
+    if not rows:
+        return ""
     models = dict.fromkeys(point.model for _, _, found in rows for point in found)
     look = {m: _look(i) for i, m in enumerate(models)}
     legend = 0.25 * -(-len(models) // COLUMNS)
@@ -36,14 +41,13 @@ def rank_study(groups: Groups, cells: Sequence[Cell]) -> str:
     said = []
     for line, (data, device, found) in zip(grid, rows, strict=True):
         study = ranks.correlate(found)
-        where = f"{data} on {device}" if device else data
+        where = f"{data} on {device}"
         for axes, name in zip(line, ranks.PREDICTORS, strict=True):
             _panel(axes, name, found, study, look)
         line[0].set_ylabel(f"{where}\nmedian latency, ms")
-        said.append(f"{where}: {study.answer if study else 'fewer than three fp32 models'}")
-    if models:
-        handles = [Line2D([], [], ls="", label=m, **look[m]) for m in models]
-        figure.legend(handles=handles, loc="outside lower center", ncols=COLUMNS, fontsize=7.5)
+        said.append(f"{where}: {study.answer if study else 'nothing to correlate'}")
+    handles = [Line2D([], [], ls="", label=m, **look[m]) for m in models]
+    figure.legend(handles=handles, loc="outside lower center", ncols=COLUMNS, fontsize=7.5)
     return svg.standalone(figure, f"Rank study. {'; '.join(said)}")
 
 
@@ -54,7 +58,7 @@ def _panel(
     predictor = study.predictor(name) if study else None
     if predictor is None:
         axes.set_title(title)
-        note(axes, "fewer than three models" if study is None else "not known for every model")
+        note(axes, "not known for every model")
         return
     rho = predictor.rho
     axes.set_title(
@@ -65,14 +69,8 @@ def _panel(
         axes.plot([point.predictors[name]], [point.latency_ms], ms=6, **look[point.model])
     axes.set(xscale="log", yscale="log", xlabel="ms" if name == "roofline_ms" else _unit(name))
     axes.margins(0.12)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=6))
-    axes.xaxis.set_major_formatter(
-        FuncFormatter(lambda v, _: f"{v:g}" if name == "roofline_ms" else short(v))
-    )
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_minor_formatter(NullFormatter())
+    logarithmic(axes.xaxis, (1, 3), "{:g}".format if name == "roofline_ms" else short)
+    logarithmic(axes.yaxis)
     axes.tick_params(labelleft=name == next(iter(ranks.PREDICTORS)))
     axes.xaxis.label.set_color(LIGHT["muted"])
 

@@ -41,7 +41,7 @@ def reliability(groups: Groups, key: Key) -> str:
         axes.set_title(model if len(groups) == 1 else f"{data}: {model}")
         _reliability_panel(axes, members, key)
     alt = ", ".join(
-        f"{c.model} {c.recipe} seed {c.seed} on {c.data} ECE "
+        f"{c.model} {c.recipe} seed {c.seed} on {c.data} "
         + ", ".join(
             f"{'' if r == 'all' else f'{r} '}{fixed(ece(c, r).estimate, 4)}"
             for r in c.safety.reliability
@@ -49,7 +49,9 @@ def reliability(groups: Groups, key: Key) -> str:
         for members in groups.values()
         for c in members
     )
-    return svg.standalone(figure, f"Reliability diagrams. {alt}.")
+    return svg.standalone(
+        figure, f"Reliability diagrams, with the RMS-ECE of each candidate: {alt}."
+    )
 
 
 def _curve(axes: Axes, diagram: Reliability, form: str, colour: str, order: int) -> None:
@@ -75,7 +77,7 @@ def _reliability_panel(axes: Axes, members: list[Candidate], key: Key) -> None:
     handles = [
         Line2D([], [], marker=looks[region][0], ls=looks[region][1:], ms=4, lw=1.2,
                color=key.colours[recipe],
-               label=f"{recipe}{'' if region == 'all' else f', {region}'}: ECE "
+               label=f"{recipe}{'' if region == 'all' else f', {region}'}: RMS-ECE "
                f"{' / '.join(fixed(v.estimate) for v in values)}")
         for (recipe, region), values in shown.items()
     ]  # fmt: skip

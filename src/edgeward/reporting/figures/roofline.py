@@ -8,13 +8,21 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from edgeward.core import svg
 from edgeward.core.palette import LIGHT
 from edgeward.core.text import milliseconds
 from edgeward.records.explanation import CeilingsUsed
-from edgeward.reporting.figures.common import WIDTH, Groups, Key, errors, note, number, per_device
+from edgeward.reporting.figures.common import (
+    WIDTH,
+    Groups,
+    Key,
+    errors,
+    logarithmic,
+    note,
+    number,
+    per_device,
+)
 from edgeward.reporting.load import Candidate, Timing
 
 
@@ -62,12 +70,15 @@ def roofline(groups: Groups, key: Key) -> str:
         right.set_title("Measured latency and roofline time")
         _times(right, shown, key)
     alt = "; ".join(
-        f"{s.candidate.model} {s.candidate.recipe} on {device}: measured {milliseconds(s.measured)} ms, "
-        f"roofline {milliseconds(s.roofline_ms)} ms"
+        f"{s.candidate.model} {s.candidate.recipe} on {device} takes {milliseconds(s.measured)} ms, "
+        f"{s.measured / s.roofline_ms:.1f} times its roofline time of {milliseconds(s.roofline_ms)} ms"
         for _, device, shown in rows
         for s in shown
     )
-    return svg.standalone(figure, f"Measured latency against roofline time. {alt or 'Nothing.'}.")
+    return svg.standalone(
+        figure,
+        f"What the device allows, and what each candidate makes of it: {alt or 'nothing was measured'}.",
+    )
 
 
 def _rates(axes: Axes, shown: list[Shown], key: Key) -> None:
@@ -97,7 +108,7 @@ def _rates(axes: Axes, shown: list[Shown], key: Key) -> None:
     axes.set(xscale="log", yscale="log", xlabel="Intensity, MACs per byte moved",
              ylabel="Rate reached, GMAC/s", ylim=(None, 2 * roof))  # fmt: skip
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        logarithmic(axis, subs=(1,))
     ink = LIGHT["muted"]
     handles = [
         Line2D([], [], ls="", marker=key.markers[m], color=ink, label=m)
@@ -128,7 +139,5 @@ def _times(axes: Axes, shown: list[Shown], key: Key) -> None:
     axes.set(xscale="log", xlabel="ms (tick: roofline time; dot: measured median with interval)",
              ylim=(-0.6, len(shown) - 0.4))  # fmt: skip
     axes.margins(x=0.12)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    logarithmic(axes.xaxis)
     axes.grid(False, axis="y")

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator
 
 from edgeward.core import svg
 from edgeward.core.palette import LIGHT, series
 from edgeward.core.text import milliseconds
-from edgeward.reporting.figures.common import MARKERS, WIDTH, note
+from edgeward.reporting.figures.common import MARKERS, WIDTH, logarithmic, note
 from edgeward.reporting.scaling import Cell, Crossover, lines
 
 COLOURS = {"cnn": LIGHT[series(1)], "hybrid": LIGHT[series(2)], "ssm": LIGHT[series(4)]}
@@ -67,12 +67,9 @@ def _panel(axes: Axes, cells: Sequence[Cell], value: Callable[[Cell], float | No
         return
     axes.set(xscale="log", yscale="log", xlabel="Side of the image, pixels")
     axes.margins(0.06)
+    logarithmic(axes.xaxis)
     axes.xaxis.set_major_locator(FixedLocator(sorted({cell.size for cell in cells})))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+    logarithmic(axes.yaxis)
 
 
 def _legend(cells: Sequence[Cell], crossings: Sequence[Crossover]) -> list[Line2D]:

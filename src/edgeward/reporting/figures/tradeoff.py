@@ -7,13 +7,21 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from edgeward.core import svg
-from edgeward.core.palette import LIGHT
+from edgeward.core.palette import LIGHT, SYMBOLS
 from edgeward.core.text import fixed, listing, milliseconds, plural
 from edgeward.records.base import Interval
-from edgeward.reporting.figures.common import WIDTH, Groups, Key, errors, note, number, per_device
+from edgeward.reporting.figures.common import (
+    WIDTH,
+    Groups,
+    Key,
+    errors,
+    logarithmic,
+    note,
+    number,
+    per_device,
+)
 from edgeward.reporting.load import Candidate, Timing
 
 
@@ -45,9 +53,9 @@ def trade_off(groups: Groups, key: Key) -> str:
     grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, (data, device, members) in zip(grid, panels, strict=True):
         _trade_off_panel(axes, data, device, members, key)
-    alt = "; ".join(_describe_trade_off(*panel) for panel in panels)
+    alt = " ".join(_describe_trade_off(*panel) for panel in panels)
     names = listing(list(dict.fromkeys(m[0].primary.label for m in groups.values())))
-    return svg.standalone(figure, f"Median latency against {names}. {alt}.")
+    return svg.standalone(figure, f"Median latency against {names}. {alt}")
 
 
 def _measured(device: str | None, members: list[Candidate]) -> list[tuple[Candidate, Timing]]:
@@ -59,12 +67,31 @@ def _measured(device: str | None, members: list[Candidate]) -> list[tuple[Candid
 
 
 def _describe_trade_off(data: str, device: str | None, members: list[Candidate]) -> str:
-    points = ", ".join(
-        f"{c.model} {c.recipe} seed {c.seed} {milliseconds(t.p50.estimate)} ms at "
-        f"{fixed(quality(c).estimate)}"
-        for c, t in _measured(device, members)
+    points = _measured(device, members)
+    if not points:
+        return f"{data}: nothing measured."
+    fastest = min(points, key=lambda point: number(point[1].p50.estimate))
+    best = max(points, key=lambda point: number(quality(point[0]).estimate))
+    front = [points[i] for i in _front(points)]
+    ends = "; ".join(
+        f"{what} is {_place(*point)}" for what, point in (("fastest", fastest), ("best", best))
     )
-    return f"{data} on {device}: {points}" if points else f"{data}: nothing measured"
+    said = f" The Pareto front: {', '.join(_place(*p) for p in front)}." if front else ""
+    return f"{data} on {device}, {plural(len(points), 'candidate')}: {ends}.{said}"
+
+
+def _place(c: Candidate, t: Timing) -> str:
+    where = f"{milliseconds(t.p50.estimate)} ms at {fixed(quality(c).estimate)}"
+    return f"{c.model} {c.recipe} seed {c.seed} ({where}, {c.outcome})"
+
+
+def _front(points: list[tuple[Candidate, Timing]]) -> list[int]:
+    """Return the indices of the Pareto front of what may be used: references and passes with a VALID timing."""
+    usable = [
+        i for i, (c, t) in enumerate(points) if t.valid and c.outcome in ("reference", "pass")
+    ]
+    front = [usable[i] for i in pareto([_position(*points[i]) for i in usable])]
+    return front if len(front) > 1 else []
 
 
 def _trade_off_panel(
@@ -82,16 +109,15 @@ def _trade_off_panel(
         return
     for candidate, timing in points:
         _point(axes, candidate, timing, key)
-    valid = [_position(c, t) for c, t in points if t.valid]
-    if len(valid) > 1:
-        front = [valid[i] for i in pareto(valid)]
+    front = [_position(*points[i]) for i in _front(points)]
+    if front:
         axes.plot(*zip(*front, strict=True), ls=(0, (2, 2)), color=LIGHT["muted"], lw=1, zorder=1)
     _latency_axis(axes, [_position(c, t)[0] for c, t in points])
     axes.margins(x=0.1, y=0.14)
     what = "patch" if members[0].card.spatial_dims == 3 else "image"
     axes.set(xlabel=f"Latency per {what}, ms (marker: median with interval; tick: p90)",
              ylabel=primary.label[0].upper() + primary.label[1:])  # fmt: skip
-    _trade_off_legend(axes, [c for c, _ in points], [t.valid for _, t in points], key)
+    _trade_off_legend(axes, points, key, front=bool(front))
 
 
 def _position(candidate: Candidate, timing: Timing) -> tuple[float, float]:
@@ -109,28 +135,32 @@ def _point(axes: Axes, candidate: Candidate, timing: Timing, key: Key) -> None:
         fmt=key.markers[candidate.model], color=colour, ms=7.5, elinewidth=1.2, capsize=2.5,
         mfc=colour if timing.valid else LIGHT["surface"], mec=colour, mew=1.3, zorder=3,
     )  # fmt: skip
+    if not candidate.is_reference:
+        axes.annotate(SYMBOLS[candidate.outcome], (x, y), xytext=(5, 4), textcoords="offset points",
+                      color=LIGHT[candidate.outcome], fontsize=8, weight="bold", zorder=4)  # fmt: skip
 
 
 def _latency_axis(axes: Axes, values: list[float]) -> None:
     if max(values) > 8 * min(values) > 0:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        logarithmic(axes.xaxis)
 
 
-def _trade_off_legend(axes: Axes, members: list[Candidate], valid: list[bool], key: Key) -> None:
+def _trade_off_legend(
+    axes: Axes, points: list[tuple[Candidate, Timing]], key: Key, *, front: bool
+) -> None:
     def dot(label: str, marker: str, colour: str, fill: str) -> Line2D:
         return Line2D([], [], ls="", marker=marker, color=colour, mfc=fill, mec=colour, label=label)
 
     ink = LIGHT["muted"]
+    members = [c for c, _ in points]
     handles = [dot(m, key.markers[m], ink, ink) for m in dict.fromkeys(c.model for c in members)]
     handles += [
         Line2D([], [], lw=4, color=key.colours[recipe], label=recipe)
         for recipe in dict.fromkeys(c.recipe for c in members)
     ]
-    if not all(valid):
+    if not all(t.valid for _, t in points):
         handles.append(dot("timing INVALID", "o", ink, LIGHT["surface"]))
-    if sum(valid) > 1:
+    if front:
         handles.append(Line2D([], [], ls=(0, (2, 2)), lw=1, color=ink, label="Pareto front"))
     axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from edgeward.core import svg
 from edgeward.core.palette import LIGHT
+from edgeward.core.text import fixed, plural
 from edgeward.reporting.figures.common import WIDTH, Groups, Key, note
 from edgeward.reporting.load import Candidate
 
@@ -57,14 +58,28 @@ def training(groups: Groups, key: Key) -> str:
             if not axes.lines:
                 note(axes, "not recorded")
         models = dict.fromkeys(c.model for c in members)
-        handles = [Line2D([], [], color=key.model_colours[m], label=m) for m in models]
+        handles = [
+            Line2D([], [], color=key.model_colours[m], marker=key.markers[m], ms=4.5, label=m)
+            for m in models
+        ]
         handles += [Line2D([], [], color=LIGHT["muted"], ls=":", label="training loss")]
         line[0].legend(handles=handles, loc="upper right")
-    alt = "; ".join(
-        f"{c.model} seed {c.seed} on {c.data}: {len(c.history)} epochs"
-        for c in {c.family: c for members in groups.values() for c in members}.values()
-    )
+    runs = {c.family: c for members in groups.values() for c in members}.values()
+    alt = "; ".join(_describe(c) for c in runs if c.history)
     return svg.standalone(figure, f"Training curves. {alt}.")
+
+
+def _describe(candidate: Candidate) -> str:
+    """Say where a training began and ended."""
+    first, last = candidate.history[0], candidate.history[-1]
+    moved = ", ".join(
+        f"{title[0].lower()}{title[1:]} {fixed(first[name])} to {fixed(last[name])}"
+        for title, columns in curves(candidate).items()
+        for name in columns
+        if name != "train_loss" and name in first and name in last
+    )
+    epochs = plural(len(candidate.history), "epoch")
+    return f"{candidate.model} seed {candidate.seed} on {candidate.data}, {epochs}: {moved}"
 
 
 def _curve(axes: Axes, candidate: Candidate, columns: dict[str, str], key: Key) -> None:
@@ -72,5 +87,5 @@ def _curve(axes: Axes, candidate: Candidate, columns: dict[str, str], key: Key) 
         rows = [r for r in candidate.history if name in r and math.isfinite(r[name])]
         if rows:
             x = [row.get("epoch", i) for i, row in enumerate(rows)]
-            axes.plot(x, [row[name] for row in rows], dash, lw=1.3,
-                      marker="." if len(rows) < 3 else "", color=key.model_colours[candidate.model])  # fmt: skip
+            axes.plot(x, [row[name] for row in rows], dash, lw=1.3, marker=key.markers[candidate.model],
+                      ms=3.6, markevery=max(1, len(rows) // 8), color=key.model_colours[candidate.model])  # fmt: skip

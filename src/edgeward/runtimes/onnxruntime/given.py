@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper, numpy_helper
 
 from edgeward.core.errors import UserError
 from edgeward.models.config import Takes
 from edgeward.runtimes.base import Given
+from edgeward.runtimes.onnxruntime.file import read_model
 from edgeward.runtimes.onnxruntime.graph import BATCH, INPUT, OUTPUT, stamp
 from edgeward.runtimes.onnxruntime.session import open_session
 from edgeward.runtimes.parity import Forward
@@ -301,12 +301,8 @@ def open_given(path: Path, takes: Takes | None) -> OnnxFile:
     UserError
         If it is no ONNX file, does not take one image or give one result, or nothing says what it takes.
     """
-    try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-        raise UserError(f"{path} is not a valid ONNX model: {error}") from error
-    takes = _itself(model) or takes
+    model = read_model(path)
+    takes = _itself(model, path) or takes
     if takes is None:
         raise UserError(
             f"{path} does not say what it takes. Say it in the model's file in config/model/ (key 'takes'): input_range, mean, std, order, "
@@ -337,13 +333,18 @@ def _told(values: Sequence[onnx.ValueInfoProto]) -> str:
     return ", ".join(f"'{v.name}' {[d or '?' for d in _dims(v)]}" for v in values) or "none"
 
 
-def _itself(model: onnx.ModelProto) -> Takes | None:
+def _itself(model: onnx.ModelProto, path: Path) -> Takes | None:
     """Return what a file of this project says of itself; of another one None."""
     said = {entry.key: entry.value for entry in model.metadata_props}
     if "edgeward_format" not in said:
         return None
-    return Takes(
-        input_range=json.loads(said["input_range"]),
-        classes=json.loads(said["classes"]),
-        logit_shift=json.loads(said.get("logit_shift", "null")),
-    )
+    try:
+        return Takes(
+            input_range=json.loads(said["input_range"]),
+            classes=json.loads(said["classes"]),
+            logit_shift=json.loads(said.get("logit_shift", "null")),
+        )
+    except (KeyError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} has metadata of this project that are none ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+        ) from error

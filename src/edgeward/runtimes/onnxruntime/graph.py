@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import inliner, shape_inference
 
 from edgeward.core.errors import UserError
@@ -21,6 +20,7 @@ from edgeward.runtimes.macs import (
     matmul_macs,
     transposed_conv_macs,
 )
+from edgeward.runtimes.onnxruntime.file import read_model
 
 INPUT, OUTPUT, BATCH = "image", "logits", "batch"
 """Names of what every file takes and gives, and of its first dimension."""
@@ -38,13 +38,7 @@ def stamp(model: onnx.ModelProto, properties: Mapping[str, Any]) -> None:
 
 
 def _load(path: Path) -> onnx.ModelProto:
-    try:
-        model = onnx.load(str(path))
-        onnx.checker.check_model(model)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist.") from error
-    except (DecodeError, onnx.checker.ValidationError, OSError) as error:
-        raise UserError(f"{path} is not a valid ONNX model: {error}") from error
+    model = read_model(path)
     return inliner.inline_local_functions(model) if model.functions else model
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-SIDE = 96
+from edgeward.core.pictures import data_uri
+
+SIDE = 192
 
 
 def contact_sheet(
@@ -26,7 +25,7 @@ def contact_sheet(
 
     Returns
     -------
-    ``index, true, before, after`` (class names) and ``picture`` (a data URI of a PNG).
+    ``index, true, before, after`` (class names) and ``picture`` (a data URI of a WebP image).
     """
     sheet: dict[int, dict[str, Any]] = {}
     for kind in ("modal", "rank"):
@@ -34,16 +33,6 @@ def contact_sheet(
         for place, index in enumerate(int(i) for i in rows["images"]):
             if len(sheet) < count and index not in sheet:
                 said = {key: classes[rows["labels"][key][place]] for key in rows["labels"]}
-                sheet[index] = {"index": index, **said, "picture": data_uri(images[index])}
+                picture = data_uri(images[index], SIDE, lossless=True)
+                sheet[index] = {"index": index, **said, "picture": picture}
     return list(sheet.values())
-
-
-def data_uri(image: np.ndarray) -> str:
-    """Return an image, uint8 (h, w, c), as a PNG data URI, at most `SIDE` pixels high and wide."""
-    picture = Image.fromarray(
-        image[:, :, 0] if image.shape[2] == 1 else np.ascontiguousarray(image)
-    )
-    picture.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

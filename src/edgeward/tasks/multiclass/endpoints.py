@@ -13,6 +13,6 @@ def endpoints(reference: Arm, found: Intervals) -> list[Endpoint]:
     asked = (
         ("balanced accuracy", "balanced_accuracy", margins.balanced_accuracy),
         ("macro AUC", "auc_macro", margins.auc),
-        ("ECE", "ece", margins.ece),
+        ("RMS-ECE", "ece", margins.ece),
     )
     return [*of_classes(reference, found), *of_all(reference, asked)]

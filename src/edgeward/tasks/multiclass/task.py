@@ -27,9 +27,13 @@ TASK = Task(
         Metric("brier", "Brier", long="Brier score", better="lower", share=False),
         Metric(
             "ece",
-            "ECE",
-            long="ECE, root mean square, debiased, bins of equal mass",
-            short="ECE",
+            "RMS-ECE",
+            "debiased",
+            long="RMS-ECE, root mean square, debiased, bins of equal mass",
+            short="RMS-ECE",
+            meaning="is the root mean square gap between confidence and accuracy over bins of equal mass, less the part that "
+            "chance alone adds. It is no smaller than the mean absolute gap that is usually called ECE, which is in the details "
+            "(15 bins). 0 is perfect. Confidence refers to the prevalence of the data, not that of another site.",
             better="lower",
         ),
         Metric(

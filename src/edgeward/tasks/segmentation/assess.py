@@ -183,8 +183,8 @@ class Arm(assessment.Arm):
         lacks = [f"the test split lacks {', '.join(absent)}"] if absent else []
         for name, metric, margin in (
             ("mean Dice", "dice", margins.dice),
-            ("ECE", "ece", margins.ece),
-            ("boundary ECE", "boundary_ece", margins.boundary_ece),
+            ("RMS-ECE", "ece", margins.ece),
+            ("boundary RMS-ECE", "boundary_ece", margins.boundary_ece),
         ):
             groups = reference.basis(Key(metric)).groups
             more = lacks if metric == "dice" else []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from edgeward.core.errors import UserError
-from edgeward.core.pictures import COLOURS, as_seen, outline, telling_slice
+from edgeward.core.pictures import COLOURS, as_seen, data_uri, outline, telling_slice
 from edgeward.core.text import fixed
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.tasks.page import Shown
@@ -204,7 +202,6 @@ def _draw(
 
 
 def _panel(title: str, caption: str, picture: np.ndarray) -> Panel:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="WEBP", quality=82, method=4)
-    uri = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return Panel(title, caption, uri, ", ".join(part for part in (title, caption) if part))
+    return Panel(
+        title, caption, data_uri(picture), ", ".join(part for part in (title, caption) if part)
+    )
