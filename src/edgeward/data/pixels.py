@@ -255,9 +255,8 @@ class Store:
                 raise UserError(f"{place}: member '{member.filename}' leads out of the archive.")
             hidden = path.name.startswith(".") or "__MACOSX" in path.parts
             if not member.is_dir() and not hidden and path.suffix.lower() in SUFFIXES:
-                self._add(
-                    path.stem, lambda a=archive, m=member: read_member(a, m, self._door), place
-                )  # type: ignore[misc]
+                read = partial(read_member, archive, member, self._door)
+                self._add(path.stem, read, place)
                 self._door.count(len(self._at), place)
 
     def _add(self, stem: str, read: Callable[[], bytes], place: Path) -> None:

@@ -267,7 +267,9 @@ def test_the_page_shows_which_findings_come_together() -> None:
         unknown={"train": {"mass": 0, "nodule": 2}},
     )  # fmt: skip
     nowhere = Path("nowhere")
-    shown = Shown("k", "films", "m", 0, "fp32", facts, None, {}, nowhere, nowhere, nowhere, "", "")  # type: ignore[arg-type]
+    shown = Shown(
+        "k", "films", "m", 0, "fp32", True, facts, None, {}, nowhere, nowhere, nowhere, "", ""
+    )  # type: ignore[arg-type]
     (section,) = sections([shown])
     page = Environment(autoescape=True).from_string(section.template)
     text = page.render(count=str, **section.context)
