@@ -18,6 +18,7 @@ from edgeward.core.errors import UserError
 from edgeward.models.program import export_program
 from edgeward.runtimes.quantizer import tensor_at
 from edgeward.statistics.alignment import call_shares, fit_offsets
+from edgeward.statistics.decisions import decided
 
 logger = logging.getLogger(__name__)
 aten = torch.ops.aten
@@ -48,7 +49,7 @@ def align(
 ) -> None:
     """Fit constants on a split, of the program if there is one, and put them into it; record what they change.
 
-    The natural probabilities are ``softmax(logits + logit_shift)``; to keep them, what the logits gain is taken from `logit_shift`.
+    The natural probabilities are the softmax (or sigmoid) of ``logits + logit_shift``; to keep them, what the logits gain is taken from `logit_shift`.
 
     Raises
     ------
@@ -65,16 +66,17 @@ def align(
     program = piece.program or export_program(piece.module, piece.example)
     graph = program.module()
     without_last_rounding(graph)
-    before = logits_of(piece.uncompressed, data, indices)
-    after = logits_of(graph, data, indices)
+    exclusive, borders = piece.exclusive, piece.thresholds
+    before = logits_of(piece.uncompressed, data, indices) - borders
+    after = logits_of(graph, data, indices) - borders
     weights = balanced(data.labels[indices]) if labels else None
-    wanted = call_shares(before, weights)
-    offsets = fit_offsets(after, wanted, weights)
+    wanted = call_shares(before, weights, exclusive=exclusive)
+    offsets = fit_offsets(after, wanted, weights, exclusive=exclusive)
     piece.program, in_bias = shifted(graph, torch.from_numpy(offsets).float(), piece.example)
     if probabilities == "kept":
         kept = np.asarray(piece.meta.logit_shift) - offsets
         piece.meta = piece.meta.model_copy(update={"logit_shift": kept.tolist()})
-    agreed = before.argmax(axis=1)
+    agreed, aligned = decided(before, exclusive), decided(after + offsets, exclusive)
     piece.effect = {
         "offsets": offsets.tolist(),
         "in_bias": in_bias,
@@ -83,17 +85,33 @@ def align(
         "probabilities": probabilities,
         "n": len(indices),
         "calls_reference": wanted.tolist(),
-        "calls_before": call_shares(after, weights).tolist(),
-        "calls": call_shares(after + offsets, weights).tolist(),
-        "agreement_before": float(np.mean(after.argmax(axis=1) == agreed)),
-        "agreement": float(np.mean((after + offsets).argmax(axis=1) == agreed)),
+        "calls_before": call_shares(after, weights, exclusive=exclusive).tolist(),
+        "calls": call_shares(after + offsets, weights, exclusive=exclusive).tolist(),
+        "agreement_before": float(np.mean(decided(after, exclusive) == agreed)),
+        "agreement": float(np.mean(aligned == agreed)),
     }
     piece.metrics["largest_offset"] = float(np.abs(offsets).max())
     logger.info("offsets of the logits: %s", " ".join(f"{x:+.3f}" for x in offsets))
 
 
+def without_thresholds(piece: Workpiece) -> None:
+    """Take the thresholds off the logits, if there are any, so that what ships calls a label where its logit is above 0.
+
+    `logit_shift` takes them back, so that probabilities stay what they are.
+    """
+    if piece.meta.thresholds is None:
+        return
+    thresholds = piece.thresholds
+    program = piece.program or export_program(piece.module, piece.example)
+    offsets = torch.from_numpy(-thresholds).float()
+    piece.program, in_bias = shifted(program.module(), offsets, piece.example)
+    kept = np.asarray(piece.meta.logit_shift) + thresholds
+    piece.meta = piece.meta.model_copy(update={"logit_shift": kept.tolist(), "thresholds": None})
+    piece.found["thresholds"] = {"logits": thresholds.tolist(), "in_bias": in_bias}
+
+
 def balanced(labels: np.ndarray) -> np.ndarray:
-    """Return weights, float64 (n,), with which every class counts alike."""
+    """Return weights, float64 (n,), with which every class (of findings: every stratum) counts alike."""
     result: np.ndarray = 1.0 / np.bincount(labels)[labels]
     return result
 

@@ -16,9 +16,11 @@ from edgeward.tasks.training import Loss
 SHARED = ("data", "classes", "in_chans", "image_size", "seed")
 
 
-def soft_targets(student: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
+def soft_targets(
+    student: torch.Tensor, teacher: torch.Tensor, temperature: float, *, exclusive: bool = True
+) -> torch.Tensor:
     """Return ``T**2 KL(softmax(teacher / T) || softmax(student / T))``, mean over the batch,
-    and over all pixels of dense outputs.
+    and over all pixels of dense outputs; if labels are not exclusive, the same of the sigmoid of each, summed over the labels.
 
     Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (arXiv 1503.02531), section 2; the
     factor keeps the size of the gradients when T changes.
@@ -27,6 +29,13 @@ def soft_targets(student: torch.Tensor, teacher: torch.Tensor, temperature: floa
     ----------
     student, teacher : logits, float32 (b, n_classes) or (b, n_labels, *spatial).
     """
+    if not exclusive:
+        z, t = student / temperature, teacher / temperature
+        p = torch.sigmoid(t)
+        # KL of two Bernoulli variables; what the student cannot change (the teacher's entropy) makes it 0 where they agree.
+        cross = functional.binary_cross_entropy_with_logits(z, p, reduction="none")
+        own = functional.binary_cross_entropy_with_logits(t, p, reduction="none")
+        return temperature**2 * (cross - own).sum(dim=1).mean()
     mine, theirs = (
         functional.log_softmax(logits.movedim(1, -1).flatten(0, -2) / temperature, dim=1)
         for logits in (student, teacher)
@@ -89,11 +98,13 @@ class Distillation(nn.Module):
         temperature: float,
         weight: float,
         similarity_weight: float,
+        exclusive: bool = True,
     ) -> None:
         super().__init__()
         self.student = student
         self._teacher = (teacher.eval().requires_grad_(False),)
         self._task, self._temperature, self._weight = task, temperature, weight
+        self._exclusive = exclusive
         self._similarity_weight = similarity_weight
         self._said: tuple[torch.Tensor, torch.Tensor] | None = None
         self._features: dict[str, torch.Tensor] = {}
@@ -133,7 +144,8 @@ class Distillation(nn.Module):
         if self._said is None or self._said[0] is not logits:
             raise AssertionError("these logits are not from the last forward pass in training")
         value = (1 - self._weight) * self._task(logits, labels)
-        value = value + self._weight * soft_targets(logits, self._said[1], self._temperature)
+        soft = soft_targets(logits, self._said[1], self._temperature, exclusive=self._exclusive)
+        value = value + self._weight * soft
         if self._similarity_weight > 0:
             seen = similarity(self._features["student"], self._features["teacher"])
             value = value + self._similarity_weight * seen

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 
+from edgeward.compression.alignment import Shifted, without_thresholds
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.acceptance import accept_on_validation
 from edgeward.compression.cost import macs
@@ -72,8 +74,10 @@ def run(
         logger.info("%s: %s", recipe.name, type(step).__name__)
         _apply(step, piece, work / str(number))
     parameters = piece.parameters
+    thresholds = piece.thresholds
+    without_thresholds(piece)
     program = piece.program or export_program(piece.module, piece.example)
-    _accept(recipe, piece, program)
+    _accept(recipe, piece, program, thresholds)
     save_program(out / "model.pt2", program)
     size = (out / "model.pt2").stat().st_size
     Recipe(
@@ -93,14 +97,22 @@ def run(
     }
 
 
-def _accept(recipe: RecipeConfig, piece: Workpiece, program: ExportedProgram) -> None:
-    """Test what ships against the last safety constraint in the recipe, and record the outcome."""
+def _accept(
+    recipe: RecipeConfig, piece: Workpiece, program: ExportedProgram, thresholds: np.ndarray
+) -> None:
+    """Test what ships against the last safety constraint in the recipe, and record the outcome.
+
+    Parameters
+    ----------
+    thresholds : that were taken off the logits of what ships.
+    """
     limits = [step.limits for step in recipe.steps if step.limits is not None]
     if not limits:
         return
+    off = torch.from_numpy(-thresholds).float()
     found = accept_on_validation(
         program.module(),
-        piece.uncompressed,
+        Shifted(piece.uncompressed, off) if thresholds.any() else piece.uncompressed,
         piece.data,
         piece.meta.logit_shift,
         limits[-1].acceptance,

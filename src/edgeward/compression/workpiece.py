@@ -9,12 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.records.recipe import ModelMeta
+from edgeward.tasks.base import task
 from edgeward.tasks.inputs import Read, reader
 
 
@@ -70,6 +72,16 @@ class Workpiece:
     def read(self) -> Read:
         """From case indices to inputs of the model: whole images, or one patch of each volume."""
         return reader(self.data, self.meta, self.seed)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether one label is decided for; see `edgeward.tasks.base.Task`."""
+        return task(self.meta.task, "model.pt").exclusive
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """The logits above which labels are called that are each decided on its own, float64 (c,)."""
+        return np.asarray(self.meta.thresholds or np.zeros(self.meta.n_labels), dtype=np.float64)
 
     @property
     def example(self) -> torch.Tensor:

@@ -35,7 +35,8 @@ def inherited(source: str, default: Any, description: str) -> Any:
 
     Parameters
     ----------
-    source : dotted path in the run, e.g. ``"train.loss"``; of a group that `edgeward.pipeline.schema.GROUPS` has before.
+    source : dotted path in the run, e.g. ``"train.loss"``; of a group that `edgeward.pipeline.schema.GROUPS` has before. ``<task>`` in it
+        stands for the task of the data; where that has no such key, the default holds.
     default : what holds outside of a run.
     """
     return Field(default, description=description, json_schema_extra={"inherits": source})

@@ -26,6 +26,7 @@ from edgeward.data.volume_config import (
 )
 
 Policy = Literal["refuse", "warn"]
+PhantomFinding = Literal["network", "veil", "lacunae", "vessels", "milia", "dots", "scar", "scale"]
 PhantomClass = Literal["akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"]
 # The codes of HAM10000 (Tschandl et al. 2018, table 2), which the drawn set takes over.
 LESIONS = {
@@ -119,19 +120,19 @@ class Ham10000Source(Stored):
         return ("classes", "masks") if self.masks == "use" else ("classes",)
 
 
-class MedmnistSource(Stored):
-    """A 2-D single-label set of MedMNIST v2, from a local .npz or the publisher."""
+MULTI_LABEL = ("chestmnist",)
+"""The sets of MedMNIST whose images may have several findings."""
 
-    targets: ClassVar[tuple[str, ...]] = ("classes",)
+
+class MedmnistSource(Stored):
+    """A 2-D set of MedMNIST v2, from a local .npz or the publisher."""
 
     kind: Literal["medmnist"]
     path: Relative = Field(
         "medmnist",
         description="Folder below the data root that holds, or will hold, the .npz file.",
     )
-    dataset: str = Field(
-        pattern=r"^[a-z0-9]+$", description="Any 2-D single-label name of medmnist.INFO."
-    )
+    dataset: str = Field(pattern=r"^[a-z0-9]+$", description="Any 2-D name of medmnist.INFO.")
     size: Literal[28, 64, 128, 224] = Field(
         64, description="Published image side to read, pixels; resampled to `image_size`."
     )
@@ -139,6 +140,135 @@ class MedmnistSource(Stored):
         True,
         description="Fetch the file from the publisher when it is not there; its MD5 is checked either way.",
     )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Findings or classes, by the set."""
+        return ("findings",) if self.dataset in MULTI_LABEL else ("classes",)
+
+
+class FindingsPhantomSource(Closed):
+    """Dermoscopy drawn by `edgeward.data.phantom` with the structures that dermoscopists name as findings: a lesion has several, or
+    none, and those of one diagnosis come together."""
+
+    targets: ClassVar[tuple[str, ...]] = ("findings",)
+
+    kind: Literal["phantom_findings"]
+    n_train: Positive = Field(3000, description="Images drawn for train.")
+    n_val: Positive = Field(
+        2000, description="Images drawn for val, which thresholds may be set on."
+    )
+    n_test: Positive = Field(6000, description="Images drawn for test.")
+    prevalence: dict[PhantomFinding, Annotated[float, Field(gt=0, lt=1)]] = Field(
+        {
+            "network": 0.45, "dots": 0.22, "milia": 0.11, "vessels": 0.06, "veil": 0.045, "scale": 0.03, "lacunae": 0.018,
+            "scar": 0.012,
+        },
+        min_length=2,
+        description="Share of the lesions that have each finding, the same in every split; its order is the label order.",
+    )  # fmt: skip
+    views: list[Annotated[float, Field(ge=0)]] = Field(
+        [74, 19, 5, 2],
+        min_length=1,
+        description="Relative frequency of lesions with 1, 2, 3 .. images.",
+    )
+    overlap: float = Field(
+        1.2,
+        ge=0,
+        le=4,
+        description="Spread of the traits. 0: every structure that is there is equally strong; 2: hard.",
+    )
+    hair: Fraction = Field(0.25, description="Share of images with hair across the lesion.")
+    noise: float = Field(
+        4.0, ge=0, le=64, description="Sensor noise, standard deviation in grey levels."
+    )
+
+    @model_validator(mode="after")
+    def _some_lesion_has_an_image(self) -> FindingsPhantomSource:
+        if sum(self.views) <= 0:
+            raise ValueError("views: at least one weight must be above 0")
+        return self
+
+
+Policy3 = Literal["refuse", "ignore", "zero", "one"]
+
+
+class TableSource(Own):
+    """Images with several findings each, by a table: one column that lists them, or one column for each. The layouts of ChestX-ray14,
+    CheXpert, VinDr-CXR and PadChest are in docs/several-findings.md."""
+
+    targets: ClassVar[tuple[str, ...]] = ("findings",)
+
+    kind: Literal["table"]
+    csv: Relative = Field(description="The table, below `path`; a row for each image (or reader).")
+    images: list[str] = Field(
+        ["."],
+        min_length=1,
+        description="Folders or zip archives of the images, below `path`: what the image column names lies in one of them.",
+    )
+    image: str = Field(
+        "image", description="Column that names the image file, with or without its folder."
+    )
+    suffix: str = Field(
+        "", description="What the name in the table lacks of the file's, e.g. `.dicom`."
+    )
+    group: str | None = Field(None, description="Column of the patient. null: see group_pattern.")
+    group_pattern: GroupPattern = None
+    split: str | None = Field(
+        None, description="Column of the side (train, val or test), where the publisher gives one."
+    )
+    labels: str | None = Field(
+        None,
+        description="Column that lists the findings of an image. null: every finding has a column of its own, named in `findings`.",
+    )
+    separator: str = Field(
+        "|",
+        min_length=1,
+        description="Between the findings in that column. Brackets and quotes about them are dropped.",
+    )
+    none: list[str] = Field(
+        ["No Finding", "No finding", "normal"],
+        description="What is said in that column of an image without any finding, as may be an empty cell.",
+    )
+    findings: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Those that are predicted, in label order: columns of the table, or words of the `labels` column. null: all that the "
+        "`labels` column lists, sorted.",
+    )
+    others: Literal["refuse", "drop"] = Field(
+        "refuse",
+        description="Words of the `labels` column that `findings` does not name: refuse, or drop (they are not predicted).",
+    )
+    uncertain: Policy3 = Field(
+        "refuse",
+        description="What -1 (uncertain) in the column of a finding counts as: ignore (neither learnt nor judged), zero (absent), one "
+        "(present).",
+    )
+    missing: Policy3 = Field(
+        "refuse",
+        description="What an empty cell in the column of a finding counts as; in CheXpert it means: not mentioned.",
+    )
+    repeated: Literal["refuse", "any", "majority"] = Field(
+        "refuse",
+        description="Several rows of one image, as of several readers: any (a finding that one of them names is there), majority (more than "
+        "half of them).",
+    )
+    columns: list[Annotated[str, Field(pattern=r"^[A-Za-z][\w /-]*$")]] = Field(
+        [],
+        description="Further columns of the table that go with the images, e.g. `[age, sex]`, for `strata`; empty cells are unknown.",
+    )
+    channels: Channels = 3
+    fit: Fit = "crop"
+    min_side: MinSide = 64
+
+    @model_validator(mode="after")
+    def _findings_are_somewhere(self) -> TableSource:
+        if self.labels is None and self.findings is None:
+            raise ValueError(
+                "labels, findings: name the column that lists findings, or the columns of findings"
+            )
+        return self
 
 
 MISSING = ["", "-", "?", "na", "n/a", "#n/a", "nan", "nat", "null", "none", "nil", "missing", "unknown"]  # fmt: skip
@@ -203,7 +333,7 @@ class PairsSource(Pairs):
 class PythonSource(Closed):
     """A reader of your own: a module with ``open_source(request) -> Listing``, which says what it gives."""
 
-    targets: ClassVar[tuple[str, ...]] = ("classes", "masks")
+    targets: ClassVar[tuple[str, ...]] = ("classes", "findings", "masks")
 
     kind: Literal["python"]
     module: str = Field(
@@ -220,6 +350,8 @@ Source = Annotated[
     | MedmnistSource
     | FolderSource
     | PairsSource
+    | TableSource
+    | FindingsPhantomSource
     | PythonSource
     | Phantom3dSource
     | DecathlonSource
@@ -405,7 +537,8 @@ class DataConfig(Closed):
     task: str = Field(
         "multiclass",
         pattern=r"^[a-z][a-z0-9_]*$",
-        description="multiclass: one class per image. segmentation: one label per pixel or voxel, from masks. Or another folder of "
+        description="multiclass: one class per image. multilabel: several findings per image, or none. segmentation: one label per pixel or "
+        "voxel, from masks. Or another folder of "
         "src/edgeward/tasks/.",
     )
     seed: int = Field(
@@ -431,6 +564,11 @@ class DataConfig(Closed):
         [],
         description="Classes in which a missed case harms the patient, e.g. the malignant ones: the safety verdict has an endpoint for "
         "each, however common it is.",
+    )
+    scarce: Literal["refuse", "leave_out"] = Field(
+        "refuse",
+        description="Findings that are not on every side of the split, since too few images have them: refuse (stop and name them) or "
+        "leave_out (they are not predicted, which card.json says; their images stay).",
     )
     strata: dict[str, Edges | None] = Field(
         {},

@@ -14,6 +14,7 @@ import numpy as np
 from edgeward.core import plugins
 from edgeward.core.io import sha256
 from edgeward.data.config import DataConfig
+from edgeward.data.findings import Findings
 from edgeward.data.split import of_fold
 from edgeward.data.stage import WHERE, split_facts, write_splits
 from edgeward.data.store import SPLIT_COLUMNS, SPLITS, Prepared, open_prepared
@@ -61,6 +62,7 @@ def _cases(data: Prepared, pixels: np.ndarray) -> Cases:
         given=None,
         pixels=pixels,
         foreground=data.classes,
+        findings=None if data.findings is None else Findings(data.classes, data.findings),
         columns={
             name: [row[name] for row in rows] for name in rows[0] if name not in SPLIT_COLUMNS
         },

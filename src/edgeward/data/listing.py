@@ -11,6 +11,7 @@ import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.data.door import BadImage, Door
+from edgeward.data.findings import Findings
 from edgeward.data.store import SPLITS
 
 __all__ = ["BadImage", "Batch", "Listing", "RawCase", "Request", "images_per_chunk"]
@@ -107,6 +108,7 @@ class Listing:
     splits : str (n,), the sides that the source gives its cases, or None.
     classes : class names in label order; empty where there are no labels.
     labels : int64 (n,), the class of each case; None where there are masks only.
+    findings : where a case may have several labels or none; None where it has one, or masks only.
     foreground : what the labels 1, 2, ... of the masks are; empty where there are no masks.
     channels : of images in the plane, 1 or 3.
     batches : images in the plane: streams all of them once, in order, a bounded number at a time.
@@ -126,6 +128,7 @@ class Listing:
     citation: str
     classes: list[str] = field(default_factory=list)
     labels: np.ndarray | None = None
+    findings: Findings | None = None
     foreground: list[str] = field(default_factory=list)
     channels: int = 0
     batches: Callable[[], Iterator[Batch]] | None = None

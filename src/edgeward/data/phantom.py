@@ -40,16 +40,22 @@ CENTRES = {
     "vasc": (0.38, 0.12, 0.07, 0.12, 0.10, 0.80, 0.25, 0.00, 0.02, 0.12, 0.70, 0.10, 0.03, 0.03, 0.03, 0.03),
 }  # fmt: skip
 CLASSES = tuple(CENTRES)
+STRUCTURES = tuple(name for name, _ in TRAITS[8:])
+PRESENT = 0.5  # of a structure that is there; one that is not has none of it
 
 
 @dataclass(frozen=True)
 class DrawnLesion:
-    """Which lesion to draw: `number` counts within its split and class."""
+    """Which lesion to draw: `number` counts within its split and class.
+
+    `structures` are those that it has, whatever is typical of its class; None: what is typical.
+    """
 
     split: int
     label: int
     number: int
     views: int
+    structures: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,13 @@ def _draw(lesions: Sequence[DrawnLesion], style: Style) -> tuple[np.ndarray, ...
         bells = _bell(rng.random((len(TRAITS) + 5, 4)))
         texture = rng.random(_LATTICE**2, dtype=F32) * F32(2) - F32(1)
         own = slice(row, row + lesion.views)
-        traits[own, : len(TRAITS)] = np.array(CENTRES[name]) + spread * bells[: len(TRAITS)]
+        centre = np.array(CENTRES[name])
+        if lesion.structures is not None:
+            centre[8:] = [PRESENT * (s in lesion.structures) for s in STRUCTURES]
+        traits[own, : len(TRAITS)] = centre + spread * bells[: len(TRAITS)]
+        if lesion.structures is not None:
+            absent = [s not in lesion.structures for s in STRUCTURES]
+            traits[own, 8 : len(TRAITS)][:, absent] = 0
         traits[own, len(TRAITS) :] = bells[len(TRAITS) :]
         lattice[own] = texture
         for i in range(row, row + lesion.views):

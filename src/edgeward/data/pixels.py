@@ -255,19 +255,9 @@ class Store:
                 raise UserError(f"{place}: member '{member.filename}' leads out of the archive.")
             hidden = path.name.startswith(".") or "__MACOSX" in path.parts
             if not member.is_dir() and not hidden and path.suffix.lower() in SUFFIXES:
-                self._add(path.stem, lambda a=archive, m=member: self._member(a, m), place)  # type: ignore[misc]
+                read = partial(read_member, archive, member, self._door)
+                self._add(path.stem, read, place)
                 self._door.count(len(self._at), place)
-
-    def _member(self, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-        most = self._door.limits.decoded_mib << 20
-        self._door.check_bytes(member.file_size, "a content")
-        try:
-            with archive.open(member) as stream:
-                content = stream.read(most + 1)  # whatever the directory says of its size
-        except Exception as error:  # decompressors raise what they like
-            raise BadImage(f"cannot be read from the archive ({said(error)})") from error
-        self._door.check_bytes(len(content), "a content")
-        return content
 
     def _add(self, stem: str, read: Callable[[], bytes], place: Path) -> None:
         if stem in self._at:
@@ -284,6 +274,19 @@ class Store:
     def read(self, stem: str) -> bytes:
         """Return the bytes of a file; BadImage if they cannot be had."""
         return self._at[stem]()
+
+
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, door: Door) -> bytes:
+    """Return the bytes of a member of an archive; BadImage if it is too large or cannot be read."""
+    most = door.limits.decoded_mib << 20
+    door.check_bytes(member.file_size, "a content")
+    try:
+        with archive.open(member) as stream:
+            content = stream.read(most + 1)  # whatever the directory says of its size
+    except Exception as error:  # decompressors raise what they like
+        raise BadImage(f"cannot be read from the archive ({said(error)})") from error
+    door.check_bytes(len(content), "a content")
+    return content
 
 
 def decoded_batches(

@@ -21,7 +21,8 @@ def stratified_group_split(
 ) -> np.ndarray:
     """Deal groups to sides (train, val and test, or folds) so that each class comes near its shares.
 
-    Classes are dealt from the rarest to the commonest and, within a class, groups from the
+    Iterative stratification (Sechidis, Tsoumakas & Vlahavas, ECML PKDD 2011, algorithm 1), of groups instead of cases: the class
+    of which fewest cases are left is dealt next and, within it, groups from the
     largest to the smallest, each to the side that lacks the largest part of its share of that
     class, so that large groups spread like small ones; when no more groups of a class are left
     than sides without it, those sides get them. If no group holds
@@ -30,7 +31,8 @@ def stratified_group_split(
 
     Parameters
     ----------
-    labels : int64 (n,).
+    labels : int64 (n,); or, where a case may be of several classes or of none, bool (n, c). Groups without any are dealt last, to
+        the side that lacks most cases.
     groups : int64 (n,).
     shares : of each side; they add up to 1.
     seed : decides among groups that are alike.
@@ -46,10 +48,12 @@ def stratified_group_split(
     UserError
         If a class has fewer groups than there are sides.
     """
-    classes, label = np.unique(labels, return_inverse=True)
     unique, group = np.unique(groups, return_inverse=True)
+    held = labels if labels.ndim == 2 else labels[:, None] == np.unique(labels)
+    classes = np.flatnonzero(held.any(axis=0)) if labels.ndim == 2 else np.unique(labels)
+    held = held[:, held.any(axis=0)]
     table = np.zeros((len(unique), len(classes)), np.int64)
-    np.add.at(table, (group, label), 1)
+    np.add.at(table, group, held)
     held_by = (table > 0).sum(0)
     if held_by.min() < len(sides):
         few = names[classes[np.argmin(held_by)]]
@@ -63,7 +67,11 @@ def stratified_group_split(
     lack = target.copy()
     side = np.full(len(unique), -1)
     has = np.zeros((len(sides), len(classes)), bool)
-    for c in np.argsort(table.sum(0), kind="stable"):
+    left = set(range(len(classes)))
+    while left:
+        still = table[side < 0].sum(0)
+        c = min(left, key=lambda k: (still[k], k))
+        left.remove(c)
         queue = [g for g in shuffled if side[g] < 0 and table[g, c]]
         queue.sort(key=lambda g: -int(table[g, c]))
         for i, g in enumerate(queue):
@@ -75,6 +83,14 @@ def stratified_group_split(
             side[g] = choice[np.argmax(need)]
             lack[side[g]] -= table[g]
             has[side[g]] |= table[g] > 0
+    size = np.bincount(group)
+    rest = sorted((g for g in shuffled if side[g] < 0), key=lambda g: -int(size[g]))
+    if rest:
+        dealt = np.bincount(side[side >= 0], size[side >= 0], minlength=len(sides))
+        room = np.array(shares) * len(group) - dealt
+        for g in rest:
+            side[g] = int(np.argmax(room))
+            room[side[g]] -= size[g]
     return np.array(sides)[side[group]]
 
 
@@ -100,7 +116,7 @@ def fold_names(folds: int) -> list[str]:
     return [f"fold{k}" for k in range(folds)]
 
 
-def strata(pixels: np.ndarray, groups: list[str], names: list[str]) -> tuple[np.ndarray, list[str]]:
+def strata(held: np.ndarray, groups: list[str], names: list[str]) -> tuple[np.ndarray, list[str]]:
     """Name each case after the class it holds that the fewest cases hold.
 
     So a split that keeps the strata equal spreads the rare findings. A stratum with fewer groups
@@ -108,14 +124,12 @@ def strata(pixels: np.ndarray, groups: list[str], names: list[str]) -> tuple[np.
 
     Parameters
     ----------
-    pixels : int64 (n, n_labels), voxels of each label.
-    names : of the labels 1, 2, ...
+    held : bool (n, c), which case holds which class. names : of the classes.
 
     Returns
     -------
-    labels : int64 (n,), and the names they index; "none" is a case without foreground.
+    labels : int64 (n,), and the names they index; "none" is a case that holds no class.
     """
-    held = pixels[:, 1:] > 0
     order = np.argsort(held.sum(0), kind="stable")
     first = np.where(held.any(1), order[np.argmax(held[:, order], axis=1)], len(names))
     of_group = np.array(groups)

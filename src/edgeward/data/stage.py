@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,17 @@ from edgeward.core import plugins
 from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import atomic, sha256
 from edgeward.data.audit import Audited, audited, joined
-from edgeward.data.config import DataConfig, Folds, GivenSplit, HeldOut, PythonSource, RareByName
+from edgeward.data.config import (
+    DataConfig,
+    Folds,
+    GivenSplit,
+    HeldOut,
+    PythonSource,
+    RareByName,
+    StratifiedSplit,
+)
 from edgeward.data.door import Door, said, shown
+from edgeward.data.findings import UNKNOWN, Findings, scarce, without_scarce
 from edgeward.data.listing import Listing, Request
 from edgeward.data.montage import montage
 from edgeward.data.split import calibration_set, fold_names, strata, stratified_group_split
@@ -85,28 +95,50 @@ def _check_invalid(
     log.warning("%sleft out, as data.invalid is 'skip'", message)
 
 
-def _check_target(cfg: DataConfig, listing: Listing) -> None:
-    """Refuse a task whose targets the source does not give."""
+def _target(cfg: DataConfig, listing: Listing) -> str:
+    """Return what the task needs of a source; refuse it if the source does not give that."""
     target = plugins.load("edgeward.tasks", cfg.task, "task", WHERE).TASK.target
-    if not (listing.foreground if target == "masks" else listing.classes):
+    gives = {
+        "classes": listing.labels is not None,
+        "findings": listing.findings is not None,
+        "masks": bool(listing.foreground),
+    }
+    if not gives[target]:
         raise UserError(
             f"data.task is '{cfg.task}', but {listing.source} gives no {target}. Read them (ham10000: "
             "data.source.masks: use), or change data.task (config/data/)."
         )
+    return str(target)
 
 
-def _cases(listing: Listing, read: Streamed) -> Cases:
+def _cases(listing: Listing, read: Streamed, target: str) -> Cases:
     """Return the cases that were read; without labels the masks give the strata."""
     rows, pixels = read.whole.rows, read.whole.pixels
     groups = [listing.groups[i] for i in rows]
-    if listing.labels is None:
-        labels, names = strata(pixels, groups, listing.foreground)
+    findings = None
+    if listing.findings is not None and target == "findings":
+        findings = listing.findings.of(rows)
+        labels, names = strata(findings.held, groups, findings.names)
+    elif listing.labels is None:
+        labels, names = strata(pixels[:, 1:] > 0, groups, listing.foreground)
     else:
         labels, names = listing.labels[rows], listing.classes
     given = None if listing.splits is None else listing.splits[rows]
     ids = [listing.ids[i] for i in rows]
     columns = {name: [values[i] for i in rows] for name, values in listing.columns.items()}
-    return Cases(ids, groups, labels, names, given, pixels, listing.foreground, columns)
+    return Cases(ids, groups, labels, names, given, pixels, listing.foreground, findings, columns)
+
+
+def _without_scarce(cfg: DataConfig, cases: Cases, on: Mapping[str, np.ndarray] | int) -> Cases:
+    """Return the cases without findings that cannot be on every side, or refuse these; `on` as in `scarce`."""
+    if cases.findings is None:
+        return cases
+    lacking = scarce(cases.findings, cases.groups, on)
+    found = without_scarce(cases.findings, lacking, cfg.scarce == "leave_out")
+    if lacking:
+        log.warning("left out, as data.scarce is 'leave_out': %s", ", ".join(lacking))
+    labels, names = strata(found.held, cases.groups, found.names)
+    return replace(cases, findings=found, labels=labels, names=names)
 
 
 def _sides(cfg: DataConfig, source: str, cases: Cases) -> np.ndarray:
@@ -123,15 +155,27 @@ def _sides(cfg: DataConfig, source: str, cases: Cases) -> np.ndarray:
                 "(config/data/)."
             )
         return _with_validation(cases, cfg.split.val, cfg.seed)
-    if isinstance(cfg.split, Folds):
-        names = fold_names(cfg.split.folds)
-        shares = [1 / len(names)] * len(names)
-    elif isinstance(cfg.split, HeldOut):
-        names, shares = ["val", "test"], [cfg.split.val, 1 - cfg.split.val]
-    else:
-        names, shares = [*SPLITS], [cfg.split.train, cfg.split.val, cfg.split.test]
+    names, shares = _shares(cfg.split)
     numbers = np.unique(cases.groups, return_inverse=True)[1]
-    return stratified_group_split(cases.labels, numbers, shares, cfg.seed, cases.names, names)
+    dealt, of = _dealt_by(cases)
+    return stratified_group_split(dealt, numbers, shares, cfg.seed, of, names)
+
+
+def _shares(split: Folds | HeldOut | StratifiedSplit) -> tuple[list[str], list[float]]:
+    """Return the sides that cases are dealt to, and the share of each."""
+    if isinstance(split, Folds):
+        names = fold_names(split.folds)
+        return names, [1 / len(names)] * len(names)
+    if isinstance(split, HeldOut):
+        return ["val", "test"], [split.val, 1 - split.val]
+    return [*SPLITS], [split.train, split.val, split.test]
+
+
+def _dealt_by(cases: Cases) -> tuple[np.ndarray, list[str]]:
+    """Return what sides keep equal, and the names of the classes in it."""
+    if cases.findings is None:
+        return cases.labels, cases.names
+    return cases.findings.held, cases.findings.names
 
 
 def _with_validation(cases: Cases, share: float | None, seed: int) -> np.ndarray:
@@ -143,12 +187,32 @@ def _with_validation(cases: Cases, share: float | None, seed: int) -> np.ndarray
     train = np.flatnonzero(cases.given == "train")
     numbers = np.unique([cases.groups[i] for i in train], return_inverse=True)[1]
     names = ("train", "val")
-    dealt = stratified_group_split(
-        cases.labels[train], numbers, (1 - share, share), seed, cases.names, names
-    )
+    by, of = _dealt_by(cases)
+    dealt = stratified_group_split(by[train], numbers, (1 - share, share), seed, of, names)
     splits = cases.given.astype("<U5")
     splits[train] = dealt
     return splits
+
+
+def _answers(cases: Cases, target: str) -> list[str]:
+    """Return what is said of each case, in words, so that copies can contradict each other; of masks nothing: these are compared."""
+    if target == "masks":
+        return []
+    if cases.findings is None:
+        return [cases.names[label] for label in cases.labels]
+    names, sign = cases.findings.names, {1: "", UNKNOWN: "?"}
+    return [
+        ", ".join(f"{name}{sign[v]}" for name, v in zip(names, row, strict=True) if v) or "none"
+        for row in cases.findings.values.tolist()
+    ]
+
+
+def _lost(before: Findings | None, after: Findings | None) -> dict[str, int]:
+    """Return the findings that were left out, and how many cases have each."""
+    if before is None or after is None:
+        return {}
+    counts = zip(before.names, before.held.sum(axis=0).tolist(), strict=True)
+    return {name: n for name, n in counts if name not in after.names}
 
 
 def _check_classes(targets: Targets, splits: np.ndarray) -> None:
@@ -263,22 +327,27 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
     if cfg.invalid == "refuse" and listing.invalid:
         write_findings(out, listing.invalid)
         _check_invalid(cfg, listing, listing.invalid, out / FINDINGS)
-    _check_target(cfg, listing)
+    target = _target(cfg, listing)
     with publishing(out) as work:
         read = stream(listing, cfg, work, door)
         write_findings(out, read.whole.invalid)
         _check_invalid(cfg, listing, read.whole.invalid, out / FINDINGS)
-        cases = _cases(listing, read)
+        cases = _cases(listing, read, target)
         if cfg.audit.identical == "group":
             cases = replace(cases, groups=joined(cases.groups, read.seen.digests))
-        targets: Targets = task.targets(cases)
+        listed = cases.findings
+        if not isinstance(cfg.split, GivenSplit):
+            cases = _without_scarce(cfg, cases, len(_shares(cfg.split)[0]))
         splits = _sides(cfg, listing.source, cases)
+        cases = _without_scarce(cfg, cases, {side: splits == side for side in sides(splits)})
+        targets: Targets = task.targets(cases)
         _check_classes(targets, splits)
-        names = [] if listing.labels is None else [cases.names[label] for label in cases.labels]
-        found = audited(cfg.audit, cases.ids, cases.groups, splits, read.seen, names)
+        answers = _answers(cases, target)
+        found = audited(cfg.audit, cases.ids, cases.groups, splits, read.seen, answers)
         write_findings(out, read.whole.invalid, found)
         found.act(str(out / FINDINGS))
-        np.save(work / "labels.npy", cases.labels, allow_pickle=False)
+        stored = cases.labels if cases.findings is None else cases.findings.values
+        np.save(work / "labels.npy", stored, allow_pickle=False)
         train = np.flatnonzero(splits == "train")
         calibration = write_splits(work, cases, splits, train, cfg)
         if isinstance(cfg.split, Folds | HeldOut):  # what is said of cases is said of all of them
@@ -307,6 +376,7 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
             **split_facts(targets, cases.groups, splits, train, sums),
             noted={kind: n for kind, n in sorted(door.noted.items()) if n},
             notes={**listing.notes, **read.notes},
+            left_out=_lost(listed, cases.findings),
             leakage=found.card(),
             calibration=calibration,
             hashes={p.name: sha256(p) for p in sorted(work.iterdir())},

@@ -1,6 +1,6 @@
 """Prepared data on disk: how every later stage reads it.
 
-A prepared folder of images holds ``images.npy`` (uint8, n x h x w x c), ``labels.npy`` (int64, n),
+A prepared folder of images holds ``images.npy`` (uint8, n x h x w x c), ``labels.npy`` (int64, n; of findings int8, n x c),
 ``split.csv`` (index,id,label,class,group,split, and what else is known of a case), ``calibration.csv`` (index), ``card.json`` and,
 where the source has them, ``masks.npy`` (uint8, n x h x w, label indices, 0 is background).
 
@@ -76,7 +76,8 @@ class Prepared:
     images : memory map, values 0-255: uint8 (n, h, w, c), or for volumes float16, flat.
     masks : memory map, uint8 label indices: (n, h, w), or for volumes flat; None without masks.
     volumes : where each volume lies; None for images in the plane.
-    labels : int64, shape (n,): the class of the image, for segmentation the stratum of the case.
+    labels : int64, shape (n,): the class of the image; of masks and findings the stratum of the case.
+    findings : int8, shape (n, c), where a case may have several classes or none: 1 it has, 0 it has not, -1 nobody says.
     groups : int64, shape (n,): the same number for images of the same lesion or patient.
     splits : str, shape (n,): "train", "val" or "test"; before a fold is chosen, the fold of each.
     calibration : int64, indices into the images, a subset of train.
@@ -94,6 +95,12 @@ class Prepared:
     masks: np.ndarray | None = None
     volumes: list[Volume] | None = None
     columns: dict[str, np.ndarray] = field(default_factory=dict)
+    findings: np.ndarray | None = None
+
+    @property
+    def truth(self) -> np.ndarray:
+        """What models of whole images learn: int64 (n,), the class; or int8 (n, c), the findings."""
+        return self.labels if self.findings is None else self.findings
 
     @property
     def classes(self) -> list[str]:
@@ -119,6 +126,11 @@ class Prepared:
     def outputs(self) -> list[str]:
         """Names of the outputs of a model, in their order: the classes, behind the background where masks are predicted."""
         return self.classes if self.n_labels == len(self.classes) else ["background", *self.classes]
+
+    def held(self, indices: np.ndarray) -> np.ndarray:
+        """Return which of some cases have which class, bool (n, c): their one class, or findings that are known to be there."""
+        truth = self.truth[indices]
+        return truth == 1 if truth.ndim == 2 else truth[:, None] == np.arange(len(self.classes))
 
     def view(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return a case as it is stored, read from disk only where it is sliced.
@@ -189,6 +201,7 @@ def open_prepared(root: Path) -> Prepared:
             "prepare it again."
         )
     _, groups = np.unique([row["group"] for row in rows], return_inverse=True)
+    stratum = np.array([int(row["label"]) for row in rows], dtype=np.int64)
     with (root / "calibration.csv").open(newline="") as handle:
         calibration = np.array(
             [int(row["index"]) for row in csv.DictReader(handle)], dtype=np.int64
@@ -197,7 +210,8 @@ def open_prepared(root: Path) -> Prepared:
         root=root,
         card=Card.read(root / "card.json"),
         images=images,
-        labels=labels,
+        labels=stratum if labels.ndim == 2 else labels,
+        findings=labels if labels.ndim == 2 else None,
         groups=groups.astype(np.int64),
         splits=np.array([row["split"] for row in rows]),
         calibration=calibration,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edgeward.data.findings import Findings
 from edgeward.data.store import sides
 
 
@@ -24,6 +25,7 @@ class Cases:
     labels : int64 (n,): what splits keep equal, the class or the stratum of each case; `names` of the labels.
     given : str (n,), the source's splits, or None.
     pixels : int64 (n, 1 + classes of the masks), pixels or voxels of each label; without masks (n, 1), all of them.
+    findings : where a case may have several labels or none.
     foreground : classes of the masks.
     columns : what else is known of the cases: name -> a value for each.
     """
@@ -35,6 +37,7 @@ class Cases:
     given: np.ndarray | None
     pixels: np.ndarray
     foreground: list[str]
+    findings: Findings | None = None
     columns: dict[str, list[str]] = field(default_factory=dict)
 
 

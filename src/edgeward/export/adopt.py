@@ -23,6 +23,7 @@ from edgeward.export.taken import examine
 from edgeward.models.config import ModelConfig
 from edgeward.records.recipe import Calibrated, ModelMeta, Recipe
 from edgeward.runtimes.base import ExportConfig, Given, runtime
+from edgeward.tasks.base import task
 
 PRECISIONS = get_args(Recipe.model_fields["precision"].annotation)
 log = logging.getLogger(__name__)
@@ -113,7 +114,8 @@ class _Taking:
         data, labels, target = self.data, self.data.outputs, out / "model.onnx"
         target.unlink(missing_ok=True)
         some = self.read(parity.pick(data, 2))
-        taken = None if self.model.dense else examine(given, data, threads)
+        one = task(data.task, f"{data.root}/card.json").exclusive
+        taken = None if self.model.dense or not one else examine(given, data, threads)
         with atomic(target) as temporary:
             given.write(temporary, {}, some, labels, threads)
             made = self.record(given, temporary, calibrated)

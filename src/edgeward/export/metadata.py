@@ -9,6 +9,7 @@ from edgeward.core.errors import UserError
 from edgeward.core.io import digest
 from edgeward.records.card import Card
 from edgeward.records.recipe import Recipe
+from edgeward.tasks.base import task
 
 FORMAT = 1
 
@@ -47,6 +48,7 @@ def metadata(recipe: Recipe, card: Card) -> dict[str, Any]:
         "std": meta.std,
         "image_size": meta.image_size,
         "logit_shift": meta.logit_shift,
+        **({} if task(card.task, "card.json").exclusive else {"exclusive": False}),
         "compression": {
             "steps": recipe.steps,
             "backend": recipe.backend,

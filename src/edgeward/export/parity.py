@@ -18,7 +18,9 @@ from edgeward.records.parity import Agreement, Decided, Parity
 from edgeward.records.recipe import Recipe
 from edgeward.runtimes.parity import Forward, Judgement, compare, judge, run_all
 from edgeward.runtimes.session import open_session
-from edgeward.runtimes.tolerance import FileParityConfig, margin
+from edgeward.runtimes.tolerance import FileParityConfig
+from edgeward.statistics.decisions import margin
+from edgeward.tasks.base import task
 from edgeward.tasks.inputs import Read, reader
 
 
@@ -119,6 +121,7 @@ def check(
     """
     meta = recipe.meta
     dense = bool(meta.model["dense"])
+    exclusive = task(meta.task, f"{prepared.root}/card.json").exclusive
     batch = cfg.dense_batch if dense else cfg.batch
     indices = pick(prepared, cfg.dense_images if dense else cfg.images)
     read = reader(prepared, meta, seed=0)
@@ -132,25 +135,25 @@ def check(
         n=len(indices),
         engine=dict([session.engine]),
         spread=float(reference.std()),
-        median_margin=float(np.median(margin(reference))),
+        median_margin=float(np.median(margin(reference, exclusive))),
         onnx_vs_torch=None,
         batches={},
         tolerance=cfg.model_dump(mode="json"),
     )
     if not (np.isfinite(reference).all() and np.isfinite(fused).all()):
         return parity
-    agreement = compare(reference, fused)
+    agreement = compare(reference, fused, exclusive)
     if recipe.precision == "int8":
         shaken = run_all(given, batches(read, indices, batch), cfg.int8.perturbation)
-        sensitivity = compare(reference, shaken)
+        sensitivity = compare(reference, shaken, exclusive)
         as_written = open_session(path, threads, fused=False, runtime=runtime)
         unfused = run_all(as_written.run, batches(read, indices, batch))
-        judged = judge(reference, fused, agreement, cfg.int8, sensitivity.mean_abs)
+        judged = judge(reference, fused, agreement, cfg.int8, sensitivity.mean_abs, exclusive)
         parity = parity.model_copy(
             update={
                 "sensitivity": sensitivity,
-                "unfused_vs_torch": compare(reference, unfused),
-                "fused_vs_unfused": compare(unfused, fused),
+                "unfused_vs_torch": compare(reference, unfused, exclusive),
+                "fused_vs_unfused": compare(unfused, fused, exclusive),
                 "limit": {
                     "mean_abs": judged.limit,
                     "decided_margin": cfg.int8.decided_margin * judged.limit,

@@ -74,11 +74,22 @@ def take_over(field: FieldInfo, given: Any, run: dict[str, Any]) -> Any:
     for name, inner in model.model_fields.items():
         extra = inner.json_schema_extra
         if isinstance(extra, dict) and "inherits" in extra:
-            theirs = reduce(lambda node, key: node[key], str(extra["inherits"]).split("."), run)
+            try:
+                theirs = _at(str(extra["inherits"]), run)
+            except KeyError:  # the task of the run has no such key
+                continue
             section[name] = _inherited(inner, theirs, section.get(name, theirs))
         elif name in section or isinstance(inner.default, BaseModel):
             section[name] = take_over(inner, section.get(name, {}), run)
     return section
+
+
+def _at(source: str, run: dict[str, Any]) -> Any:
+    """Return what a run says under a dotted path; ``<task>`` in it stands for the task of its data."""
+    keys = source.split(".")
+    if "<task>" in keys:
+        keys[keys.index("<task>")] = run["data"]["task"]
+    return reduce(lambda node, key: node[key], keys, run)
 
 
 def _inherited(field: FieldInfo, theirs: Any, mine: Any) -> Any:

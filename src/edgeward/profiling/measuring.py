@@ -46,6 +46,7 @@ class Bench:
     inputs, reference : images, uint8 (n, c, *spatial), and the reference engine's logits for them.
     sensitivity : of the reference engine to rounding (`parity.sensitivity`); None: not INT8.
     precision : "int8" or the float type of the model.
+    exclusive : whether the model decides for one label; see `edgeward.statistics.decisions`.
     """
 
     cfg: ProfileConfig
@@ -55,6 +56,7 @@ class Bench:
     reference: np.ndarray
     precision: str
     sensitivity: float | None = None
+    exclusive: bool = True
 
     def ask(self, task: str, **more: Any) -> dict[str, Any]:
         """Put one question; a fresh process on the device answers it."""
@@ -79,7 +81,7 @@ class Bench:
     def _parity(self, answer: dict[str, Any]) -> Parity:
         found = parity.decode(answer["logits"])
         return parity.compare(
-            self.reference, found, self.precision, self.cfg.parity, self.sensitivity
+            self.reference, found, self.precision, self.cfg.parity, self.sensitivity, self.exclusive
         )
 
     def _verdict(self, reasons: list[str]) -> dict[str, Any]:

@@ -109,12 +109,13 @@ def compare(
     precision: str,
     cfg: DeviceParityConfig,
     moved: float | None = None,
+    exclusive: bool = True,
 ) -> Parity:
     """Return how the logits of the device lie to the reference, both (n, classes, ..).
 
     Parameters
     ----------
-    moved : the `sensitivity` of an INT8 model.
+    moved : the `sensitivity` of an INT8 model. exclusive : see `edgeward.statistics.decisions`.
     """
     common: dict[str, Any] = {
         "n": len(reference),
@@ -127,9 +128,9 @@ def compare(
             ("max_abs", "mean_abs", "agreement", "limit", "decided")
         )
         return Parity(**common, **unknown, passed=False, reasons=[unlike])
-    same = agreement(reference, found)
+    same = agreement(reference, found, exclusive)
     tolerance = cfg.int8 if precision == "int8" else cfg.fp32
-    judged = judge(reference, found, same, tolerance, moved or 0.0)
+    judged = judge(reference, found, same, tolerance, moved or 0.0, exclusive)
     of_spread = f"{judged.limit:.3g} allowed (logit spread {common['spread']:.3g})"
     reasons = []
     if not judged.within and precision == "int8":

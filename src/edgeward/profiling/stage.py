@@ -66,6 +66,7 @@ def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -
         reference=reference,
         precision=facts.precision,
         sensitivity=moved,
+        exclusive=json.loads(facts.metadata.get("exclusive", "true")),
     )
 
 

@@ -96,6 +96,18 @@ class Card(File):
         default=None, description="Split -> cases without foreground."
     )
     strata: Table | None = Field(default=None, description="Split -> stratum -> cases.")
+    cooccurrence: list[list[int]] | None = Field(
+        default=None,
+        description="Training cases that have both of two classes, where a case may have several.",
+    )
+    unknown: Table | None = Field(
+        default=None,
+        description="Split -> class -> cases of which nobody says whether they have it.",
+    )
+    left_out: dict[str, int] = Field(
+        default_factory=dict,
+        description="Findings that are not predicted, as a side lacks them -> cases that have them.",
+    )
     notes: dict[str, JsonValue] = Field(
         default_factory=dict, description="Of the source and of reading it."
     )

@@ -34,6 +34,11 @@ class ModelMeta(Record):
     std: list[float]
     classes: list[str]
     logit_shift: list[float]
+    thresholds: list[float] | None = Field(
+        default=None,
+        description="Of weights whose labels are called each on its own: the logits above which they are. None: 0, as in "
+        "what ships, where compress has taken them off the logits.",
+    )
     data: str
     seed: int
     origin: Origin | None = Field(default=None, description="None: random weights.")

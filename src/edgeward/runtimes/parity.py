@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeward.records.parity import Agreement
-from edgeward.runtimes.tolerance import Fp32Tolerance, Int8Tolerance, margin
+from edgeward.runtimes.tolerance import Fp32Tolerance, Int8Tolerance
+from edgeward.statistics.decisions import decided, margin
 
 Forward = Callable[[np.ndarray], np.ndarray]
 
@@ -31,20 +32,21 @@ def run_all(forward: Forward, batches: Iterable[np.ndarray], noise: float = 0.0)
     return np.concatenate(parts)
 
 
-def compare(reference: np.ndarray, other: np.ndarray) -> Agreement:
+def compare(reference: np.ndarray, other: np.ndarray, exclusive: bool = True) -> Agreement:
     """Return how two sets of logits (n, n_classes, ..) of the same images differ.
 
-    Of segmentation networks every pixel or voxel counts as an image.
+    Of segmentation networks every pixel or voxel counts as an image, of labels that are decided each on its own
+    (`exclusive` false) every label of an image.
     """
     error = np.abs(other - reference)
-    flipped = reference.argmax(1) != other.argmax(1)
+    flipped = decided(reference, exclusive) != decided(other, exclusive)
     return Agreement(
         max_abs=float(error.max()),
         mean_abs=float(error.mean()),
         p99_abs=float(np.quantile(error, 0.99)),
         agreement=float(1 - flipped.mean()),
         flipped=int(flipped.sum()),
-        flipped_margin=float(margin(reference)[flipped].max(initial=0.0)),
+        flipped_margin=float(margin(reference, exclusive)[flipped].max(initial=0.0)),
     )
 
 
@@ -74,12 +76,13 @@ def judge(
     agreement: Agreement,
     tolerance: Fp32Tolerance | Int8Tolerance,
     sensitivity: float = 0.0,
+    exclusive: bool = True,
 ) -> Judgement:
     """Judge a comparison.
 
     Parameters
     ----------
-    reference, other : the logits that were compared. agreement : of `compare`.
+    reference, other : the logits that were compared. agreement : of `compare`, with the same `exclusive`.
     sensitivity : of INT8: mean change of the logits under the perturbation of the tolerance.
     """
     spread = float(reference.std())
@@ -88,8 +91,8 @@ def judge(
         within = agreement.max_abs <= limit
         return Judgement(agreement.max_abs, limit, None, None, within, decided=True)
     limit = tolerance.limit(spread, sensitivity)
-    clear, alike = tolerance.decided(reference, other, limit)
-    decided = alike is None or alike >= tolerance.decided_agreement
+    clear, alike = tolerance.decided(reference, other, limit, exclusive)
+    enough = alike is None or alike >= tolerance.decided_agreement
     return Judgement(
-        agreement.mean_abs, limit, clear, alike, agreement.mean_abs <= limit, decided=decided
+        agreement.mean_abs, limit, clear, alike, agreement.mean_abs <= limit, decided=enough
     )

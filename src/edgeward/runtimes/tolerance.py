@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from edgeward.core.config import Closed
+from edgeward.statistics.decisions import decided, margin
 
 ToSpread = Annotated[float, Field(ge=0, description="As a share of the logit spread.")]
 ToSensitivity = Annotated[
@@ -100,15 +101,15 @@ class Int8Tolerance(Closed):
         return min(self.max_mean_to_spread * spread, allowed)
 
     def decided(
-        self, reference: np.ndarray, other: np.ndarray, limit: float
+        self, reference: np.ndarray, other: np.ndarray, limit: float, exclusive: bool = True
     ) -> tuple[int, float | None]:
         """Return how many images the reference clearly decides, and the share decided alike.
 
-        Both are logits (n, n_classes, ..); of label maps every pixel or voxel counts as an image. The
-        share is None where nothing is clear.
+        Both are logits (n, n_classes, ..); of label maps every pixel or voxel counts as an image, and of labels that are
+        decided each on its own every label of an image. The share is None where nothing is clear.
         """
-        clear = margin(reference) > self.decided_margin * limit
-        alike = (reference.argmax(1) == other.argmax(1))[clear]
+        clear = margin(reference, exclusive) > self.decided_margin * limit
+        alike = (decided(reference, exclusive) == decided(other, exclusive))[clear]
         return len(alike), float(alike.mean()) if len(alike) else None
 
 
@@ -157,9 +158,3 @@ class DeviceParityConfig(Closed):
     images: int = Field(8, ge=2, le=64, description="Seeded synthetic images.")
     fp32: DeviceFp32Tolerance = DeviceFp32Tolerance()
     int8: DeviceInt8Tolerance = DeviceInt8Tolerance()
-
-
-def margin(logits: np.ndarray) -> np.ndarray:
-    """Return the distance of the highest logit to the second highest, or of a single one to 0, (n, ..)."""
-    top = np.sort(logits, axis=1)
-    return top[:, -1] - top[:, -2] if logits.shape[1] > 1 else np.abs(top[:, -1])

@@ -49,14 +49,7 @@ class Folds(Arm):
         self.parts, first = list(parts), parts[0]
         self.task, self.cfg = first.task, first.cfg
         every = [part.cases for part in parts]
-        self.cases = Cases(
-            np.concatenate([c.indices for c in every]),
-            np.concatenate([c.labels for c in every]),
-            np.concatenate([c.groups for c in every]),
-            first.cases.classes,
-            first.cases.rare_classes,
-            {k: np.concatenate([c.columns[k] for c in every]) for k in first.cases.columns},
-        )
+        self.cases = Cases.joined(every)
         ends = np.cumsum([len(c) for c in every])
         self._rows = [slice(end - len(c), end) for end, c in zip(ends, every, strict=True)]
         self.confusion = np.sum([part.confusion for part in parts], axis=0)

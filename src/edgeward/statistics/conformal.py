@@ -16,12 +16,14 @@ def thresholds(log_p: np.ndarray, labels: np.ndarray, coverage: float) -> np.nda
 
     Parameters
     ----------
-    log_p : float, shape (n, c), of calibration cases. labels : int, shape (n,).
+    log_p : float, shape (n, c), of calibration cases. labels : int, shape (n,); or bool, shape (n, c), where a case may be of several
+        classes, each of which is then in the set as often as promised.
     coverage : in (0, 1).
     """
     out = np.full(log_p.shape[1], -np.inf)
     for k in range(log_p.shape[1]):
-        mine = np.sort(log_p[labels == k, k])[::-1]  # the smallest score first
+        of_class = labels == k if labels.ndim == 1 else labels[:, k]
+        mine = np.sort(log_p[of_class, k])[::-1]  # the smallest score first
         rank = int(np.ceil((len(mine) + 1) * coverage - 1e-9))
         if rank <= len(mine):
             out[k] = mine[rank - 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -30,6 +31,11 @@ def one_vs_rest(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.array([auc(column, labels == k) for k, column in enumerate(scores.T)])
 
 
+def cut(scores: np.ndarray, share: float, method: Literal["lower", "higher"]) -> float:
+    """Return the score that a share of the scores does not exceed; NaN of none."""
+    return float(np.quantile(scores, share, method=method)) if len(scores) else float("nan")
+
+
 def roc(score: np.ndarray, positive: np.ndarray, most: int) -> np.ndarray:
     """Return points of the ROC curve, from nothing called to everything, and the precision at each.
 
@@ -52,6 +58,45 @@ def roc(score: np.ndarray, positive: np.ndarray, most: int) -> np.ndarray:
     way = fpr + tpr
     kept = np.unique(np.searchsorted(way, np.linspace(0, 2, most)).clip(max=len(way) - 1))
     return np.stack([fpr, tpr, precision])[:, kept]
+
+
+@dataclass(frozen=True)
+class PrecisionTable:
+    """Average precision, ``sum_t (R_t - R_{t-1}) P_t`` over the distinct scores t from the highest on, as scikit-learn defines it (no
+    interpolation); a set of weights costs two passes and no sort.
+
+    Attributes
+    ----------
+    order : int64 (n,): images by falling score. ends : int64: the last place of each distinct score that positives have.
+    positive : bool (n,), in that order.
+    """
+
+    order: np.ndarray
+    ends: np.ndarray
+    positive: np.ndarray
+
+    @classmethod
+    def of(cls, score: np.ndarray, positive: np.ndarray) -> PrecisionTable:
+        """Sort the scores (n,) of positives (bool, n) and negatives."""
+        order = np.argsort(-score, kind="stable")
+        ends = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+        hits = np.cumsum(positive[order])[ends]
+        return cls(order, ends[np.diff(hits, prepend=0) > 0], positive[order])
+
+    def replicates(self, weights: np.ndarray) -> np.ndarray:
+        """Return the weighted average precision, float64 (b,), for non-negative weights of shape (n, b); NaN without positives."""
+        if not len(self.ends):
+            return np.full(weights.shape[1], np.nan)
+        starts = np.concatenate([[0], self.ends[:-1] + 1])
+        drawn = weights[self.order][: self.ends[-1] + 1].astype(np.float64)
+        called = np.cumsum(np.add.reduceat(drawn, starts, axis=0), axis=0)
+        drawn *= self.positive[: len(drawn), None]
+        gained = np.add.reduceat(drawn, starts, axis=0)
+        hits = np.cumsum(gained, axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = np.where(called > 0, hits / called, 0.0)
+            result: np.ndarray = (gained * precision).sum(axis=0) / hits[-1]
+        return result
 
 
 @dataclass(frozen=True)

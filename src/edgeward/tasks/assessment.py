@@ -8,7 +8,7 @@ all of them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -57,6 +57,7 @@ class Cases:
         lesion or patient.
     classes, rare_classes : names.
     columns : what else is known of the cases: name -> str (n,), "" where it is not known.
+    findings : int8 (n, classes), where a case may have several classes or none; see `edgeward.data.store.Prepared`.
     """
 
     indices: np.ndarray
@@ -65,6 +66,7 @@ class Cases:
     classes: list[str]
     rare_classes: list[str]
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    findings: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not len(self.indices) == len(self.labels) == len(self.groups):
@@ -85,6 +87,22 @@ class Cases:
             data.classes,
             data.card.rare_classes,
             columns,
+            None if data.findings is None else data.findings[rows],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Return the cases of several sets as one."""
+        first = parts[0]
+        of = [part.findings for part in parts if part.findings is not None]
+        return cls(
+            np.concatenate([part.indices for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.groups for part in parts]),
+            first.classes,
+            first.rare_classes,
+            {name: np.concatenate([p.columns[name] for p in parts]) for name in first.columns},
+            np.concatenate(of) if of else None,
         )
 
     def restricted(self, where: np.ndarray) -> Self:
@@ -95,6 +113,7 @@ class Cases:
             labels=self.labels[where],
             groups=self.groups[where],
             columns={name: values[where] for name, values in self.columns.items()},
+            findings=None if self.findings is None else self.findings[where],
         )
 
     def __len__(self) -> int:
@@ -176,10 +195,15 @@ Basis = Share | MeanOfShares | Resampled
 
 
 class Aligned(NamedTuple):
-    """Decisions with borders aligned: the constants added to the logits, float (c,), and which cases are right, bool (n,)."""
+    """Decisions with borders aligned: the constants added to the logits, float (c,), and which cases are right, bool (n,), or which are
+    right about each class, bool (n, c)."""
 
     offsets: np.ndarray
     right: np.ndarray
+
+    def hit(self, k: int) -> np.ndarray:
+        """Return which cases are right about class k, bool (n,)."""
+        return self.right if self.right.ndim == 1 else self.right[:, k]
 
 
 class Arm(ABC):

@@ -75,6 +75,8 @@ class Task:
     ----------
     name : of the folder.
     dense : whether a label for every pixel or voxel is predicted, so which networks fit.
+    exclusive : whether exactly one label is decided for, the one with the highest logit, whose probability is a softmax; if
+        not, each label is decided for where its own logit is above 0, with the probability of a sigmoid.
     spatial_dims : of the data that it can be asked of, so far.
     target : what a source must give of every case, see `edgeward.data.config`.
     per_case_outputs : names of the files in which `assess` keeps what it found of every case.
@@ -96,7 +98,7 @@ class Task:
     name: str
     dense: bool
     spatial_dims: tuple[int, ...]
-    target: Literal["classes", "masks"]
+    target: Literal["classes", "findings", "masks"]
     per_case_outputs: tuple[str, ...]
     metrics: tuple[Metric, ...]
     class_metrics: tuple[Metric, ...]
@@ -110,6 +112,7 @@ class Task:
     case: str
     counted: str
     churned: str
+    exclusive: bool = True
     strata: tuple[str, ...] = ()
     drawn: tuple[str, ...] = ()
     counts: dict[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Keys that the tasks share in the config group ``train``."""
+"""Keys that the tasks share in the config groups ``train`` and ``safety``."""
 
 from __future__ import annotations
 
@@ -72,4 +72,18 @@ class AugmentConfig(Closed):
         ge=0,
         lt=1,
         description="Gain of each channel on its own, +- share: white balance. 0 for grey images.",
+    )
+
+
+class Operating(Closed):
+    """Points of the ROC curve at which classes are compared, one against the rest; their thresholds are fixed on validation."""
+
+    specificity: float = Field(
+        0.9, gt=0, lt=1, description="At which sensitivity is measured, as for a screening test."
+    )
+    sensitivity: float = Field(
+        0.9,
+        gt=0,
+        lt=1,
+        description="At which specificity is measured, as for ruling a finding out.",
     )

@@ -93,3 +93,12 @@ class TrainingTask(ABC):
     @abstractmethod
     def metrics(self, observed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
         """Return the validation metrics, ``val_loss`` and `watched` among them."""
+
+    @property
+    def sets_thresholds(self) -> bool:
+        """Whether `thresholds` has something to say."""
+        return False
+
+    def thresholds(self, observed: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
+        """Return the logit above which each label is called, float (n_labels,), from what `observe` gave of validation."""
+        raise NotImplementedError

@@ -58,9 +58,9 @@ class AcceptanceMargins(ConstraintMargins):
     """The verdict's margins."""
 
     recall: float = inherited(
-        "safety.multiclass.margins.recall", 0.05, "Recall of each rare class, as a share."
+        "safety.<task>.margins.recall", 0.05, "Recall of each rare class, as a share."
     )
-    ece: float = inherited("safety.multiclass.margins.ece", 0.02, "ECE, as a share.")
+    ece: float = inherited("safety.<task>.margins.ece", 0.02, "ECE, as a share.")
 
 
 class AcceptanceConfig(Closed):

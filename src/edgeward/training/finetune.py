@@ -165,14 +165,19 @@ def finetune(
     return history
 
 
-@torch.no_grad()
 def evaluate(model: nn.Module, task: TrainingTask, batch_size: int) -> dict[str, float]:
     """Return the validation metrics of a model that is already in eval mode."""
-    observed = []
+    return task.metrics(observed(model, task, batch_size))
+
+
+@torch.no_grad()
+def observed(model: nn.Module, task: TrainingTask, batch_size: int) -> list[tuple[np.ndarray, ...]]:
+    """Return what the task observes of a model, already in eval mode, on the validation split."""
+    out = []
     for item in task.val_items(batch_size):
         images, labels = task.read(item, training=False)
-        observed.append(task.observe(model, task.to_input(images), labels))
-    return task.metrics(observed)
+        out.append(task.observe(model, task.to_input(images), labels))
+    return out
 
 
 def _load(task: TrainingTask, item: Item, cfg: FinetuneConfig, key: int) -> Batch:

@@ -26,6 +26,7 @@ from edgeward.records.recipe import ModelMeta
 from edgeward.tasks.batches import stream
 from edgeward.training.config import TrainConfig
 from edgeward.training.depthwise import SmallMaps
+from edgeward.training.finetune import observed
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import Batches, Learner, Progress
 from edgeward.training.optim import Backbone
@@ -111,6 +112,10 @@ def run(
 
     if train.select == "best" and train.epochs:
         learner.average.net.load_state_dict(progress.best)
+    thresholds = None
+    if task.sets_thresholds:
+        seen = observed(learner.average.net.cpu().eval(), task, train.batch_size)
+        thresholds = task.thresholds(seen).tolist()
     meta = ModelMeta(
         model=model.model_dump(mode="json"),
         task=data.task,
@@ -125,6 +130,7 @@ def run(
         origin=None if weights is None else weights.origin,
         classes=data.classes,
         logit_shift=task.shift.tolist(),
+        thresholds=thresholds,
         data=data.card.name,
         seed=seed,
     )

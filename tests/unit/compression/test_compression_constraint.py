@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from refusals import naming
 from safety_cases import cases_of
+from small_data import meta
 from torch import nn
 from torch.nn import functional
 
@@ -131,7 +132,7 @@ def limits(small_prepared: Prepared) -> Limits:
         ece_bandwidth=0.15,
         acceptance=ACCEPTANCE,
     )
-    return Limits.of(cfg, small_prepared, [0.1, 0.0, -0.4])
+    return Limits.of(cfg, small_prepared, meta(logit_shift=[0.1, 0.0, -0.4]))
 
 
 def test_a_network_violates_nothing_against_itself(limits: Limits) -> None:
@@ -155,7 +156,7 @@ def test_violations_have_the_right_sign(limits: Limits) -> None:
 def test_data_without_a_rare_class_is_refused(small_prepared: Prepared, limits: Limits) -> None:
     bare = replace(small_prepared, card=small_prepared.card.model_copy(update={"rare_classes": []}))
     with pytest.raises(UserError, match=naming("'rare'", "config/data/", "finetune.constraint")):
-        Limits.of(limits.cfg, bare, [0.0, 0.0, 0.0])
+        Limits.of(limits.cfg, bare, meta())
 
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])

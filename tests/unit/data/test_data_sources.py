@@ -454,7 +454,6 @@ def test_odd_arrays_are_refused(
     [
         ("dermamnst", "'dermamnist'"),
         ("adrenalmnist3d", "2-D MedMNIST"),
-        ("chestmnist", "multi-label"),
     ],
 )
 def test_sets_that_cannot_be_used(tmp_path: Path, name: str, part: str) -> None:

@@ -386,10 +386,10 @@ def test_a_volume_fingerprint_sees_the_picture_not_the_noise() -> None:
 def test_strata_are_the_rarest_finding() -> None:
     pixels = np.array([[9, 5, 0]] * 5 + [[9, 5, 1]] * 3 + [[9, 0, 0]] * 4 + [[9, 0, 2]])
     groups = [f"g{i}" for i in range(13)]
-    labels, names = strata(pixels, groups, ["organ", "lesion"])
+    labels, names = strata(pixels[:, 1:] > 0, groups, ["organ", "lesion"])
     assert [names[i] for i in labels] == ["organ"] * 5 + ["lesion"] * 3 + ["none"] * 4 + ["lesion"]
     few = [*groups[:5], "a", "a", "a", *groups[8:12], "a"]
-    labels, names = strata(pixels, few, ["organ", "lesion"])
+    labels, names = strata(pixels[:, 1:] > 0, few, ["organ", "lesion"])
     assert [names[i] for i in labels] == ["organ"] * 8 + ["none"] * 4 + ["organ"]
 
 

@@ -39,7 +39,7 @@ from edgeward.runtimes.onnxruntime.config import Export
 from edgeward.runtimes.onnxruntime.graph import read_graph
 from edgeward.runtimes.parity import compare
 from edgeward.runtimes.session import open_session
-from edgeward.runtimes.tolerance import margin
+from edgeward.statistics.decisions import margin
 from edgeward.tasks.inputs import reader
 
 torch.set_num_threads(1)

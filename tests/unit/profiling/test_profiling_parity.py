@@ -11,7 +11,8 @@ from profiling_models import SIZE
 from shipped import shipped
 
 from edgeward.profiling import parity
-from edgeward.runtimes.tolerance import DeviceParityConfig, margin
+from edgeward.runtimes.tolerance import DeviceParityConfig
+from edgeward.statistics.decisions import margin
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from findings import caller, drawn
 from label_tables import make, maps, part
 from metric_tester import Build, check_metrics
 from safety_cases import classifier, lesions, of_labels
@@ -42,9 +43,21 @@ def segmentation() -> tuple[Build, int]:
     return build, len(cases)
 
 
+def multilabel() -> tuple[Build, int]:
+    logits, findings, groups = drawn(unknown=0.05)
+
+    def build(rows: np.ndarray) -> Arm:
+        return caller(logits[rows], findings[rows], groups[rows], (logits, findings))
+
+    return build, len(groups)
+
+
+MODELS = {"multiclass": multiclass, "multilabel": multilabel, "segmentation": segmentation}
+
+
 @pytest.mark.parametrize("task", task_names())
 def test_every_metric_passes_the_tester(task: str) -> None:
-    check_metrics(*{"multiclass": multiclass, "segmentation": segmentation}[task]())
+    check_metrics(*MODELS[task]())
 
 
 def test_a_task_is_one_folder(tmp_path: Path) -> None:

@@ -33,6 +33,25 @@ def soft_recall(
     return torch.stack([found[labels == k].mean() for k in classes])
 
 
+def soft_call_recall(
+    logits: torch.Tensor, truth: torch.Tensor, classes: Sequence[int], temperature: float
+) -> torch.Tensor:
+    """Return the soft recall of each finding, the mean of ``sigmoid(logit / temperature)`` over the images that have it.
+
+    Parameters
+    ----------
+    logits : float, shape (n, c), above 0 where a finding is called. truth : bool, shape (n, c).
+    classes : numbers of the findings, each with at least one image.
+    temperature : in logits.
+
+    Returns
+    -------
+    float, shape (len(classes),), in (0, 1).
+    """
+    found = torch.sigmoid(logits / temperature)
+    return torch.stack([found[truth[:, k], k].mean() for k in classes])
+
+
 def decision_confidence(
     logits: torch.Tensor, labels: torch.Tensor, shift: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -62,7 +62,7 @@ def run(
     step : number format and calibration. The others are its settings, see `steps.safe_mixed_int8`.
     """
     data, kept = piece.data, list(step.keep_float)
-    limits = Limits.of(constraint, data, piece.meta.logit_shift)
+    limits = Limits.of(constraint, data, piece.meta)
     images = search_images(data, limits.rare, "all", piece.seed)
     ranking = search_images(data, limits.rare, ranking_images, piece.seed)
     judge = Judge(limits, data, images, piece.uncompressed)

@@ -25,7 +25,7 @@ def search_images(data: Prepared, rare: Sequence[int], count: int | str, seed: i
     if count == "all" or int(count) >= len(pool):
         return pool
     shuffled = np.random.default_rng(seed).permutation(pool)
-    is_rare = np.isin(data.labels[shuffled], list(rare))
+    is_rare = data.held(shuffled)[:, list(rare)].any(axis=1)
     chosen = np.concatenate([shuffled[is_rare], shuffled[~is_rare]])[: int(count)]
     return np.sort(chosen)
 
@@ -41,7 +41,7 @@ class Judge:
         uncompressed: Callable[[torch.Tensor], torch.Tensor],
     ) -> None:
         self.limits, self.data, self.indices = limits, data, indices
-        self.labels = torch.from_numpy(data.labels[indices])
+        self.labels = torch.from_numpy(data.truth[indices])
         self.reference = torch.from_numpy(logits_of(uncompressed, data, indices))
 
     def violations(self, model: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:

@@ -37,7 +37,7 @@ def constrain(piece: Workpiece, cfg: FinetuneConfig) -> SafetyConstraint | None:
     """Return what `finetune` takes as its constraint; None if the config asks for none."""
     if cfg.constraint is None:
         return None
-    limits = Limits.of(cfg.constraint, piece.data, piece.meta.logit_shift)
+    limits = Limits.of(cfg.constraint, piece.data, piece.meta)
     return SafetyConstraint(
         limits, cfg.constraint, cfg.augment, piece.data, piece.uncompressed, piece.seed
     )
@@ -74,7 +74,7 @@ class Multipliers:
 def balanced_batch(
     data: Prepared, split: Literal["train", "val"], size: int, seed: int, step: int
 ) -> np.ndarray:
-    """Return the images of a constraint batch: equally many of every class that the split holds.
+    """Return the images of a constraint batch: equally many of every class that the split holds; of findings, of each, and of none.
 
     A function of seed and step alone. Without replacement, unless a class has too few images.
 
@@ -83,7 +83,10 @@ def balanced_batch(
     UserError
         If `size` leaves fewer than two images for a class, or the split lacks a rare class.
     """
-    classes = len(data.classes)
+    pool = data.indices(split)
+    held = data.held(pool)
+    held = np.column_stack([held, ~held.any(axis=1)]) if data.findings is not None else held
+    classes = held.shape[1]
     each = size // classes
     if each < 2:
         raise UserError(
@@ -91,9 +94,7 @@ def balanced_batch(
             f"{classes} classes; set it to {2 * classes} or more in config/compress/."
         )
     rng = np.random.default_rng(stream(seed, step, PURPOSES[split]))
-    pool = data.indices(split)
-    labels = data.labels[pool]
-    absent = [name for name in data.card.rare_classes if data.classes.index(name) not in labels]
+    absent = [n for n in data.card.rare_classes if not held[:, data.classes.index(n)].any()]
     if absent:
         raise UserError(
             f"{data.root}: the split '{split}' has no image of {', '.join(absent)}, so the constraint "
@@ -101,8 +102,7 @@ def balanced_batch(
             "data.split."
         )
     chosen = []
-    for k in np.unique(labels):
-        mine = pool[labels == k]
+    for mine in (pool[of_class] for of_class in held.T if of_class.any()):
         chosen.append(rng.choice(mine, size=each, replace=len(mine) < each))
     return np.concatenate(chosen)
 

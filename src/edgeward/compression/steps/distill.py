@@ -67,6 +67,7 @@ class Distill(Step):
             temperature=self.temperature,
             weight=self.weight,
             similarity_weight=self.similarity_weight,
+            exclusive=piece.exclusive,
         )
         tune(piece, taught, self.finetune, masked=piece.module, loss=taught.loss)
         taught.close()

@@ -1,4 +1,4 @@
-"""Any 2-D single-label set of MedMNIST v2: Yang et al., Sci. Data 10:41 (2023)."""
+"""Any 2-D set of MedMNIST v2: Yang et al., Sci. Data 10:41 (2023)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from edgeward.core.errors import UserError, unknown
 from edgeward.core.io import atomic
 from edgeward.data.config import MedmnistSource
 from edgeward.data.door import BadImage, Door, said
+from edgeward.data.findings import Findings
 from edgeward.data.listing import Batch, Listing, Request, images_per_chunk
 from edgeward.data.pixels import square
 from edgeward.data.store import SPLITS
@@ -113,12 +114,6 @@ def _locate(source: MedmnistSource, data_root: Path | None) -> tuple[Path, dict[
             "2-D MedMNIST set", source.dataset, flat, "data.source.dataset (config/data/)"
         )
     entry = flat[source.dataset]
-    if "multi-label" in entry["task"]:
-        raise UserError(
-            f"data.source.dataset '{source.dataset}' is multi-label; only sets with one label per "
-            f"image can be classified here: "
-            f"{', '.join(sorted(k for k, v in flat.items() if 'multi-label' not in v['task']))}."
-        )
     suffix = "" if source.size == 28 else f"_{source.size}"
     url, md5 = entry[f"url{suffix}"], entry[f"MD5{suffix}"]
     name = f"{source.dataset}{suffix}.npz"
@@ -158,6 +153,8 @@ def open_source(request: Request) -> Listing:
     source: MedmnistSource = request.source
     path, entry = _locate(source, request.data_root)
     classes = [entry["label"][str(i)] for i in range(len(entry["label"]))]
+    several = source.targets == ("findings",)
+    width = len(classes) if several else 1
     channels = int(entry["n_channels"])
     expected = (source.size, source.size, *((3,) if channels == 3 else ()))
     labels: list[np.ndarray] = []
@@ -173,19 +170,20 @@ def open_source(request: Request) -> Listing:
                     f"{path}: {split}_images are {images.dtype} {images.shape[1:]}, uint8 {expected} "
                     "expected."
                 )
-            if images.shape[0] != member.shape[0] or int(np.prod(member.shape[1:])) != 1:
+            if images.shape[0] != member.shape[0] or int(np.prod(member.shape[1:])) != width:
                 raise UserError(
                     f"{path}: {images.shape[0]} {split} images, labels of shape {member.shape}."
                 )
             sizes[split] = images.shape[0]
-            labels.append(member.take(images.shape[0]).reshape(-1).astype(np.int64))
+            labels.append(member.take(images.shape[0]).reshape(-1, width).astype(np.int64))
             ids += [f"{split}_{i:06d}" for i in range(images.shape[0])]
     label = np.concatenate(labels)
-    wrong = np.flatnonzero((label < 0) | (label >= len(classes)))
+    most = 1 if several else len(classes) - 1
+    wrong = np.flatnonzero(((label < 0) | (label > most)).any(axis=1))
     if len(wrong):
         raise UserError(
             f"{path}: {len(wrong)} labels are none of the {len(classes)} classes, first {ids[wrong[0]]} "
-            f"with {label[wrong[0]]}."
+            f"with {label[wrong[0]].tolist()}."
         )
 
     def batches() -> Iterator[Batch]:
@@ -200,9 +198,10 @@ def open_source(request: Request) -> Listing:
                     row += n
 
     return Listing(
-        classes=classes,
+        classes=[] if several else classes,
         ids=ids,
-        labels=label,
+        labels=None if several else label[:, 0],
+        findings=Findings(classes, label.astype(np.int8)) if several else None,
         groups=ids,
         splits=np.repeat(SPLITS, [sizes[s] for s in SPLITS]),
         channels=channels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -46,6 +46,23 @@ def plan(source: PhantomSource, seed: int) -> list[phantom.DrawnLesion]:
     return lesions
 
 
+def drawn_batches(
+    lesions: Sequence[phantom.DrawnLesion], style: phantom.Style, *, masks: bool
+) -> Iterator[Batch]:
+    """Draw lesions in their order, a bounded number of images at a time."""
+    pending: list[phantom.DrawnLesion] = []
+    row = held = 0
+    for lesion in [*lesions, None]:
+        if lesion is not None:
+            pending.append(lesion)
+            held += lesion.views
+        if pending and (lesion is None or held >= _RENDER):
+            images, outlines = phantom.render(pending, style)
+            yield Batch(np.arange(row, row + held), images, outlines if masks else None)
+            row, held = row + held, 0
+            pending = []
+
+
 def open_source(request: Request) -> Listing:
     """List the drawings; they are drawn as they are read."""
     source: PhantomSource = request.source
@@ -64,17 +81,7 @@ def open_source(request: Request) -> Listing:
         return f"{SPLITS[lesion.split]}_{classes[lesion.label]}_{lesion.number:05d}"
 
     def batches() -> Iterator[Batch]:
-        pending: list[phantom.DrawnLesion] = []
-        row = held = 0
-        for lesion in [*lesions, None]:
-            if lesion is not None:
-                pending.append(lesion)
-                held += lesion.views
-            if pending and (lesion is None or held >= _RENDER):
-                images, masks = phantom.render(pending, style)
-                yield Batch(np.arange(row, row + held), images, masks)
-                row, held = row + held, 0
-                pending = []
+        return drawn_batches(lesions, style, masks=True)
 
     views = np.array([lesion.views for lesion in lesions])
     return Listing(

@@ -34,8 +34,8 @@ from edgeward.tasks.assessment import (
     Share,
     keyed,
 )
+from edgeward.tasks.causes import align, causes
 from edgeward.tasks.multiclass.arm import BIASED, PER_CLASS, SQUARED, Metrics
-from edgeward.tasks.multiclass.causes import align, causes
 from edgeward.tasks.multiclass.config import Safety as Config
 from edgeward.tasks.multiclass.contact import contact_sheet
 from edgeward.tasks.multiclass.endpoints import endpoints

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from edgeward.core.config import Closed, inherited
-from edgeward.tasks.config import AnyLoss
+from edgeward.tasks.config import AnyLoss, Operating
 
 
 class Margins(Closed):
@@ -75,20 +75,6 @@ class Evidence(Closed):
         300,
         ge=2,
         description="Groups in the test split in all, for the ECE endpoint: about 20 per bin.",
-    )
-
-
-class Operating(Closed):
-    """Points of the ROC curve at which classes are compared, one against the rest; their thresholds are fixed on validation."""
-
-    specificity: float = Field(
-        0.9, gt=0, lt=1, description="At which sensitivity is measured, as for a screening test."
-    )
-    sensitivity: float = Field(
-        0.9,
-        gt=0,
-        lt=1,
-        description="At which specificity is measured, as for ruling a finding out.",
     )
 
 

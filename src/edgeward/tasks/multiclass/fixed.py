@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from edgeward.statistics.conformal import thresholds
+from edgeward.statistics.ranking import cut
 from edgeward.tasks.multiclass.config import Safety
 from edgeward.tasks.multiclass.scores import score
 
@@ -54,16 +55,9 @@ class Fixed:
         well = [found.log_odds[val.labels != k, k] for k in range(c)]
         return cls(
             {
-                "sensitivity_at_specificity": [_cut(x, point.specificity, "higher") for x in well],
-                "specificity_at_sensitivity": [
-                    _cut(x, 1 - point.sensitivity, "lower") for x in ill
-                ],
+                "sensitivity_at_specificity": [cut(x, point.specificity, "higher") for x in well],
+                "specificity_at_sensitivity": [cut(x, 1 - point.sensitivity, "lower") for x in ill],
             },
             thresholds(found.log_p, val.labels, cfg.uncertainty.coverage),
-            _cut(found.confidence, 1 - cfg.uncertainty.decided, "lower"),
+            cut(found.confidence, 1 - cfg.uncertainty.decided, "lower"),
         )
-
-
-def _cut(scores: np.ndarray, share: float, method: Literal["lower", "higher"]) -> float:
-    """Return the score that a share of the scores does not exceed; NaN of none."""
-    return float(np.quantile(scores, share, method=method)) if len(scores) else float("nan")

@@ -10,10 +10,11 @@ import numpy as np
 from edgeward.records.base import Interval
 from edgeward.records.safety import Decision
 from edgeward.statistics.alignment import call_shares, fit_offsets
+from edgeward.statistics.decisions import decided
 from edgeward.tasks.assessment import Aligned, Arm, Intervals, Key, Share
 
 
-def align(val: tuple[np.ndarray, np.ndarray], logits: np.ndarray, labels: np.ndarray) -> Aligned:
+def align(val: tuple[np.ndarray, np.ndarray], logits: np.ndarray, truth: np.ndarray) -> Aligned:
     """Align the decision borders of a compressed model.
 
     Its logits get the constants with which it calls each class as often on validation as the reference does, without
@@ -22,10 +23,13 @@ def align(val: tuple[np.ndarray, np.ndarray], logits: np.ndarray, labels: np.nda
     Parameters
     ----------
     val : logits of reference and compressed model on the validation images, float32 (m, c).
-    logits : of the compressed model on the test images, float32 (n, c). labels : of these, int64 (n,).
+    logits : of the compressed model on the test images, float32 (n, c).
+    truth : of these: the class, int64 (n,), of which the one with the highest logit is decided for; or the findings, int8 (n, c), each
+        decided for where its logit is above 0.
     """
-    offsets = fit_offsets(val[1], call_shares(val[0]))
-    return Aligned(offsets, (logits + offsets).argmax(axis=1) == labels)
+    exclusive = truth.ndim == 1
+    offsets = fit_offsets(val[1], call_shares(val[0], exclusive=exclusive), exclusive=exclusive)
+    return Aligned(offsets, decided(logits + offsets, exclusive) == truth)
 
 
 def causes(
@@ -44,8 +48,9 @@ def causes(
         theirs, ours = before.basis(key), after.basis(key)
         assert isinstance(theirs, Share)
         assert isinstance(ours, Share)
-        left = theirs.against(replace(ours, hit=aligned.right), level).interval
-        if spread := before.spread_of(aligned.right - theirs.hit.astype(float), theirs.where):
+        right = aligned.hit(k)
+        left = theirs.against(replace(ours, hit=right), level).interval
+        if spread := before.spread_of(right - theirs.hit.astype(float), theirs.where):
             left = spread.widen(left, level, least=-1.0, most=1.0)
         rows.append(
             Decision(
