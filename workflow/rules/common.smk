@@ -37,7 +37,9 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 except OSError as error:
-    raise WorkflowError(f"{error}. The workflow keeps state in this folder: it must be writable, with room left.") from None
+    raise WorkflowError(
+        f"{error}. The workflow keeps state in this folder: it must be writable, with room left."
+    ) from None
 
 
 wildcard_constraints:
