@@ -35,11 +35,11 @@ class Int8(Step):
     keeps_zeros: ClassVar[bool] = True
 
     calibration: CalibrationConfig = CalibrationConfig()
-    observer: Literal["mean", "minmax", "histogram"] = Field(
-        "mean",
-        description="How the range of an activation is chosen: mean takes that of the average image, so that one image or channel does not "
-        "coarsen the steps of all; minmax covers all that was seen; histogram cuts rare extremes where that lowers the mean squared error, "
-        "and takes several times as long (docs/experiments/ptq.md).",
+    observer: Literal["minmax", "mean", "histogram"] = Field(
+        "minmax",
+        description="How the range of an activation is chosen: minmax covers all that was seen; mean takes the range of the average image, so "
+        "that one image does not coarsen the steps of all; histogram cuts rare extremes where that lowers the mean squared error, and takes "
+        "several times as long. None is best for every network (docs/experiments/ptq.md).",
     )
     reduce_range: Literal["auto"] | bool = Field(
         "auto",

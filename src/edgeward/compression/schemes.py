@@ -62,24 +62,23 @@ class OneRangeMovingObserver(_OneRange, MovingAveragePerChannelMinMaxObserver):
 class MeanMinMaxObserver(MinMaxObserver):
     """The mean over all images of the smallest and of the largest value of each.
 
-    A range that covers all that was seen is set by one image, and by one channel of it; where most values are small their steps are then
-    as large as they are (docs/experiments/ptq.md). NNCF's default estimator does the same.
+    A range that covers all that was seen is set by one image, and by one channel of it; where most values are small, its steps are as
+    large as they are (docs/experiments/ptq.md). Where every image has a few values that count, this cuts them.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.register_buffer("images", torch.zeros((), dtype=torch.int64))
+        self.images = 0
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Take note of x (images, ...), and return it."""
         if x.numel() == 0:
             return x
         rows = x.detach().to(self.min_val.dtype).reshape(len(x), -1) if x.dim() else x.reshape(1, 1)
-        before, self.images = self.images, self.images + len(rows)
+        self.images += len(rows)
         for extreme, seen in ((self.min_val, rows.amin(1)), (self.max_val, rows.amax(1))):
-            old = extreme if before else torch.zeros_like(seen[0])
-            mean = old + (seen - old).sum() / self.images
-            extreme.resize_(()).copy_(mean)
+            old = extreme if self.images > len(rows) else torch.zeros_like(seen[0])
+            extreme.resize_(()).copy_(old + (seen - old).sum() / self.images)
         return x
 
 

@@ -104,8 +104,9 @@ def run(
     if train.epochs:
         try:
             _fit(learner, progress, Batches(task, train, seed), train, precision, device, work)
-        except UserError:  # it diverged: the epochs before tell how
-            write_history(out / "history.csv", progress.history)
+        except UserError:  # it diverged: the epochs before, if there were any, tell how
+            if progress.history:
+                write_history(out / "history.csv", progress.history)
             raise
     else:
         _as_it_is(model, weights, learner, progress, Batches(task, train, seed), device, work)

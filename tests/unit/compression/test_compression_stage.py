@@ -302,7 +302,7 @@ def test_configs_import_no_torch() -> None:
         ({"keep_flaot": []}, ("steps.1.ptq_int8.keep_flaot",)),
         (
             {"observer": "percentile"},
-            ("steps.1.ptq_int8.observer", "'mean'", "'minmax'", "'percentile'"),
+            ("steps.1.ptq_int8.observer", "'minmax'", "'mean'", "'percentile'"),
         ),
         (
             {"calibration": {"images": 0, "batch_size": 8}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -267,9 +268,10 @@ def test_the_page_shows_which_findings_come_together() -> None:
         unknown={"train": {"mass": 0, "nodule": 2}},
     )  # fmt: skip
     nowhere = Path("nowhere")
+    recipe: Any = None  # nothing of it is asked
     shown = Shown(
-        "k", "films", "m", 0, "fp32", True, facts, None, {}, nowhere, nowhere, nowhere, "", ""
-    )  # type: ignore[arg-type]
+        "k", "films", "m", 0, "fp32", True, facts, recipe, {}, nowhere, nowhere, nowhere, "", ""
+    )
     (section,) = sections([shown])
     page = Environment(autoescape=True).from_string(section.template)
     text = page.render(count=str, **section.context)
