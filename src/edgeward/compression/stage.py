@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from edgeward.compression.alignment import Shifted, without_thresholds
 from edgeward.compression.config import RecipeConfig
 from edgeward.compression.constraint.acceptance import accept_on_validation
 from edgeward.compression.cost import macs
@@ -75,7 +74,10 @@ def run(
         _apply(step, piece, work / str(number))
     parameters = piece.parameters
     thresholds = piece.thresholds
-    without_thresholds(piece)
+    if piece.meta.thresholds is not None:  # what takes them off imports the quantizers
+        from edgeward.compression.alignment import without_thresholds
+
+        without_thresholds(piece)
     program = piece.program or export_program(piece.module, piece.example)
     _accept(recipe, piece, program, thresholds)
     save_program(out / "model.pt2", program)
@@ -109,10 +111,14 @@ def _accept(
     limits = [step.limits for step in recipe.steps if step.limits is not None]
     if not limits:
         return
-    off = torch.from_numpy(-thresholds).float()
+    reference: Callable[[torch.Tensor], torch.Tensor] = piece.uncompressed
+    if thresholds.any():
+        from edgeward.compression.alignment import Shifted
+
+        reference = Shifted(piece.uncompressed, torch.from_numpy(-thresholds).float())
     found = accept_on_validation(
         program.module(),
-        Shifted(piece.uncompressed, off) if thresholds.any() else piece.uncompressed,
+        reference,
         piece.data,
         piece.meta.logit_shift,
         limits[-1].acceptance,
