@@ -14,9 +14,10 @@ from pathlib import Path
 
 import psutil
 from edgeward.pipeline.running import LOCKS, enter
-print(enter(sys.argv[1]) or "alone", flush=True)
+said = enter(sys.argv[1])
 LOCKS.mkdir(parents=True, exist_ok=True)
 (LOCKS / f"{sys.argv[1]}.input.lock").write_text("results/x")
+print(said or "alone", flush=True)
 sys.stdin.read()
 """
 
