@@ -46,7 +46,7 @@ from edgeward.pipeline.paths import (
 from edgeward.pipeline.plan import Candidate, Plan, check_settings
 from edgeward.pipeline.running import enter
 from edgeward.pipeline.undone import Undone
-from edgeward.pipeline.work import prune
+from edgeward.pipeline.work import drop, prune
 from edgeward.pipeline.worker import Workers
 from edgeward.records.failure import Failure, Missing
 from edgeward.tasks.base import task
@@ -423,7 +423,7 @@ class Pipeline:
             event = getattr(getattr(record, "event", None), "value", "")
             if event == "job_finished":
                 counted = {Path(str(output)) for output in jobs[vars(record)["job_id"]].output}
-                prune(WORK, lambda metrics: metrics in counted or None)
+                drop(WORK, counted)
             elif event == "job_error":  # the job itself has said why
                 vars(record).update(input=[], output=[])
             return True

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 OF = "of"  # file of a folder that names the metrics of its job
@@ -22,8 +22,15 @@ def claim(folder: Path, metrics: Path) -> Path:
     return folder
 
 
+def drop(root: Path, counted: Collection[Path]) -> None:
+    """Remove the folders of the jobs that write these metrics: they are counted."""
+    for folder in root.glob("*/"):
+        if _of(folder) in counted:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def prune(root: Path, counted: Callable[[Path], bool | None]) -> None:
-    """Remove folders that serve nothing any more.
+    """Remove folders that serve nothing any more, when no job runs.
 
     Parameters
     ----------
@@ -31,16 +38,21 @@ def prune(root: Path, counted: Callable[[Path], bool | None]) -> None:
     counted : tells of a job's metrics whether the job is counted as done; None: nobody asks for it.
     """
     for folder in root.glob("*/"):
-        try:
-            done = counted(Path((folder / OF).read_text().strip()))
-        except (OSError, UnicodeDecodeError):
-            done = None
+        of = _of(folder)
+        done = None if of is None else counted(of)
         if done or (done is None and _age(folder) > FORGOTTEN_S):
             shutil.rmtree(folder, ignore_errors=True)
     for folder in Path(tempfile.gettempdir()).glob("edgeward-*/"):
         with contextlib.suppress(OSError):
             if folder.stat().st_uid == os.getuid() and _age(folder) > LEFT_S:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _of(folder: Path) -> Path | None:
+    try:
+        return Path((folder / OF).read_text().strip())
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _age(folder: Path) -> float:

@@ -303,6 +303,7 @@ def test_the_phantom_has_what_is_asked_for(tmp_path: Path) -> None:
     data = open_prepared(prepare(tmp_path / "a"))
     wanted = shipped("data", "phantom_findings_tiny")["source"]["prevalence"]
     assert data.findings is not None
+    assert data.card.synthetic
     for k, (name, share) in enumerate(wanted.items()):
         assert data.findings[:, k].mean() == pytest.approx(share, abs=0.05), name
     several = data.findings.sum(axis=1)

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from edgeward.pipeline.work import FORGOTTEN_S, claim, prune
+from edgeward.pipeline.work import FORGOTTEN_S, claim, drop, prune
 
 
 def test_only_what_is_counted_or_forgotten_goes(tmp_path: Path) -> None:
@@ -28,3 +28,12 @@ def test_only_what_is_counted_or_forgotten_goes(tmp_path: Path) -> None:
         "of_an_older_version",
     }
     assert (folders["running"] / "last.ckpt").read_text() == "state"
+
+
+def test_what_is_counted_goes_and_a_running_jobs_folder_is_not_looked_into(tmp_path: Path) -> None:
+    mine, other = (Path("results") / name / "metrics.json" for name in ("mine", "other"))
+    claim(tmp_path / "mine", mine)
+    changing = claim(tmp_path / "other", other)
+    (changing / "vanished").symlink_to("nowhere")  # a file that is replaced at this moment
+    drop(tmp_path, {mine})
+    assert [folder.name for folder in tmp_path.iterdir()] == ["other"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,15 @@ def drawn_batches(
             pending = []
 
 
+# What a card says of every set that is drawn here.
+DRAWN: dict[str, Any] = {
+    "source": "drawn by edgeward.data.phantom",
+    "licence": "Apache-2.0",
+    "citation": "none: synthetic images, no patient; not for clinical conclusions",
+    "synthetic": True,
+}
+
+
 def open_source(request: Request) -> Listing:
     """List the drawings; they are drawn as they are read."""
     source: PhantomSource = request.source
@@ -92,11 +102,8 @@ def open_source(request: Request) -> Listing:
         splits=np.repeat([SPLITS[lesion.split] for lesion in lesions], views),
         channels=3,
         batches=batches,
-        source="drawn by edgeward.data.phantom",
-        licence="Apache-2.0",
-        citation="none: synthetic images, no patient; not for clinical conclusions",
+        **DRAWN,
         foreground=["lesion"],
         meanings=LESIONS,
-        synthetic=True,
         columns={"views": [str(v) for v in np.repeat(views, views)]},
     )

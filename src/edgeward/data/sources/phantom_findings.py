@@ -10,7 +10,7 @@ from edgeward.data import phantom
 from edgeward.data.config import FindingsPhantomSource, PhantomSource
 from edgeward.data.findings import Findings
 from edgeward.data.listing import Batch, Listing, Request
-from edgeward.data.sources.phantom import class_counts, drawn_batches
+from edgeward.data.sources.phantom import DRAWN, class_counts, drawn_batches
 from edgeward.data.store import SPLITS
 
 
@@ -103,8 +103,6 @@ def open_source(request: Request) -> Listing:
         splits=np.repeat([SPLITS[lesion.split] for lesion in lesions], views),
         channels=3,
         batches=batches,
-        source="drawn by edgeward.data.phantom",
-        licence="Apache-2.0",
-        citation="none: synthetic images, no patient; not for clinical conclusions",
+        **DRAWN,
         columns={"views": [str(v) for v in np.repeat(views, views)]},
     )
