@@ -16,7 +16,15 @@ import torch
 from torch import nn
 
 from edgeward.data.store import Prepared
-from edgeward.tasks.batches import Sampling, epoch_batches, split_batches, stream, to_float
+from edgeward.tasks.augment import augment
+from edgeward.tasks.batches import (
+    Sampling,
+    epoch_batches,
+    read,
+    split_batches,
+    stream,
+    to_float,
+)
 from edgeward.tasks.config import AugmentConfig, PatchConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -102,3 +110,24 @@ class TrainingTask(ABC):
     def thresholds(self, observed: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
         """Return the logit above which each label is called, float (n_labels,), from what `observe` gave of validation."""
         raise NotImplementedError
+
+
+@dataclass
+class WholeImages(TrainingTask):
+    """A task that labels images as a whole: the model gives logits (b, n_labels), and `criterion` takes them with the labels."""
+
+    def read(self, item: Item, *, training: bool) -> Batch:
+        del training
+        return read(self.data, item.indices)
+
+    def augment(self, batch: Batch, cfg: AugmentConfig, generator: torch.Generator) -> Batch:
+        images, labels = batch
+        return augment(images, cfg, generator).contiguous(memory_format=self.layout), labels
+
+    def loss(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return self.criterion(model(images).float(), labels)
+
+    def observe(
+        self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[np.ndarray, ...]:
+        return model(images).float().cpu().numpy(), labels.cpu().numpy()

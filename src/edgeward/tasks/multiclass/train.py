@@ -8,22 +8,20 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from edgeward.data.store import Prepared
 from edgeward.statistics.ranking import one_vs_rest
 from edgeward.statistics.temperature import log_softmax
-from edgeward.tasks.augment import augment
-from edgeward.tasks.batches import Sampling, read
-from edgeward.tasks.config import AugmentConfig, PatchConfig
+from edgeward.tasks.batches import Sampling
+from edgeward.tasks.config import PatchConfig
 from edgeward.tasks.multiclass.config import LossConfig
 from edgeward.tasks.multiclass.losses import logit_shift, make_loss, train_counts
-from edgeward.tasks.training import Batch, Item, TrainingTask
+from edgeward.tasks.training import WholeImages
 
 
 @dataclass
-class Multiclass(TrainingTask):
+class Multiclass(WholeImages):
     """One class per image; `criterion` takes logits (b, n_classes) and labels (b,)."""
 
     watched: ClassVar[str] = "val_balanced_accuracy"
@@ -32,22 +30,6 @@ class Multiclass(TrainingTask):
         "balanced accuracy": "val_balanced_accuracy",
         "rare recall": "val_rare_recall",
     }
-
-    def read(self, item: Item, *, training: bool) -> Batch:
-        del training
-        return read(self.data, item.indices)
-
-    def augment(self, batch: Batch, cfg: AugmentConfig, generator: torch.Generator) -> Batch:
-        images, labels = batch
-        return augment(images, cfg, generator).contiguous(memory_format=self.layout), labels
-
-    def loss(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.criterion(model(images).float(), labels)
-
-    def observe(
-        self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[np.ndarray, ...]:
-        return model(images).float().cpu().numpy(), labels.cpu().numpy()
 
     def metrics(self, observed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
         logits, labels = (np.concatenate(parts) for parts in zip(*observed, strict=True))

@@ -8,22 +8,20 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from torch import nn
 
 from edgeward.data.store import Prepared
 from edgeward.statistics.ranking import PrecisionTable, auc
 from edgeward.tasks.assessment import mean_there
-from edgeward.tasks.augment import augment
-from edgeward.tasks.batches import Sampling, read
-from edgeward.tasks.config import AugmentConfig, PatchConfig
+from edgeward.tasks.batches import Sampling
+from edgeward.tasks.config import PatchConfig
 from edgeward.tasks.multilabel.config import LossConfig
 from edgeward.tasks.multilabel.losses import cross_entropy, logit_shift, make_loss, train_counts
 from edgeward.tasks.multilabel.thresholds import best
-from edgeward.tasks.training import Batch, Item, TrainingTask
+from edgeward.tasks.training import WholeImages
 
 
 @dataclass
-class Multilabel(TrainingTask):
+class Multilabel(WholeImages):
     """Several findings per image, or none; `criterion` takes logits (b, c) and findings int8 (b, c)."""
 
     threshold: str
@@ -34,22 +32,6 @@ class Multilabel(TrainingTask):
         "AUC": "val_auc",
         "rare recall": "val_rare_recall",
     }
-
-    def read(self, item: Item, *, training: bool) -> Batch:
-        del training
-        return read(self.data, item.indices)
-
-    def augment(self, batch: Batch, cfg: AugmentConfig, generator: torch.Generator) -> Batch:
-        images, findings = batch
-        return augment(images, cfg, generator).contiguous(memory_format=self.layout), findings
-
-    def loss(self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return self.criterion(model(images).float(), labels)
-
-    def observe(
-        self, model: nn.Module, images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[np.ndarray, ...]:
-        return model(images).float().cpu().numpy(), labels.cpu().numpy()
 
     def metrics(self, observed: Sequence[tuple[np.ndarray, ...]]) -> dict[str, float]:
         logits, findings = (np.concatenate(parts) for parts in zip(*observed, strict=True))
