@@ -22,7 +22,7 @@ from edgeward.compression.steps.ptq_int8 import PtqInt8
 from edgeward.compression.workpiece import Workpiece
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.deploy import reparameterize
-from edgeward.statistics.ranking import auc
+from edgeward.tasks.multiclass.train import macro_auc, recalls
 
 FIELDS = ("data", "network", "seed", "ranges", "auc_macro", "balanced_accuracy", "logit_sqnr_db", "agreement", "cpu_s")  # fmt: skip
 
@@ -30,12 +30,11 @@ FIELDS = ("data", "network", "seed", "ranges", "auc_macro", "balanced_accuracy",
 def score(logits: np.ndarray, labels: np.ndarray, reference: np.ndarray) -> dict[str, float]:
     """Return what a model's decisions and scores are worth, and how they differ from the reference's."""
     shares = torch.softmax(torch.from_numpy(logits).double(), 1).numpy()
-    present = np.unique(labels)
     called = logits.argmax(1)
     error = float(((logits - reference) ** 2).mean())
     return {
-        "auc_macro": float(np.mean([auc(shares[:, k], labels == k) for k in present])),
-        "balanced_accuracy": float(np.mean([(called[labels == k] == k).mean() for k in present])),
+        "auc_macro": macro_auc(shares, labels),
+        "balanced_accuracy": float(np.nanmean(recalls(called, labels, shares.shape[1]))),
         "logit_sqnr_db": 10 * float(np.log10((reference**2).mean() / error)) if error else np.inf,
         "agreement": float((called == reference.argmax(1)).mean()),
     }  # fmt: skip

@@ -7,7 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -234,7 +234,8 @@ class Audited:
             several = (
                 what if count == 1 else what.replace("set", "sets") if "set" in what else f"{what}s"
             )
-            shown = [self._shown(f) for f in self.findings if f.kind == kind][:5]
+            mine = (f for f in self.findings if f.kind == kind)
+            shown = [self._shown(f) for f in islice(mine, 5)]
             aside = "labels" if kind == "contradictory" else "splits"
             first = "; ".join(f"{f['ids']} in {f[aside]}" for f in shown)
             message = f"{kind}: {count} {several} {place} ({self.cases[kind]} cases), e.g. {first}"

@@ -152,9 +152,10 @@ class Delivery:
             judged = {"edgeward.verdict": "failed", "edgeward.verdict_reasons": reason}
             tags = {"edgeward.failed_stage": stage, "edgeward.failure": reason}
             return tags | ({} if entry.device else judged)
+        there = self.client.get_run(parent).data.tags
         standing: dict[str, str] = {
             name: text
-            for name, text in self.client.get_run(parent).data.tags.items()
+            for name, text in there.items()
             if name in ("edgeward.failed_stage", "edgeward.failure")
         }
         if standing.get("edgeward.failed_stage") != stage:
@@ -164,7 +165,7 @@ class Delivery:
             *([] if entry.device else ["edgeward.verdict", "edgeward.verdict_reasons"]),
         ]
         for name in gone:
-            if name in self.client.get_run(parent).data.tags:
+            if name in there:
                 self.client.delete_tag(parent, name)
         return {}
 
