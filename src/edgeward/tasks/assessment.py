@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from edgeward.core import plugins
 from edgeward.core.errors import UserError
+from edgeward.core.io import atomic
 from edgeward.data.store import Prepared, Split
 from edgeward.records.base import Interval
 from edgeward.records.safety import Curve, Decision, Reliability, Safety
@@ -30,6 +31,31 @@ from edgeward.tasks.base import Task
 
 Predicted = Callable[[Split], Iterator[tuple[int, np.ndarray]]]
 """Split -> (index, logits) of each of its cases in order: float32 (n_labels,) or (n_labels, *spatial)."""
+
+LOGITS = ("logits.npy", "val_logits.npy")  # of tasks whose cases are kept by their logits
+
+
+def write_logits(folder: Path, test: np.ndarray, val: np.ndarray) -> None:
+    """Keep what a model says of the test and of the validation images, float32 (n, c), where `read_logits` finds it."""
+    for name, array in zip(LOGITS, (test, val), strict=True):
+        with atomic(folder / name) as temporary:
+            np.save(temporary, array)
+
+
+def read_logits(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `write_logits` has kept.
+
+    Raises
+    ------
+    UserError
+        If one of the files is missing.
+    """
+    paths = [folder / name for name in LOGITS]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path} is missing; assess the reference first.")
+    test, val = (np.load(path, allow_pickle=False) for path in paths)
+    return test, val
 
 
 class Key(NamedTuple):

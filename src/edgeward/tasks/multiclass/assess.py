@@ -11,7 +11,6 @@ import numpy as np
 from pydantic import JsonValue
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.records.safety import Curve, Reliability, Safety
 from edgeward.statistics.calibration import equal_mass_bins
@@ -33,6 +32,8 @@ from edgeward.tasks.assessment import (
     Resampled,
     Share,
     keyed,
+    read_logits,
+    write_logits,
 )
 from edgeward.tasks.causes import align, causes
 from edgeward.tasks.multiclass.arm import BIASED, PER_CLASS, SQUARED, Metrics
@@ -106,17 +107,11 @@ class Arm(assessment.Arm):
 
     def write(self, folder: Path) -> None:
         assert self.val is not None, "measured"
-        for name, array in (("logits.npy", self.logits), ("val_logits.npy", self.val.logits)):
-            with atomic(folder / name) as temporary:
-                np.save(temporary, array)
+        write_logits(folder, self.logits, self.val.logits)
 
     @classmethod
     def read(cls, cases: Cases, cfg: Config, data: Prepared, folder: Path, safety: Safety) -> Self:
-        paths = folder / "logits.npy", folder / "val_logits.npy"
-        for path in paths:
-            if not path.is_file():
-                raise UserError(f"{path} is missing; assess the reference first.")
-        logits, val = (np.load(path, allow_pickle=False) for path in paths)
+        logits, val = read_logits(folder)
         temperature = float(str(safety.facts["temperature"]))
         labels = data.labels[data.indices("val")]
         return cls(

@@ -11,7 +11,6 @@ import numpy as np
 from pydantic import JsonValue
 
 from edgeward.core.errors import UserError
-from edgeward.core.io import atomic
 from edgeward.data.store import Prepared
 from edgeward.records.safety import Curve, Reliability, Safety
 from edgeward.statistics.clusters import pooled_correlation
@@ -32,6 +31,8 @@ from edgeward.tasks.assessment import (
     Resampled,
     Share,
     keyed,
+    read_logits,
+    write_logits,
 )
 from edgeward.tasks.causes import align, causes
 from edgeward.tasks.endpoints import of_all, of_classes
@@ -125,17 +126,11 @@ class Arm(assessment.Arm):
         return cls.of(cases, cfg, test, shift, (val, data.truth[data.indices("val")]))
 
     def write(self, folder: Path) -> None:
-        for name, array in (("logits.npy", self.logits), ("val_logits.npy", self.val_logits)):
-            with atomic(folder / name) as temporary:
-                np.save(temporary, array)
+        write_logits(folder, self.logits, self.val_logits)
 
     @classmethod
     def read(cls, cases: Cases, cfg: Config, data: Prepared, folder: Path, safety: Safety) -> Self:
-        paths = folder / "logits.npy", folder / "val_logits.npy"
-        for path in paths:
-            if not path.is_file():
-                raise UserError(f"{path} is missing; assess the reference first.")
-        logits, val = (np.load(path, allow_pickle=False) for path in paths)
+        logits, val = read_logits(folder)
         truth = data.truth[data.indices("val")]
         return cls.of(cases, cfg, logits, np.array(safety.logit_shift), (val, truth))
 
