@@ -12,6 +12,11 @@ class UserError(Exception):
     """Something the user can put right; the message says what, where and how."""
 
 
+def one_line(error: BaseException) -> str:
+    """Return what an exception says on one line, "" if it says nothing."""
+    return " ".join(str(error).split())
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
     """Return the entry of `allowed` that `word` most likely stands for, or None."""
     hits = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)

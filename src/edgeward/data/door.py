@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from edgeward.core.errors import UserError
+from edgeward.core.errors import UserError, one_line
 from edgeward.data.config import Checks, Limits
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def shown(name: str) -> str:
 
 def said(error: BaseException) -> str:
     """Return what an exception of any library says, short and on one line."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     name = type(error).__name__
     return shown(f"{name}: {text[:_SAID]}{' ..' if len(text) > _SAID else ''}" if text else name)
 
@@ -100,7 +100,7 @@ class Door:
             if stat.S_ISLNK(found.st_mode):
                 real = os.path.dirname(os.path.realpath(path))
             top = self._resolved(os.fspath(root))
-            if real != top and not real.startswith(top + os.sep):
+            if _outside(real, top):
                 raise _leads_out(name, root, link=True)
             kind = stat.S_IFMT(os.stat(path).st_mode)
         except FileNotFoundError:
@@ -163,7 +163,7 @@ class Door:
 
     def _check_link(self, path: str, root: Path) -> None:
         real, top = os.path.realpath(path), self._resolved(os.fspath(root))
-        if real != top and not real.startswith(top + os.sep):
+        if _outside(real, top):
             raise _leads_out(os.path.relpath(path, root), root, link=True)
 
     def count(self, n: int, where: Path) -> None:
@@ -322,6 +322,11 @@ class _Bounded(io.BufferedIOBase):
 
 def _unreadable(error: OSError) -> None:
     raise UserError(f"{shown(str(error.filename))} cannot be read ({error.strerror}).")
+
+
+def _outside(real: str, top: str) -> bool:
+    """Tell whether a resolved path is neither a resolved folder nor below it."""
+    return real != top and not real.startswith(top + os.sep)
 
 
 def _leads_out(name: str, root: Path, *, link: bool = False) -> UserError:

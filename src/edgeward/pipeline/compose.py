@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from edgeward.core.errors import LONGEST, UserError, did_you_mean, unknown
+from edgeward.core.errors import LONGEST, UserError, did_you_mean, one_line, unknown
 from edgeward.pipeline import home
 from edgeward.pipeline.schema import CHECKS, CHOSEN, GROUPS, RunConfig
 from edgeward.pipeline.sections import explain, listed, merged, models_in, take_over
@@ -75,7 +75,7 @@ def parsed(file: Path) -> dict[str, Any]:
         if _size(content, MOST) > MOST:
             raise ValueError(f"it holds more than {MOST} values")
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{shown(file)}: cannot be read: {' '.join(str(error).split())}") from None
+        raise UserError(f"{shown(file)}: cannot be read: {one_line(error)}") from None
     return content
 
 
@@ -130,7 +130,7 @@ def read(roots: Roots, files: Iterable[Name]) -> None:
         if len(new) > 1:
             for one in new:
                 read(roots, [one])
-        [(group, name)], reason = new, " ".join(str(error).split())
+        [(group, name)], reason = new, one_line(error)
         path = shown(locate(roots, group, name, group, "the sweep"))
         raise UserError(f"{path}: cannot be read: {reason}") from None
     _READ.update({(roots, file): content for file, content in found.items()})
@@ -204,7 +204,7 @@ def _resolved(group: str, content: Any, run: dict[str, Any], file: str) -> Any:
         tree = OmegaConf.create({**run, group: content})
         return OmegaConf.to_container(tree[group], resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{file}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{file}: {one_line(error)}") from None
 
 
 def compose(roots: Roots, choices: dict[str, str], overrides: Sequence[str] = ()) -> dict[str, Any]:

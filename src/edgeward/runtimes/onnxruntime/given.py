@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeward.core.errors import UserError
+from edgeward.core.errors import UserError, one_line
 from edgeward.models.config import Takes
 from edgeward.runtimes.base import Given
 from edgeward.runtimes.onnxruntime.file import read_model
@@ -346,5 +346,5 @@ def _itself(model: onnx.ModelProto, path: Path) -> Takes | None:
         )
     except (KeyError, ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} has metadata of this project that are none ({type(error).__name__}: {' '.join(str(error).split())[:200]})."
+            f"{path} has metadata of this project that are none ({type(error).__name__}: {one_line(error)[:200]})."
         ) from error
