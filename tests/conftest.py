@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,20 @@ from edgeward.data.store import Prepared, open_prepared
 
 settings.register_profile("edgeward", deadline=None)  # no test fails for a busy machine
 settings.load_profile("edgeward")
+
+
+@pytest.fixture(autouse=True)
+def _what_the_workflow_tells_its_jobs_is_taken_back() -> Iterator[None]:
+    """Planning puts roots and the headline device into the environment, which the next test of this process must not see."""
+
+    def told() -> dict[str, str]:
+        return {k: v for k, v in os.environ.items() if k.startswith("EDGEWARD_")}
+
+    before = told()
+    yield
+    for name in told().keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")
