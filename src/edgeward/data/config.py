@@ -482,7 +482,10 @@ class Audit(Closed):
 class Limits(Closed):
     """What one case may cost; what is beyond is refused by name, before it is read."""
 
-    file_mib: Positive = Field(1024, description="A file as it lies on disk, MiB.")
+    file_mib: Positive = Field(
+        1024,
+        description="A file as it lies on disk, MiB; not an archive of images, of which each is a file.",
+    )
     decoded_mib: Positive = Field(
         1024, description="A file once it is unpacked (gzip, zip, deflated DICOM, voxels), MiB."
     )

@@ -175,8 +175,13 @@ class Door:
 
     # --- bytes -----------------------------------------------------------------------------
 
-    def open(self, path: Path) -> IO[bytes]:
-        """Open a regular file that is not too large; BadImage if it is none."""
+    def open(self, path: Path, *, whole: bool = True) -> IO[bytes]:
+        """Open a regular file that is not too large; BadImage if it is none.
+
+        Parameters
+        ----------
+        whole : whether it is read as a whole; an archive, read member by member, may be larger.
+        """
         try:
             # A pipe that took the file's place since it was listed must not block.
             number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -187,7 +192,7 @@ class Door:
         try:
             if not stat.S_ISREG(found.st_mode):
                 raise BadImage(f"is {_KINDS.get(stat.S_IFMT(found.st_mode), 'no file')}, no file")
-            if found.st_size > self.limits.file_mib << 20:
+            if whole and found.st_size > self.limits.file_mib << 20:
                 raise BadImage(self.beyond(f"{found.st_size >> 20} MiB", "file_mib"))
         except BadImage:
             handle.close()

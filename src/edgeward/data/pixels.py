@@ -212,6 +212,29 @@ def decode_mask(
     return fit_labels(labels, size, fit, door)
 
 
+def open_archive(path: Path, door: Door) -> zipfile.ZipFile:
+    """Open a zip archive; UserError if it is none that is intact."""
+    try:
+        return zipfile.ZipFile(door.open(path, whole=False))
+    except Exception as error:  # a damaged directory makes zipfile raise what it likes
+        raise UserError(
+            f"{path} is no intact zip archive ({said(error)}); get it again."
+        ) from error
+
+
+def images_of(
+    archive: zipfile.ZipFile, place: Path
+) -> Iterator[tuple[PurePosixPath, zipfile.ZipInfo]]:
+    """Yield path and member of each image in an archive, which lies at `place`; UserError if a path leads out of it."""
+    for member in archive.infolist():
+        path = PurePosixPath(member.filename.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            raise UserError(f"{place}: member '{member.filename}' leads out of the archive.")
+        hidden = path.name.startswith(".") or "__MACOSX" in path.parts
+        if not member.is_dir() and not hidden and path.suffix.lower() in SUFFIXES:
+            yield path, member
+
+
 class Store:
     """Files by stem, from folders and zip archives, read without unpacking.
 
@@ -242,22 +265,11 @@ class Store:
                 self._open_archive(place)
 
     def _open_archive(self, place: Path) -> None:
-        try:
-            archive = zipfile.ZipFile(self._door.open(place))
-        except Exception as error:  # a damaged directory makes zipfile raise what it likes
-            raise UserError(
-                f"{place} is no intact zip archive ({said(error)}); get it again."
-            ) from error
+        archive = open_archive(place, self._door)
         self._archives.append(archive)
-        for member in archive.infolist():
-            path = PurePosixPath(member.filename.replace("\\", "/"))
-            if path.is_absolute() or ".." in path.parts:
-                raise UserError(f"{place}: member '{member.filename}' leads out of the archive.")
-            hidden = path.name.startswith(".") or "__MACOSX" in path.parts
-            if not member.is_dir() and not hidden and path.suffix.lower() in SUFFIXES:
-                read = partial(read_member, archive, member, self._door)
-                self._add(path.stem, read, place)
-                self._door.count(len(self._at), place)
+        for path, member in images_of(archive, place):
+            self._add(path.stem, partial(read_member, archive, member, self._door), place)
+            self._door.count(len(self._at), place)
 
     def _add(self, stem: str, read: Callable[[], bytes], place: Path) -> None:
         if stem in self._at:

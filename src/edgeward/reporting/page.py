@@ -38,7 +38,11 @@ LEAKS = {
     "shared_groups": "one group on several sides",
     "identical": "identical images",
     "near_identical": "nearly identical images",
+    "contradictory": "identical images with several labels",
+    "copies": "identical images on one side",
 }
+"""What an audit finds, by the kinds of `edgeward.data.audit.UNITS`."""
+
 READS = ("templates/*",)  # read as files: see edgeward.pipeline.closure
 OUTCOMES = {"pass": 0, "inconclusive": 1, "fail": 2, "reference": 3}  # as sorted
 PARITY_LEFT_OUT = (

@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from edgeward.data import stage
 from edgeward.data.config import Checks, DataConfig, Limits
 from edgeward.data.door import BadImage, Door, shown, within
 from edgeward.data.labels import label_indices
-from edgeward.data.pixels import Stored, decode, decode_labels, fit_labels
+from edgeward.data.pixels import Store, Stored, decode, decode_labels, fit_labels
 from edgeward.data.store import open_prepared
 
 
@@ -214,3 +215,14 @@ def test_odd_cases_are_invalid_or_kept_and_counted(tmp_path: Path) -> None:
     stage.run(keep, out=out, data_root=tmp_path)
     assert open_prepared(out).card.noted == {"constant": 1, "several_frames": 1}
     assert rows(out) == []
+
+
+def test_an_archive_may_be_larger_than_a_file_and_its_members_may_not(tmp_path: Path) -> None:
+    archive = tmp_path / "images.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("a/large.png", bytes(2 << 20))
+        packed.writestr("a/small.png", b"png")
+    store = Store([archive], Door(Limits(file_mib=1, decoded_mib=1)))
+    assert store.read("small") == b"png"
+    with pytest.raises(BadImage, match=naming("data.limits.decoded_mib", 1)):
+        store.read("large")

@@ -15,8 +15,10 @@ from html_page import REMOTE, Page
 from reporting_factory import SWEEP, Made, Spec, around, build, default_sweep, make
 
 from edgeward.core.io import read_json, write_json
+from edgeward.data.audit import UNITS
 from edgeward.reporting import stage
 from edgeward.reporting.numbers import fixed, milliseconds
+from edgeward.reporting.page import LEAKS
 from edgeward.reporting.summary import table
 
 
@@ -301,3 +303,15 @@ def test_doubts_about_a_finished_file_are_said_first_and_everywhere(tmp_path: Pa
     [signed] = (tmp_path / "out" / "checklists").glob("*theirs.md")
     assert "may be taken otherwise than meant" in signed.read_text()
     assert f"Doubtful: mobileone_s0 theirs: {doubt}" in table(entries)
+
+
+def test_every_kind_of_finding_has_words_and_stands_on_the_page(tmp_path: Path) -> None:
+    assert set(LEAKS) == set(UNITS)
+    entries = build(tmp_path, [Spec(n=300)])
+    facts = read_json(entries[0].prepare.card)
+    of = {"ids": ["x"], "groups": ["g"], "splits": ["train"], "n": 1}
+    facts["leakage"]["findings"] = [{"kind": kind, **of} for kind in UNITS]
+    write_json(entries[0].prepare.card, facts)
+    stage.run(SWEEP, entries, out=tmp_path / "out")
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert all(f"{words}: x (train)" in html for words in LEAKS.values())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,7 +18,14 @@ from edgeward.data.findings import UNKNOWN, Findings
 from edgeward.data.labels import grouped
 from edgeward.data.listing import Batch, Listing, Request
 from edgeward.data.paths import inside, root_of
-from edgeward.data.pixels import SUFFIXES, decode, decoded_batches, read_member
+from edgeward.data.pixels import (
+    SUFFIXES,
+    decode,
+    decoded_batches,
+    images_of,
+    open_archive,
+    read_member,
+)
 from edgeward.data.sources.folder import SIDES
 from edgeward.data.tables import read_table
 
@@ -49,14 +56,10 @@ class Files:
             self._add(name, lambda n=name: self._door.read(self._door.file(root, n)))  # type: ignore[misc]
 
     def _archive(self, path: Path) -> None:
-        try:
-            archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise UserError(f"{path} is no intact zip archive ({error}); get it again.") from error
-        for member in archive.infolist():
-            if PurePosixPath(member.filename).suffix.lower() in SUFFIXES and not member.is_dir():
-                self._add(member.filename, lambda m=member: read_member(archive, m, self._door))  # type: ignore[misc]
-                self._door.count(len(self._of_path), path)
+        archive = open_archive(path, self._door)
+        for name, member in images_of(archive, path):
+            self._add(str(name), partial(read_member, archive, member, self._door))
+            self._door.count(len(self._of_path), path)
 
     def _add(self, path: str, read: Read) -> None:
         self._of_path.setdefault(path, read)
