@@ -484,7 +484,7 @@ class Limits(Closed):
 
     file_mib: Positive = Field(
         1024,
-        description="A file as it lies on disk, MiB; not an archive of images, of which each is a file.",
+        description="A file as it lies on disk, MiB; not an archive, of whose parts each is a file.",
     )
     decoded_mib: Positive = Field(
         1024, description="A file once it is unpacked (gzip, zip, deflated DICOM, voxels), MiB."

@@ -141,7 +141,9 @@ def _locate(source: MedmnistSource, data_root: Path | None) -> tuple[Path, dict[
 def _archive(path: Path, door: Door) -> Iterator[zipfile.ZipFile]:
     """Open the .npz, the same bytes that were checked."""
     try:
-        archive = zipfile.ZipFile(door.open(path))
+        archive = zipfile.ZipFile(
+            door.open(path, whole=False)
+        )  # its rows are read one after the other
     except (BadImage, zipfile.BadZipFile, OSError, ValueError) as error:
         raise UserError(f"{path} is no intact .npz ({said(error)}); get it again.") from error
     with archive:
