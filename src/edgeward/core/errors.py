@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 LONGEST = 120  # characters of a name that a message repeats
+
+
+# Of an OSError: no room, or no right to write.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 class UserError(Exception):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of getrusage
 HEAVY = {".npy", ".npz", ".pt", ".pt2"}
-OF_DISKS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+REFUSED = {errno.EACCES, errno.EPERM}  # writing, by the rights of a folder
 TOLD = {".json", ".csv", ".yaml", ".md"}  # outputs that may say why a stage failed
 
 
@@ -131,7 +131,7 @@ class Job:
         why = "" if alone else worker.hand_over(self.stage)
         if worker.client() is None:
             worker.end_with_workflow()
-        from edgeward.core.errors import UserError
+        from edgeward.core.errors import NO_ROOM, UserError, one_line
         from edgeward.core.io import write_json, write_yaml
 
         _redirect(self.log, self.label)
@@ -153,8 +153,12 @@ class Job:
             sys.exit(ended.code or 1)
         except Exception as error:
             logging.getLogger("traceback").exception("%s failed", self.label)
-            known = isinstance(error, OSError) and error.errno in OF_DISKS
-            reason = _of_disk(error) if known else f"{type(error).__name__}: {_line(error)}"
+            known = isinstance(error, OSError) and error.errno in NO_ROOM | REFUSED
+            said = one_line(error) or "no message"
+            if known:
+                reason = f"{said}. Make room, or the folder writable; nothing half-written is left."
+            else:
+                reason = f"{type(error).__name__}: {said}"
             logger.error("%s (%s)", reason, os.path.relpath(self.log))
             self._keep_failure(reason, foreseen=known)
             sys.exit(1)
@@ -262,14 +266,6 @@ def _used() -> dict[str, float]:
         "cpu_s": sum(use.ru_utime + use.ru_stime for use in (mine, theirs)),
         "max_rss_mb": max(mine.ru_maxrss, theirs.ru_maxrss) * RSS_UNIT / 1e6,
     }
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or "no message"
-
-
-def _of_disk(error: Exception) -> str:
-    return f"{_line(error)}. Make room, or the folder writable; nothing half-written is left."
 
 
 class _Prefix(logging.Formatter):

@@ -12,7 +12,7 @@ from typing import Any
 from edgeward.core.errors import UserError
 from edgeward.core.text import plural
 from edgeward.pipeline.paths import ResultPaths, Stage
-from edgeward.records.failure import Failure, Missing
+from edgeward.records.failure import Failure, Missing, label
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class Job:
 
     @property
     def label(self) -> str:
-        """Name of the job: stage and what it is of."""
-        return " ".join([self.stage, "/".join(self.of.values())])
+        """Name of the job."""
+        return label(self.stage, self.of)
 
 
 class Undone:

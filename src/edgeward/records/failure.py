@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +10,11 @@ from typing import ClassVar
 from pydantic import Field, JsonValue
 
 from edgeward.records.base import File
+
+
+def label(stage: str, of: Mapping[str, str]) -> str:
+    """Return the name of a job: its stage and what it is of."""
+    return " ".join([stage, "/".join(of.values())])
 
 
 class Failure(File):
@@ -31,8 +37,8 @@ class Failure(File):
 
     @property
     def label(self) -> str:
-        """Name of the job: stage and what it is of."""
-        return " ".join([self.stage, "/".join(self.of.values())])
+        """Name of the job."""
+        return label(self.stage, self.of)
 
     @property
     def remedy(self) -> str:

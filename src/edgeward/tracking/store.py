@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import math
@@ -33,7 +32,7 @@ from mlflow.utils.validation import (
     MAX_TAG_VAL_LENGTH,
 )
 
-from edgeward.core.errors import UserError
+from edgeward.core.errors import NO_ROOM, UserError
 from edgeward.tracking.address import without_credentials
 from edgeward.tracking.entry import UsedData
 from edgeward.tracking.locks import file_lock
@@ -43,7 +42,6 @@ METRICS_PER_BATCH = 500
 TEXTS_PER_BATCH = 40  # of 6,000 and 8,000 characters: below the 1 MB of a request
 # Errors that say "this request is wrong": asking again cannot help.
 REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST"}
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 NO_ROOM_WORDS = ("No space left on device", "database or disk is full", "Disk quota exceeded")
 logger = logging.getLogger(__name__)
 
