@@ -18,6 +18,7 @@ import torch
 
 from edgeward.compression import backend, numerics
 from edgeward.compression.constraint.acceptance import logits_of
+from edgeward.compression.schemes import OBSERVERS
 from edgeward.compression.steps.ptq_int8 import PtqInt8
 from edgeward.compression.workpiece import Workpiece
 from edgeward.models.checkpoint import load_checkpoint
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder below --results")
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--observers", nargs="+", default=["minmax", "mean", "histogram"])
+    parser.add_argument("--observers", nargs="+", default=["auto", *OBSERVERS])
     parser.add_argument("--split", choices=["val", "test"], default="val")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
@@ -62,15 +63,21 @@ def main() -> None:
                     since = time.process_time()
                     if observer == "fp32":
                         graph, indices = piece.uncompressed, piece.data.indices(options.split)
-                        reference = logits_of(graph, piece.data, indices)
+                        reference, label = logits_of(graph, piece.data, indices), observer
                     else:
                         piece.module = reparameterize(piece.module)
                         step = PtqInt8.model_validate({"step": "ptq_int8", "observer": observer})
                         graph = backend.convert(step.calibrate(piece))
                         numerics.quantize_biases(graph)
+                        label = (
+                            observer
+                            if observer != "auto"
+                            else f"auto ({step.chosen_observer(piece)})"
+                        )
+                        print(f"{name} s{seed}: {piece.found.get('ranges', '')}", file=sys.stderr)
                     spent = time.process_time() - since
                     found = score(logits_of(graph, piece.data, indices), piece.data.labels[indices], reference)  # fmt: skip
-                row = [options.data, name, seed, observer, *(f"{v:.4f}" for v in found.values())]
+                row = [options.data, name, seed, label, *(f"{v:.4f}" for v in found.values())]
                 out.writerow([*row, f"{spent:.1f}"])
                 sys.stdout.flush()
 

@@ -62,9 +62,6 @@ def capture(module: nn.Module, example: torch.Tensor) -> GraphModule:
         elif node.target is torch.ops.aten.batch_norm.default:
             _to_affine(graph, node)
     graph.recompile()
-    # The marks by which neural-compressor knows its own exports.
-    graph._exported = True
-    graph.dynamic_shapes = dynamic_batch()
     return graph
 
 
@@ -115,6 +112,9 @@ def prepare_ptq(
         excluded = [name for name, local in by_name.items() if local.w_dtype == "fp32"]
         return QUANTIZER(*ptq_specs(observer, reduce_range, granularity), keep_float=excluded)
 
+    # The marks by which neural-compressor knows its own exports.
+    graph._exported = True
+    graph.dynamic_shapes = dynamic_batch()
     with _choosing(choose):
         return inc.prepare(graph, config, example_inputs=(example,))
 

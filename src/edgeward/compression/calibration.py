@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 import torch
 
+from edgeward.compression.distillation import soft_targets
 from edgeward.core.errors import UserError
 from edgeward.data.store import Prepared
 from edgeward.tasks.inputs import Read
@@ -42,20 +44,48 @@ def feed(
 ) -> None:
     """Run the images through `model`, whose observers take notes.
 
-    Every batch has at least two images: a last one alone joins the batch before it.
-
     Parameters
     ----------
     read : see `edgeward.tasks.inputs.reader`.
     """
+    with torch.no_grad():
+        for images in _batches(read, indices, batch_size):
+            model(images)
+    logger.info("calibrated on %d images", len(indices))
+
+
+def divergence(
+    model: Callable[[torch.Tensor], torch.Tensor],
+    reference: Callable[[torch.Tensor], torch.Tensor],
+    read: Read,
+    indices: np.ndarray,
+    batch_size: int,
+    *,
+    exclusive: bool,
+) -> float:
+    """Return how far a model's probabilities are from a reference's, in nats: the mean over images (and pixels) of the Kullback-Leibler
+    divergence of `edgeward.compression.distillation.soft_targets`; infinite where a logit is no finite number.
+
+    Parameters
+    ----------
+    read : see `edgeward.tasks.inputs.reader`. exclusive : whether one label is decided for.
+    """
+    total = 0.0
+    with torch.no_grad():
+        for images in _batches(read, indices, batch_size):
+            mine, theirs = model(images), reference(images)
+            total += len(images) * float(soft_targets(mine, theirs, 1.0, exclusive=exclusive))
+    return total / len(indices) if math.isfinite(total) else math.inf
+
+
+def _batches(read: Read, indices: np.ndarray, batch_size: int) -> Iterator[torch.Tensor]:
+    """Yield the images; every batch has at least two: a last one alone joins the batch before it."""
     starts = list(range(0, len(indices), batch_size))
     if len(starts) > 1 and len(indices) - starts[-1] == 1:
         starts.pop()
-    with torch.no_grad():
-        for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
-            # Sorted within the batch: the images lie on disk in this order.
-            model(torch.from_numpy(read(np.sort(indices[start:end]))))
-    logger.info("calibrated on %d images", len(indices))
+    for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
+        # Sorted within the batch: the images lie on disk in this order.
+        yield torch.from_numpy(read(np.sort(indices[start:end])))
 
 
 def fingerprint(read: Read, indices: np.ndarray) -> str:

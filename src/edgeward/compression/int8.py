@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -12,7 +14,10 @@ from edgeward.core.config import Closed
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
+    from edgeward.compression.schemes import Observer
     from edgeward.compression.workpiece import Workpiece
+
+logger = logging.getLogger(__name__)
 
 
 class CalibrationConfig(Closed):
@@ -35,11 +40,12 @@ class Int8(Step):
     keeps_zeros: ClassVar[bool] = True
 
     calibration: CalibrationConfig = CalibrationConfig()
-    observer: Literal["minmax", "mean", "histogram"] = Field(
-        "minmax",
+    observer: Literal["auto", "minmax", "mean", "histogram"] = Field(
+        "auto",
         description="How the range of an activation is chosen: minmax covers all that was seen; mean takes the range of the average image, so "
         "that one image does not coarsen the steps of all; histogram cuts rare extremes where that lowers the mean squared error, and takes "
-        "several times as long. None is best for every network (docs/experiments/ptq.md).",
+        "several times as long. None is best for every network (docs/experiments/ptq.md); auto tries all three, and takes that whose "
+        "probabilities on the calibration images are closest to those of the network before (Kullback-Leibler); no label is looked at.",
     )
     reduce_range: Literal["auto"] | bool = Field(
         "auto",
@@ -65,26 +71,57 @@ class Int8(Step):
         return QUANTIZER.saturates() if self.reduce_range == "auto" else self.reduce_range
 
     def calibrate(self, piece: Workpiece) -> GraphModule:
-        """Return the module's graph with observers that have seen the calibration images."""
-        from edgeward.compression import backend, calibration
+        """Return the module's graph with observers that have seen the calibration images.
 
-        graph = backend.capture(piece.module, piece.example)
-        prepared = backend.prepare_ptq(
-            graph,
-            piece.example,
-            observer=self.observer,
-            reduce_range=self.reduced,
-            granularity=self.weight_granularity,
-            keep_float=self.keep_float,
-        )
+        With `observer: auto` the choice is made once for a piece, and stands in its record: ``found.ranges`` holds each candidate's divergence,
+        as `edgeward.compression.calibration.divergence` says.
+        """
+        from edgeward.compression import backend, calibration, numerics
+        from edgeward.compression.schemes import OBSERVERS
+
         chosen = calibration.choose(piece.data, self.calibration.images, piece.seed)
-        calibration.feed(prepared, piece.read, chosen, self.calibration.batch_size)
+        batch = self.calibration.batch_size
         piece.record["calibration"] = {
             "n": len(chosen),
             "sha256": calibration.fingerprint(piece.read, chosen),
         }
         piece.metrics["calibration_images"] = len(chosen)
-        return prepared
+
+        graph = backend.capture(piece.module, piece.example)
+
+        def observed(name: Observer) -> GraphModule:
+            prepared = backend.prepare_ptq(
+                copy.deepcopy(graph),
+                piece.example,
+                observer=name,
+                reduce_range=self.reduced,
+                granularity=self.weight_granularity,
+                keep_float=self.keep_float,
+            )
+            calibration.feed(prepared, piece.read, chosen, batch)
+            return prepared
+
+        def divergence(prepared: GraphModule) -> float:
+            rounded = backend.convert(copy.deepcopy(prepared))
+            numerics.quantize_biases(rounded)
+            return calibration.divergence(
+                rounded, piece.module, piece.read, chosen, batch, exclusive=piece.exclusive
+            )
+
+        tried: dict[Observer, GraphModule] = {}
+        if self.observer == "auto" and "ranges" not in piece.found:
+            tried = {name: observed(name) for name in OBSERVERS}
+            piece.found["ranges"] = {name: divergence(tried[name]) for name in OBSERVERS}
+        name = self.chosen_observer(piece)
+        logger.info("ranges of activations: %s", name)
+        return tried.get(name) or observed(name)
+
+    def chosen_observer(self, piece: Workpiece) -> Observer:
+        """Return the observer in use: that of the settings, or the one of the smallest divergence."""
+        if self.observer != "auto":
+            return self.observer
+        ranges: dict[Observer, float] = piece.found["ranges"]
+        return min(ranges, key=lambda name: ranges[name])
 
     def finish(self, piece: Workpiece, prepared: GraphModule) -> None:
         """Convert, export and record."""
@@ -99,7 +136,7 @@ class Int8(Step):
             "precision": "int8",
             "backend": f"neural-compressor {backend.versions()['neural_compressor']}",
             "versions": backend.versions(),
-            "scheme": self.scheme(),
+            "scheme": self.scheme(self.chosen_observer(piece)),
             "keep_float": list(self.keep_float),
             "quantized_parameter_share": share,
         }
@@ -109,7 +146,7 @@ class Int8(Step):
         }
         piece.metrics["quantized_parameter_share"] = share
 
-    def scheme(self) -> dict[str, Any]:
+    def scheme(self, observer: Observer) -> dict[str, Any]:
         """Return the number format, for the record."""
         from edgeward.compression.quantizer import QUANTIZER
         from edgeward.compression.schemes import weight_range
@@ -120,6 +157,6 @@ class Int8(Step):
             "activation": "uint8, per tensor, affine, 0..255",
             "weight": f"int8, {share[self.weight_granularity]}, symmetric, {low}..{high}",
             "bias": "int32, input scale x weight scale",
-            "observer": self.observer,
+            "observer": observer,
             "placement": QUANTIZER.title,
         }

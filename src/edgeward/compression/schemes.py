@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torchao.quantization.pt2e import (
@@ -16,7 +16,8 @@ from torchao.quantization.pt2e import (
 )
 from torchao.quantization.pt2e.quantizer import QuantizationSpec
 
-Observer = Literal["mean", "minmax", "histogram"]
+Observer = Literal["minmax", "mean", "histogram"]
+OBSERVERS: tuple[Observer, ...] = get_args(Observer)
 Granularity = Literal["per_channel", "per_tensor"]
 
 # Smallest scale of an activation: keeps a constant channel from a scale of 1e-7, whose bias would

@@ -16,6 +16,7 @@ import torch
 from compression_nets import executed, onnx_of, run, session
 from compression_trained import TRAIN
 from refusals import naming
+from scipy.special import rel_entr, softmax
 from shipped import shipped
 from small_data import meta, write_small_prepared
 
@@ -32,8 +33,10 @@ from edgeward.models.program import load_program
 
 
 def recipe(name: str, **changes: Any) -> RecipeConfig:
-    """Return the recipe of the config tree, with the last step's keys changed."""
+    """Return the recipe of the config tree, with the last step's keys changed; PTQ with the ranges that QAT starts from."""
     content = shipped("compress", name)
+    if name == "ptq_int8":
+        content["steps"][-1]["observer"] = "minmax"
     if name == "qat_int8":
         content["steps"][-1]["finetune"] |= TRAIN | {"lr": 1e-3}
     content["steps"][-1] |= changes
@@ -204,6 +207,30 @@ def test_ptq_and_qat_differ_in_the_training_only(world: World) -> None:
     assert len(records["qat_int8"]["found"]["history"]) == 2
 
 
+def test_ranges_are_those_whose_probabilities_stay_closest(world: World) -> None:
+    """The divergences in the record against SciPy's, of programs made with each observer; what ships is the best of them."""
+    world.compress(recipe("ptq_int8", observer="auto"), "auto")
+    record = read_json(world.root / "auto" / "recipe.json")
+    ranges = record["found"]["ranges"]
+    assert list(ranges) == ["minmax", "mean", "histogram"]
+    images = torch.from_numpy(to_input(world.data.images[world.data.calibration]))
+
+    def probabilities(tag: str) -> np.ndarray:
+        with torch.no_grad():
+            logits = load_program(world.root / tag / "model.pt2").module()(images).numpy()
+        return softmax(logits.astype(np.float64), axis=1)
+
+    exact = probabilities("fp32")
+    for name, divergence in ranges.items():
+        world.compress(recipe("ptq_int8", observer=name), f"ranges_{name}")
+        expected = rel_entr(exact, probabilities(f"ranges_{name}")).sum(1).mean()
+        assert divergence == pytest.approx(expected, rel=0.02, abs=1e-5), name
+    best = min(ranges, key=ranges.get)
+    assert len({f"{value:.4g}" for value in ranges.values()}) == 3, "nothing to choose from"
+    assert record["scheme"]["observer"] == best
+    np.testing.assert_array_equal(world.logits("auto"), world.logits(f"ranges_{best}"))
+
+
 def test_onnxruntime_runs_integer_kernels_and_agrees(world: World) -> None:
     images = world.images()
     for name in ("ptq_int8", "qat_int8"):
@@ -302,7 +329,7 @@ def test_configs_import_no_torch() -> None:
         ({"keep_flaot": []}, ("steps.1.ptq_int8.keep_flaot",)),
         (
             {"observer": "percentile"},
-            ("steps.1.ptq_int8.observer", "'minmax'", "'mean'", "'percentile'"),
+            ("steps.1.ptq_int8.observer", "'auto'", "'minmax'", "'mean'", "'percentile'"),
         ),
         (
             {"calibration": {"images": 0, "batch_size": 8}},

@@ -21,9 +21,13 @@ class QatFinetune(FinetuneConfig):
 
 
 class QatInt8(Int8):
-    """Quantization-aware training; differs from `ptq_int8` in nothing but the training."""
+    """Quantization-aware training; differs from `ptq_int8` with the same `observer` in nothing but the training."""
 
     step: Literal["qat_int8"]
+    observer: Literal["auto", "minmax", "mean", "histogram"] = Field(
+        "minmax",
+        description="Ranges of activations to start from, as in `ptq_int8`; training moves them (range_epochs).",
+    )
     range_momentum: float = Field(
         0.01,
         ge=0,
