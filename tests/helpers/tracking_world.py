@@ -31,7 +31,7 @@ def safety(metrics: dict[str, Interval]) -> Safety:
     return Safety(
         format=Safety.FORMAT, task="multiclass", n={"test": 1}, classes=[], rare_classes=[],
         absent_classes=[], confidence_level=0.95, metrics=metrics, per_class=[], reliability={},
-        confusion=[], logit_shift=[], test_sha256="0" * 64,
+        confusion=[], labels=[], logit_shift=[], test_sha256="0" * 64,
     )  # fmt: skip
 
 

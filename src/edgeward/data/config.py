@@ -540,8 +540,8 @@ class DataConfig(Closed):
     task: str = Field(
         "multiclass",
         pattern=r"^[a-z][a-z0-9_]*$",
-        description="multiclass: one class per image. multilabel: several findings per image, or none. segmentation: one label per pixel or "
-        "voxel, from masks. Or another folder of "
+        description="multiclass: one class per image. multilabel: several findings per image, or none. ordinal: one of several grades "
+        "per image, mildest first in `source.classes`. segmentation: one label per pixel or voxel, from masks. Or another folder of "
         "src/edgeward/tasks/.",
     )
     seed: int = Field(

@@ -346,7 +346,7 @@ def run(cfg: DataConfig, *, out: Path, data_root: Path | None) -> dict[str, floa
         found = audited(cfg.audit, cases.ids, cases.groups, splits, read.seen, answers)
         write_findings(out, read.whole.invalid, found)
         found.act(str(out / FINDINGS))
-        stored = cases.labels if cases.findings is None else cases.findings.values
+        stored = cases.labels if targets.findings is None else targets.findings.values
         np.save(work / "labels.npy", stored, allow_pickle=False)
         train = np.flatnonzero(splits == "train")
         calibration = write_splits(work, cases, splits, train, cfg)

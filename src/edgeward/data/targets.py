@@ -67,6 +67,7 @@ class Targets:
     shares : (n, n_labels): how much each case has of each label, a background included; they sum to the prior.
     having : what a message calls cases with a class, before its name.
     rare_of : what a rare class is seldom in, in words.
+    findings : what models learn, if it is not the label of each case.
     """
 
     classes: list[str]
@@ -74,6 +75,7 @@ class Targets:
     shares: np.ndarray
     having: str
     rare_of: str
+    findings: Findings | None = field(default=None, kw_only=True)
 
     def facts(self, splits: np.ndarray) -> dict[str, Any]:
         """Return further fields of the `edgeward.records.card.Card`, from the split of each case, str (n,)."""

@@ -78,6 +78,7 @@ class Safety(File):
     )
     curves: dict[str, Curve] = Field(default_factory=dict, description="Of each class.")
     confusion: list[list[int]] = Field(description="By true (rows) and decided label.")
+    labels: list[str] = Field(description="Of the rows and columns of `confusion`.")
     facts: dict[str, JsonValue] = Field(
         default_factory=dict, description="What the task fitted, e.g. temperature."
     )
@@ -90,7 +91,10 @@ class Safety(File):
 
     @classmethod
     def upgrade(cls, content: dict[str, Any]) -> dict[str, Any]:
-        """Nest the flat first form, which named no schema, and no task where there was one only."""
+        """Nest the flat first form, which named no schema, and no task where there was one only; name what is decided."""
+        if "labels" not in content and "confusion" in content:
+            background = ["background"] * (len(content["confusion"]) - len(content["classes"]))
+            content = {**content, "labels": [*background, *content["classes"]]}
         if "schema" in content or "per_class" not in content:
             return content
         metrics, rest = _intervals(content)

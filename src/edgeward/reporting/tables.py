@@ -198,9 +198,8 @@ def _classes(c: Candidate) -> Iterator[Line]:
 
 
 def _confusion(c: Candidate) -> Iterator[Line]:
-    names = (["background"] if c.task.dense else []) + c.safety.classes
-    for truth, line in zip(names, c.safety.confusion, strict=True):
-        for decision, n in zip(names, line, strict=True):
+    for truth, line in zip(c.safety.labels, c.safety.confusion, strict=True):
+        for decision, n in zip(c.safety.labels, line, strict=True):
             yield {"truth": truth, "decision": decision, "n": n}
 
 

@@ -68,7 +68,6 @@ def assess(
         name: {key: interval(arm, key, replicates[name], level) for key in arm.keys}
         for name, arm in arms.items()
     }
-    n_labels = len(model.confusion)
     safety = Safety(
         format=Safety.FORMAT,
         task=model.task.name,
@@ -84,8 +83,11 @@ def assess(
         selective=model.selective(),
         curves=model.curves(),
         confusion=model.confusion.tolist(),
+        labels=model.labels,
         facts=model.facts,
-        logit_shift=np.zeros(n_labels).tolist() if shift is None else shift.tolist(),
+        logit_shift=[0.0] * (len(cases.classes) + model.task.dense)
+        if shift is None
+        else shift.tolist(),
         test_sha256=test_sha256,
         measured=model.measured(model.cfg),
     )

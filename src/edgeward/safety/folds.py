@@ -58,6 +58,11 @@ class Folds(Arm):
         self.biased = frozenset().union(*(part.biased for part in parts))
         self.squared = frozenset().union(*(part.squared for part in parts))
 
+    @property
+    def labels(self) -> list[str]:
+        """Those of the parts."""
+        return self.parts[0].labels
+
     def _mean(self, key: Key) -> MeanOfShares | np.ndarray:
         """Return what a metric is the mean of, or how the folds weigh in it, float (K, 1)."""
         bases = [part.basis(key) for part in self.parts]

@@ -242,7 +242,7 @@ class Arm(ABC):
     estimates : on the scale of the replicates; see `edgeward.statistics.bootstrap.Arm`, also for `biased` and `squared`.
     facts : what else was found of the model, e.g. its temperature.
     counts : what is counted of the test set besides cases and groups.
-    confusion : int64, by true (rows) and decided label.
+    confusion : int64, by true (rows) and decided label, in the order of `labels`.
     """
 
     task: Task
@@ -389,6 +389,11 @@ class Arm(ABC):
     def counts(self) -> dict[str, int]:
         """What is counted of the test set besides cases and groups."""
         return {}
+
+    @property
+    def labels(self) -> list[str]:
+        """What can be decided of a case, or of a part of it."""
+        return ["background", *self.cases.classes] if self.task.dense else self.cases.classes
 
     def class_counts(self, k: int) -> dict[str, int]:
         """Return the same of class k."""

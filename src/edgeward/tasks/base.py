@@ -77,6 +77,7 @@ class Task:
     dense : whether a label for every pixel or voxel is predicted, so which networks fit.
     exclusive : whether exactly one label is decided for, the one with the highest logit, whose probability is a softmax; if
         not, each label is decided for where its own logit is above 0, with the probability of a sigmoid.
+    together : whether what is decided for a case is what labels are decided for, of which there may be several.
     spatial_dims : of the data that it can be asked of, so far.
     target : what a source must give of every case, see `edgeward.data.config`.
     per_case_outputs : names of the files in which `assess` keeps what it found of every case.
@@ -113,6 +114,7 @@ class Task:
     counted: str
     churned: str
     exclusive: bool = True
+    together: bool = False
     strata: tuple[str, ...] = ()
     drawn: tuple[str, ...] = ()
     counts: dict[str, str] = field(default_factory=dict)

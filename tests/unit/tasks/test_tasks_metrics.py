@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from findings import caller, drawn
+from grades import drawn as graded
+from grades import model as grades
 from label_tables import make, maps, part
 from metric_tester import Build, check_metrics
 from safety_cases import classifier, lesions, of_labels
@@ -52,7 +54,21 @@ def multilabel() -> tuple[Build, int]:
     return build, len(groups)
 
 
-MODELS = {"multiclass": multiclass, "multilabel": multilabel, "segmentation": segmentation}
+def ordinal() -> tuple[Build, int]:
+    logits, labels, patients = graded()
+
+    def build(rows: np.ndarray) -> Arm:
+        return grades(logits[rows], labels[rows], patients[rows], (logits, labels))
+
+    return build, len(labels)
+
+
+MODELS = {
+    "multiclass": multiclass,
+    "multilabel": multilabel,
+    "ordinal": ordinal,
+    "segmentation": segmentation,
+}
 
 
 @pytest.mark.parametrize("task", task_names())

@@ -114,7 +114,7 @@ def test_int8_aligned_and_judged(world: Path) -> None:
     safety, verdict = assessed(world, "int8", "fp32")
     assert Parity.read(world / "int8" / "parity.json").passed
     names = [row.name for row in safety.per_class]
-    asked = {"recall of veil", "recall of scar", "balanced accuracy", "mean AUC", "mAP", "ECE"}
+    asked = {"recall of veil", "recall of scar", "balanced accuracy", "mean AUC", "mAP", "RMS-ECE"}
     assert {row.name for row in verdict.endpoints} == asked
     assert all(row.cases_needed for row in verdict.endpoints if row.outcome == "inconclusive")
     assert [row.name for row in verdict.decisions] == names

@@ -60,7 +60,11 @@ class Fixed:
             AT_POINT[0]: [cut(z[well[:, k], k], point.specificity, "higher") for k in c],
             AT_POINT[1]: [cut(z[ill[:, k], k], 1 - point.sensitivity, "lower") for k in c],
         }
-        self.least = thresholds(val.log_p, val.truth, cfg.coverage)
+        self.least = (
+            np.full(len(c), -np.inf)
+            if cfg.coverage is None
+            else thresholds(val.log_p, val.truth, cfg.coverage)
+        )
 
 
 class Arm(assessment.Arm):
@@ -92,13 +96,17 @@ class Arm(assessment.Arm):
         rare = np.array([cases.classes.index(k) for k in cases.rare_classes], dtype=np.int64)
         self.metrics = Metrics(self.scores, cases.groups, rare, cfg.ece_bins)
         self.estimates = self._keyed(self.metrics.estimates)
-        once = self._set_size(np.ones((len(cases), 1)))
+        once = self.beyond(np.ones((len(cases), 1)))
         self.estimates |= {key: value[0] for key, value in once.items()}
         classwise = {Key("ece", name) for name in cases.classes}
         self.squared = frozenset({Key("ece"), *classwise})
         self.biased = frozenset({*self.squared, Key("ece_15bin")})
+        self.confusion = self._confusion()
+
+    def _confusion(self) -> np.ndarray:
         truth, called = self.scores.truth.astype(np.int64), self.scores.called.astype(np.int64)
-        self.confusion = truth.T @ called
+        result: np.ndarray = truth.T @ called
+        return result
 
     @classmethod
     def of(
@@ -141,9 +149,10 @@ class Arm(assessment.Arm):
         )
 
     def replicates(self, weights: np.ndarray) -> Replicates:
-        return self._keyed(self.metrics.replicates(weights)) | self._set_size(weights)
+        return self._keyed(self.metrics.replicates(weights)) | self.beyond(weights)
 
-    def _set_size(self, weights: np.ndarray) -> dict[Key, np.ndarray]:
+    def beyond(self, weights: np.ndarray) -> dict[Key, np.ndarray]:
+        """Return what follows from all calls of a case together, under weights (n, b): the mean size of the prediction sets."""
         return {Key("set_size"): (self.sets.sum(axis=1) @ weights) / weights.sum(axis=0)}
 
     @cached_property
@@ -186,7 +195,12 @@ class Arm(assessment.Arm):
             of_each = tuple(Key(part, name) for name in names for part in parts)
             return MeanOfShares(of_each, self.scarcest)
         if key.metric in ("auc_macro", "map", "f1_macro"):
-            return Resampled(n, self.scarcest, saturates=key.metric != "f1_macro")
+            numbers = range(len(self.cases.classes))
+            some = any(
+                self.has(k).any() and (self._lacks(k).any() or key.metric != "auc_macro")
+                for k in numbers
+            )
+            return Resampled(n if some else 0, self.scarcest, saturates=key.metric != "f1_macro")
         return Resampled(n, groups)
 
     def _of_class(self, metric: str, k: int) -> Basis:
@@ -235,7 +249,7 @@ class Arm(assessment.Arm):
             ("balanced accuracy", "balanced_accuracy", margins.balanced_accuracy),
             ("mean AUC", "auc_macro", margins.auc),
             ("mAP", "map", margins.average_precision),
-            ("ECE", "ece", margins.ece),
+            ("RMS-ECE", "ece", margins.ece),
         )
         return [*of_classes(reference, found), *of_all(reference, asked)]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeward.data.findings import UNKNOWN, Findings, cooccurrence
+from edgeward.data.findings import UNKNOWN, cooccurrence
 from edgeward.data.store import sides
 from edgeward.data.targets import Cases, Targets, table
 
@@ -16,11 +16,11 @@ from edgeward.data.targets import Cases, Targets, table
 class Several(Targets):
     """Findings to be called."""
 
-    findings: Findings
     cases: Cases
 
     def facts(self, splits: np.ndarray) -> dict[str, Any]:
         """Return the cases without any finding, those of which a finding is not known, and which training cases have two."""
+        assert self.findings is not None
         nothing = np.logical_not(self.held.any(axis=1))
         unknown = (self.findings.values == UNKNOWN).astype(np.int64)
         train: np.ndarray = splits == "train"
@@ -41,4 +41,4 @@ def targets(cases: Cases) -> Several:
     findings = cases.findings
     held, counts = findings.held, findings.held.astype(np.int64)
     where = "the training images have it"
-    return Several(findings.names, held, counts, "image with", where, findings, cases)
+    return Several(findings.names, held, counts, "image with", where, cases, findings=findings)

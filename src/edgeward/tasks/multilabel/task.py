@@ -8,6 +8,7 @@ TASK = Task(
     name="multilabel",
     dense=False,
     exclusive=False,
+    together=True,
     spatial_dims=(2,),
     target="findings",
     per_case_outputs=("logits.npy", "val_logits.npy"),
@@ -45,9 +46,10 @@ TASK = Task(
         Metric("brier", "Brier", long="Brier score, mean over findings and images", better="lower"),
         Metric(
             "ece",
-            "ECE",
-            long="ECE of all findings, root mean square, debiased, bins of equal mass",
-            short="ECE",
+            "RMS-ECE",
+            "debiased",
+            long="RMS-ECE of all findings, root mean square, debiased, bins of equal mass",
+            short="RMS-ECE",
             better="lower",
         ),
         Metric(
@@ -87,7 +89,14 @@ TASK = Task(
         Metric(
             "set_coverage", "Coverage", "of prediction sets", long="coverage of prediction sets"
         ),
-        Metric("ece", "ECE", long="ECE of the finding", digits=4, better="lower", compared=False),
+        Metric(
+            "ece",
+            "RMS-ECE",
+            long="RMS-ECE of the finding",
+            digits=4,
+            better="lower",
+            compared=False,
+        ),
         Metric("brier", "Brier", digits=4, better="lower", compared=False),
     ),
     columns=("auc_macro", "map", "balanced_accuracy", "rare_recall", "ece"),
