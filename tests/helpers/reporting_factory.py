@@ -155,6 +155,7 @@ def _safety(spec: Spec) -> dict[str, Any]:
             "count": [len(b) for b in bins],
         }},
         "confusion": confusion.tolist(),
+        "labels": spec.classes,
         "facts": {"temperature": 1.23},
         "logit_shift": [0.0] * c,
         "test_sha256": "d" * 64,
