@@ -5,7 +5,7 @@ A source states its `targets`: what it gives of every case, "classes" or "masks"
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -125,16 +125,17 @@ MULTI_LABEL = ("chestmnist",)
 
 
 class MedmnistSource(Stored):
-    """A 2-D set of MedMNIST v2, from a local .npz or the publisher."""
+    """A set of MedMNIST v2, images or volumes, from a local .npz or the publisher."""
 
     kind: Literal["medmnist"]
     path: Relative = Field(
         "medmnist",
         description="Folder below the data root that holds, or will hold, the .npz file.",
     )
-    dataset: str = Field(pattern=r"^[a-z0-9]+$", description="Any 2-D name of medmnist.INFO.")
+    dataset: str = Field(pattern=r"^[a-z0-9]+$", description="Any name of medmnist.INFO.")
     size: Literal[28, 64, 128, 224] = Field(
-        64, description="Published image side to read, pixels; resampled to `image_size`."
+        64,
+        description="Published side to read: of images, pixels, resampled to `image_size`; of volumes (28 or 64) voxels, taken as 1 mm.",
     )
     download: bool = Field(
         True,
@@ -145,6 +146,17 @@ class MedmnistSource(Stored):
     def targets(self) -> tuple[str, ...]:
         """Findings or classes, by the set."""
         return ("findings",) if self.dataset in MULTI_LABEL else ("classes",)
+
+    @property
+    def volumetric(self) -> bool:
+        """Whether it is a set of volumes."""
+        return self.dataset.endswith("3d")
+
+    @model_validator(mode="after")
+    def _volumes_are_small(self) -> MedmnistSource:
+        if self.volumetric and self.size > 64:
+            raise ValueError(f"size: the volumes of {self.dataset} have 28 or 64 voxels a side")
+        return self
 
 
 class FindingsPhantomSource(Closed):
@@ -274,12 +286,11 @@ class TableSource(Own):
 MISSING = ["", "-", "?", "na", "n/a", "#n/a", "nan", "nat", "null", "none", "nil", "missing", "unknown"]  # fmt: skip
 
 
-class FolderSource(Own):
-    """Image files of your own, by class folder, split and class folder, or CSV."""
+class Labelled(Own):
+    """Files of your own, one label each, by class folder, split and class folder, or CSV."""
 
     targets: ClassVar[tuple[str, ...]] = ("classes",)
 
-    kind: Literal["folder"]
     layout: Literal["class_folders", "split_folders", "csv"] = Field(
         "class_folders",
         description="class_folders: <class>/*; split_folders: {train,val,test}/<class>/* (or Training, Validation, Testing); csv: a table with the columns "
@@ -299,20 +310,36 @@ class FolderSource(Own):
     )
     columns: list[Annotated[str, Field(pattern=r"^[A-Za-z][\w-]*$")]] = Field(
         [],
-        description="Further columns of the table that go with the images, e.g. `[age, sex]`, for `strata`; empty cells are unknown.",
+        description="Further columns of the table that go with the cases, e.g. `[age, sex]`, for `strata`; empty cells are unknown.",
     )
     group_pattern: GroupPattern = None
-    channels: Channels = 3
-    fit: Fit = "crop"
-    min_side: MinSide = 64
 
     @model_validator(mode="after")
-    def _csv_belongs_to_its_layout(self) -> FolderSource:
+    def _csv_belongs_to_its_layout(self) -> Self:
         if (self.layout == "csv") != (self.csv is not None):
             raise ValueError("csv: name a file for layout 'csv', and null for every other layout")
         if self.columns and self.csv is None:
             raise ValueError("columns: only a table has some; layout must be 'csv'")
         return self
+
+
+class FolderSource(Labelled):
+    """Image files of your own, by class folder, split and class folder, or CSV."""
+
+    kind: Literal["folder"]
+    channels: Channels = 3
+    fit: Fit = "crop"
+    min_side: MinSide = 64
+
+
+class VolumeFolderSource(Labelled):
+    """Volumes of your own, one label each, by class folder, split and class folder, or CSV."""
+
+    kind: Literal["volume_folder"]
+    files: Literal["nifti", "dicom"] = Field(
+        "nifti",
+        description="nifti: a .nii or .nii.gz for each case. dicom: a folder of slices for each case, which is what a path of the table names.",
+    )
 
 
 class PairsSource(Pairs):
@@ -356,7 +383,8 @@ Source = Annotated[
     | Phantom3dSource
     | DecathlonSource
     | NiftiSource
-    | DicomSource,
+    | DicomSource
+    | VolumeFolderSource,
     Field(discriminator="kind", description="Where the cases come from."),
 ]
 
@@ -595,10 +623,11 @@ class DataConfig(Closed):
     @model_validator(mode="after")
     def _images_or_volumes(self) -> DataConfig:
         kind = self.source.kind
+        deep = kind in VOLUMETRIC or getattr(self.source, "volumetric", False)
         if (self.image_size is None) == (self.volume is None):
             raise ValueError("image_size, volume: give one of them, and null for the other")
-        if kind != "python" and (kind in VOLUMETRIC) != (self.volume is not None):
-            what = "volumes: set volume and" if kind in VOLUMETRIC else "images: set image_size and"
-            other = "image_size" if kind in VOLUMETRIC else "volume"
+        if kind != "python" and deep != (self.volume is not None):
+            what = "volumes: set volume and" if deep else "images: set image_size and"
+            other = "image_size" if deep else "volume"
             raise ValueError(f"source.kind '{kind}' gives {what} {other}: null")
         return self

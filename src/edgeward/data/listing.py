@@ -89,12 +89,12 @@ class RawCase:
     Attributes
     ----------
     image : (c, i, j, k), any real dtype.
-    mask : uint8 (i, j, k), label indices: 0 background, 1 the first class of the listing.
+    mask : uint8 (i, j, k), label indices: 0 background, 1 the first class of the listing's foreground; None where it has none.
     affine : float64 (4, 4), indices (i, j, k, 1) -> mm, RAS+ (as in nibabel).
     """
 
     image: np.ndarray
-    mask: np.ndarray
+    mask: np.ndarray | None
     affine: np.ndarray
 
 

@@ -22,6 +22,10 @@ def plane(data: Prepared, index: int) -> tuple[np.ndarray, np.ndarray | None]:
     from above, the patient's right on the left, as radiologists look at it); the middle one
     without foreground.
     """
+    if data.volumes is None and data.spatial_dims == 3:
+        middle = np.asarray(data.images[index, data.images.shape[1] // 2, ..., 0])
+        grey = as_seen(middle)
+        return np.broadcast_to(grey[..., None], (*grey.shape, 3)), None
     if data.volumes is None:
         image = np.asarray(data.images[index])
         predicted = data.n_labels > len(data.classes)  # else the masks are only there

@@ -1,10 +1,10 @@
 """Prepared data on disk: how every later stage reads it.
 
-A prepared folder of images holds ``images.npy`` (uint8, n x h x w x c), ``labels.npy`` (int64, n; of findings int8, n x c),
+A prepared folder of images, or of volumes of one shape (n x d x h x w x c), holds ``images.npy`` (uint8, n x h x w x c), ``labels.npy`` (int64, n; of findings int8, n x c),
 ``split.csv`` (index,id,label,class,group,split, and what else is known of a case), ``calibration.csv`` (index), ``card.json`` and,
 where the source has them, ``masks.npy`` (uint8, n x h x w, label indices, 0 is background).
 
-Volumes have shapes of their own, so the same two array files are flat there: ``images.npy`` (float16)
+Volumes with masks have shapes of their own, so the same two array files are flat there: ``images.npy`` (float16)
 and ``masks.npy`` (uint8) are all volumes one after the other, and ``volumes.csv`` says where each
 begins, its shape, spacing and geometry.
 """
@@ -73,9 +73,9 @@ class Prepared:
 
     Attributes
     ----------
-    images : memory map, values 0-255: uint8 (n, h, w, c), or for volumes float16, flat.
+    images : memory map, values 0-255: uint8 (n, *spatial, c), or float16, flat, where volumes differ in shape.
     masks : memory map, uint8 label indices: (n, h, w), or for volumes flat; None without masks.
-    volumes : where each volume lies; None for images in the plane.
+    volumes : where each volume lies; None where all cases have one shape, and are taken whole.
     labels : int64, shape (n,): the class of the image; of masks and findings the stratum of the case.
     findings : int8, shape (n, c), where a case may have several classes or none: 1 it has, 0 it has not, -1 nobody says.
     groups : int64, shape (n,): the same number for images of the same lesion or patient.
@@ -115,7 +115,7 @@ class Prepared:
     @property
     def spatial_dims(self) -> int:
         """2 for images, 3 for volumes."""
-        return 2 if self.volumes is None else 3
+        return self.card.spatial_dims
 
     @property
     def n_labels(self) -> int:
@@ -164,7 +164,9 @@ class Prepared:
 
     def spacing(self, index: int) -> tuple[float, ...]:
         """Return the distance of neighbours along each spatial axis: mm, or 1.0 pixel in 2-D."""
-        return (1.0, 1.0) if self.volumes is None else self.volumes[index].spacing
+        if self.volumes is None:
+            return (1.0,) * self.spatial_dims
+        return self.volumes[index].spacing
 
     def indices(self, split: Split) -> np.ndarray:
         """Return the image indices of a split, ascending, int64."""
@@ -252,10 +254,10 @@ def to_input(images: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    images : uint8, shape (b, h, w, c).
+    images : uint8, shape (b, *spatial, c).
 
     Returns
     -------
-    float32, shape (b, c, h, w), contiguous, values 0-255 (the model normalises inside).
+    float32, shape (b, c, *spatial), contiguous, values 0-255 (the model normalises inside).
     """
     return np.ascontiguousarray(np.moveaxis(images, -1, 1), dtype=np.float32)

@@ -57,9 +57,10 @@ def stream(listing: Listing, cfg: DataConfig, work: Path, door: Door) -> Streame
         if cfg.volume is None:
             sink: Sink = Images(listing, work, stack, door, cfg.image_size or 0)
         else:
-            from edgeward.data.volumes.stream import Volumes  # its readers take a second to load
+            from edgeward.data.volumes import stream as volumes  # its readers take a second to load
 
-            sink = Volumes(listing, cfg.volume, work, stack, door)
+            kind = volumes.Volumes if cfg.volume.shape is None else volumes.Whole
+            sink = kind(listing, cfg.volume, work, stack, door)
         for part in sink.parts(seen):
             parts.append(part)
             if time.monotonic() - said > 5:

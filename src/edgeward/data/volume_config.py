@@ -118,6 +118,11 @@ class VolumeConfig(Closed):
         description="How masks are resampled. nearest: each voxel takes the nearest label. linear: each label's membership is "
         "interpolated and the largest wins, which keeps outlines smooth when the grid becomes finer.",
     )
+    shape: tuple[Side, Side, Side] | None = Field(
+        None,
+        description="Voxels (superior, anterior, right) on that grid that every volume is brought to about its centre, cut or filled with 0, "
+        "for tasks that label it as a whole; what is cut is counted in card.json. null: volumes keep their shape, for segmentation.",
+    )
     min_side: int = Field(
         16,
         ge=8,
@@ -126,9 +131,9 @@ class VolumeConfig(Closed):
 
 
 class Phantom3dSource(Closed):
-    """CT-like volumes drawn by `edgeward.data.volumes.phantom`: an organ, and lesions in some."""
+    """CT-like volumes drawn by `edgeward.data.volumes.phantom`: an organ, and lesions in some; as classes, healthy or lesion."""
 
-    targets: ClassVar[tuple[str, ...]] = ("masks",)
+    targets: ClassVar[tuple[str, ...]] = ("classes", "masks")
 
     kind: Literal["phantom3d"]
     n_train: Positive = Field(48, description="Volumes drawn for train.")
@@ -206,4 +211,4 @@ class DicomSource(Pairs):
     )
 
 
-VOLUMETRIC = ("phantom3d", "decathlon", "nifti", "dicom")
+VOLUMETRIC = ("phantom3d", "decathlon", "nifti", "dicom", "volume_folder")

@@ -46,8 +46,8 @@ def build(
     cfg : the ``model`` config group.
     num_classes : number of logits, per image or per pixel: for segmentation, background included.
     in_chans : channels of the input, 1 or 3 as a rule.
-    image_size : (height, width) in pixels, or (depth, height, width) in voxels of the patches of
-        volumes. Networks whose parameters depend on the input size (position tables, attention
+    image_size : (height, width) in pixels, or (depth, height, width) in voxels of volumes, or of their
+        patches. Networks whose parameters depend on the input size (position tables, attention
         biases, scan orders) are built for it, and for its number of dimensions.
     weights : of `edgeward.models.weights.find`; `classes` are the names that the logits then stand for.
 
@@ -64,9 +64,9 @@ def build(
         If the network cannot take images of this size, but takes others.
     """
     size = tuple(int(side) for side in image_size)
-    if len(size) not in ((2, 3) if cfg.dense else (2,)):
+    if len(size) not in ((2, 3) if cfg.builder == "edgeward" else (2,)):
         raise UserError(
-            f"model '{cfg.name}' (dense: {str(cfg.dense).lower()}, config/model/{cfg.name}.yaml) takes no "
+            f"model '{cfg.name}' (builder: {cfg.builder}, config/model/{cfg.name}.yaml) takes no "
             f"input of {len(size)} dimensions ({'x'.join(map(str, size))}); name another model in config/sweeps/."
         )
     if cfg.builder == "onnx":
@@ -233,7 +233,9 @@ def _refusal(
         runs.append("x".join(map(str, other)))
     asked = "x".join(map(str, (in_chans, *size)))
     if runs:
-        key = "image_size in config/data/" if len(size) == 2 else "the patch size in config/train/"
+        key = "image_size in config/data/"
+        if len(size) == 3:
+            key = "the patch size in config/train/" if cfg.dense else "volume.shape in config/data/"
         return SizeError(
             f"model '{cfg.name}' ({cfg.architecture}) cannot take {asked} images: {reason}. Of the "
             f"sizes tried it takes {', '.join(runs)}. Change {key}, or choose another model in "

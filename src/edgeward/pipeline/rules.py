@@ -177,7 +177,8 @@ class Pipeline:
         of = task(content.get("task", TASK), f"config/data/{data}.yaml")
         shown = plugins.has_part("edgeward.tasks", of.name, "report")
         folds = content.get("split", {}).get("kind") == "folds"
-        return Prepared(of.dense, content.get("volume") is not None, folds, shown)
+        deep = content.get("volume") is not None and of.dense  # else of one shape, as images are
+        return Prepared(of.dense, deep, folds, shown)
 
     # -- What jobs read --
 

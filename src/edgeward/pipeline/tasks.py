@@ -39,6 +39,9 @@ def check_fit(roots: Roots, config: dict[str, Any], where: str) -> None:
             f"{file}: task '{its.name}' needs {its.target}, but source.kind '{data.source.kind}' gives "
             f"{' and '.join(data.source.targets)}; change task, source, or what is read from it."
         )
+    if data.volume is not None and (data.volume.shape is None) != its.dense:
+        need = "null: volumes keep their shape" if its.dense else "set: [depth, height, width]"
+        raise UserError(f"{file}: for task '{its.name}' volume.shape must be {need}.")
     if run.safety.corruptions and (data.spatial_dims == 3 or its.dense):
         raise UserError(
             f"{where}: safety.corruptions is set, which is for decisions on images in the plane; data "
@@ -67,10 +70,12 @@ def check_fit(roots: Roots, config: dict[str, Any], where: str) -> None:
         f"; name another file of config/train/ ({', '.join(names(roots, 'train'))}) in overrides."
     )
     _check_loss(its, train.loss, f"{where}: train.loss", others)
-    if (train.patches is None) != (data.spatial_dims == 2):
+    cut = data.spatial_dims == 3 and its.dense
+    if (train.patches is None) == cut:
         state = "null" if train.patches is None else "set"
         raise UserError(
-            f"{where}: data '{data.name}' holds {kind}, but train.patches is {state}{others}"
+            f"{where}: data '{data.name}' holds {kind}, which task '{its.name}' takes {'in patches' if cut else 'whole'}, but train.patches is "
+            f"{state}{others}"
         )
     if data.spatial_dims == 3 and train.memory_format != "contiguous":
         raise UserError(

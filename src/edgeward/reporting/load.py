@@ -192,6 +192,12 @@ class Candidate:
         return self.card.length_unit if metric.unit == "length" else metric.note
 
     @property
+    def case(self) -> str:
+        """What its test set consists of."""
+        case = self.task.case
+        return case if self.card.spatial_dims == 2 else case.replace("image", "volume")
+
+    @property
     def elements(self) -> str:
         """What its images consist of."""
         return "voxels" if self.card.spatial_dims == 3 else "pixels"
@@ -206,7 +212,7 @@ class Candidate:
         """What the test set consists of, in words."""
         n = self.safety.n
         counted = [f"{count(k)} {self.task.counts[name]}" for name, k in self.counts.items() if k]
-        cases = f"{count(n['test'])} {self.task.case}s of {count(n['groups'])} groups"
+        cases = f"{count(n['test'])} {self.case}s of {count(n['groups'])} groups"
         return ", ".join([cases, *counted])
 
 

@@ -130,7 +130,9 @@ def parity_figures(parity: Parity) -> dict[str, Any]:
 def checklist_markdown(content: Checklist, candidate: Candidate) -> str:
     """Return the checklist of a candidate as Markdown."""
     template = _environment(False).get_template("checklist.md.j2")
-    return template.render(c=content, task=candidate.task, sample=candidate.sample)
+    return template.render(
+        c=content, task=candidate.task, case=candidate.case, sample=candidate.sample
+    )
 
 
 def heat(confusion: list[list[int]]) -> list[list[tuple[int, float | None]]]:
@@ -391,6 +393,7 @@ def page(
             sweep=sweep,
             checklists=checklists,
             tasks=list({c.task.name: c.task for c in sweep.candidates}.values()),
+            cases=list({c.case: None for c in sweep.candidates}),
             colours=key.names,
             heat=heat,
             leaks=LEAKS,

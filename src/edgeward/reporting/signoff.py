@@ -110,7 +110,7 @@ def sheet(content: Checklist, candidate: Candidate) -> Sheet:
         ],
         "elsewhere": [
             f"By what {d.on.device} decides ({d.on.engine}{', emulated' if d.on.emulated else ''}): {d.verdict.verdict}; it decides "
-            f"{_interval(d.on.agreement, 4)} of {count(d.n['test'])} {candidate.task.case}s as the host does."
+            f"{_interval(d.on.agreement, 4)} of {count(d.n['test'])} {candidate.case}s as the host does."
             for d in content.decided
         ],
         "data": _data(content, candidate),

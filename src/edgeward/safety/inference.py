@@ -61,10 +61,10 @@ def check_fit(meta: dict[str, Any], data: Prepared, model: Path) -> np.ndarray:
         ("data", meta["data"], data.card.name),
         ("data_sha256", meta["data_sha256"], digest(data.card.hashes)),
     ]
-    if data.spatial_dims == 2:  # volumes are taken in windows, of whatever size the model has
+    if data.volumes is None:  # others are taken in windows, of whatever size the model has
         size = meta["image_size"]
         sizes = tuple(size) if isinstance(size, list) else (size, size)
-        facts.append(("image_size", sizes, data.images.shape[1:3]))
+        facts.append(("image_size", sizes, data.images.shape[1:-1]))
     for what, theirs, ours in facts:
         if theirs != ours:
             raise UserError(
@@ -90,7 +90,7 @@ def predict(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the index of every case of a split and its logits, float32, a batch in memory at a time.
 
-    Images in the plane are taken whole, volumes by overlapping windows of the model's input size.
+    Cases of one shape are taken whole, volumes that differ by overlapping windows of the model's input size.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def predict(
         return logits
 
     def cases() -> Iterator[tuple[int, np.ndarray]]:
-        if data.spatial_dims == 2:
+        if data.volumes is None:
             for first in range(0, len(indices), cfg.batch_size):
                 part = indices[first : first + cfg.batch_size]
                 images = data.images[part] if change is None else change(data.images[part], part)

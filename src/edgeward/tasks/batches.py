@@ -68,11 +68,11 @@ def split_batches(data: Prepared, split: Literal["train", "val"], size: int) -> 
 
 
 def read(data: Prepared, indices: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read one batch: images uint8 (b, c, h, w), in the memory layout (b, h, w, c), and `Prepared.truth` of them."""
+    """Read one batch: images uint8 (b, c, *spatial), in the memory layout (b, *spatial, c), and `Prepared.truth` of them."""
     order = np.argsort(indices, kind="stable")  # ascending positions read the map forwards
     images = np.empty((len(indices), *data.images.shape[1:]), dtype=np.uint8)
     images[order] = data.images[indices[order]]
-    return torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(data.truth[indices])
+    return torch.from_numpy(images).movedim(-1, 1), torch.from_numpy(data.truth[indices])
 
 
 def to_float(images: torch.Tensor, memory_format: torch.memory_format) -> torch.Tensor:

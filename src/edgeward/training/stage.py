@@ -191,11 +191,10 @@ def _device(train: TrainConfig) -> torch.device:
 
 
 def _size(data: Prepared, train: TrainConfig) -> tuple[int, ...]:
-    """Return what the network is built for: the patch, or the whole image."""
+    """Return what the network is built for: the patch, or the whole image or volume."""
     if train.patches is not None:
         return train.patches.size
-    height, width = data.images.shape[1:3]
-    return int(height), int(width)
+    return tuple(int(side) for side in data.images.shape[1:-1])
 
 
 def _channels(data: Prepared) -> int:

@@ -453,7 +453,7 @@ def test_odd_arrays_are_refused(
     ("name", "part"),
     [
         ("dermamnst", "'dermamnist'"),
-        ("adrenalmnist3d", "2-D MedMNIST"),
+        ("adrenalmnst3d", "'adrenalmnist3d'"),
     ],
 )
 def test_sets_that_cannot_be_used(tmp_path: Path, name: str, part: str) -> None:

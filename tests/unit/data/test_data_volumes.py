@@ -186,11 +186,13 @@ def test_labels_find_the_way_back_to_the_file(axes: Any, signs: Any, spacing: An
     case = brought(
         RawCase(image[None], mask, affine), volume(spacing=[0.5, 0.4, 0.5], min_side=8), Door()
     )
+    assert case.mask is not None
     back = grid.to_source(case.mask, _volume(case, affine))
     assert np.mean(back != mask) < 0.02  # a finer grid, so only borders can move
     same = brought(
         RawCase(image[None], mask, affine), volume(spacing=case.source.spacing, min_side=8), Door()
     )
+    assert same.mask is not None
     np.testing.assert_array_equal(grid.to_source(same.mask, _volume(same, affine)), mask)
     assert same.grid.affine.tolist() == same.source.affine.tolist()
 
@@ -258,6 +260,7 @@ def test_phantom3d_is_prepared_as_the_contract_says(tmp_path: Path) -> None:
         assert image.shape == (1, 20, 32, 36)
         assert mask.dtype == np.uint8
         raw = listing.read(i)
+        assert raw.mask is not None
         np.testing.assert_array_equal(mask, raw.mask.transpose(2, 1, 0))
         expected = np.clip((raw.image[0].transpose(2, 1, 0) + 160) / 400 * 255, 0, 255)
         np.testing.assert_allclose(image[0], expected, atol=0.13)

@@ -109,10 +109,10 @@ def test_the_contact_sheet_shows_the_images_themselves() -> None:
         "modal": {"images": [4, 1], "labels": labels},
         "rank": {"images": [1, 3], "labels": {key: value[::-1] for key, value in labels.items()}},
     }
-    sheet = contact_sheet(found, images, CLASSES, count=3)
+    sheet = contact_sheet(found, lambda i: images[i], CLASSES, count=3)
     assert [row["index"] for row in sheet] == [4, 1, 3]
     assert (sheet[0]["true"], sheet[0]["before"], sheet[0]["after"]) == ("rare", "rare", "common")
     head, data = sheet[1]["picture"].split(",")
     assert head == "data:image/webp;base64"
     np.testing.assert_array_equal(Image.open(io.BytesIO(base64.b64decode(data))), images[1])
-    assert len(contact_sheet(found, images[..., :1], CLASSES, count=1)) == 1
+    assert len(contact_sheet(found, lambda i: images[i, ..., :1], CLASSES, count=1)) == 1

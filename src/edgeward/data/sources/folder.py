@@ -1,4 +1,4 @@
-"""Image files of your own: class folders, split and class folders, or a CSV."""
+"""Images or volumes of your own: class folders, split and class folders, or a CSV."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from edgeward.core.errors import UserError, nearest
-from edgeward.data.config import FolderSource
+from edgeward.data.config import FolderSource, Labelled, VolumeFolderSource
 from edgeward.data.door import BadImage, Door
 from edgeward.data.labels import grouped
-from edgeward.data.listing import Batch, Listing, Request
-from edgeward.data.paths import root_of
+from edgeward.data.listing import Batch, Listing, RawCase, Request
+from edgeward.data.paths import inside, root_of
 from edgeward.data.pixels import SUFFIXES, decode, decoded_batches
 from edgeward.data.store import SPLITS
 from edgeward.data.stream import named
@@ -40,11 +42,25 @@ class _Found:
     invalid: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _folders(root: Path, source: FolderSource, door: Door) -> _Found:
+def _cases(
+    root: Path, source: Labelled, depth: int, door: Door
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """List what may be a case below the folder: files, or folders of slices below `depth` others."""
+    if isinstance(source, FolderSource):
+        return door.files(root, SUFFIXES)
+    if getattr(source, "files", "") == "nifti":
+        names, lost = door.files(root, (".nii", ".gz"))
+        return [name for name in names if name.lower().endswith((".nii", ".nii.gz"))], lost
+    names, lost = door.files(root)
+    parts = (name.split("/") for name in names)
+    return sorted({"/".join(p[: depth + 1]) for p in parts if len(p) > depth + 1}), lost
+
+
+def _folders(root: Path, source: Labelled, door: Door) -> _Found:
     """Walk <class>/* or {train,val,test}/<class>/*."""
     found = _Found()
     depth = 1 if source.layout == "class_folders" else 2
-    names, found.invalid = door.files(root, SUFFIXES)
+    names, found.invalid = _cases(root, source, depth, door)
     for name in names:
         parents = name.split("/")[:-1]
         if len(parents) < depth:
@@ -59,7 +75,7 @@ def _folders(root: Path, source: FolderSource, door: Door) -> _Found:
     return found
 
 
-def _unlabelled(label: str, missing: Collection[str], source: FolderSource) -> str:
+def _unlabelled(label: str, missing: Collection[str], source: Labelled) -> str:
     """Return why a label is none, or ""."""
     if label in (source.classes or ()):
         return ""
@@ -74,7 +90,7 @@ def _joined(label: str, labels: Collection[str]) -> bool:
     return len(parts) > 1 and all(part in labels and part != label for part in parts)
 
 
-def _table(root: Path, source: FolderSource, door: Door) -> _Found:
+def _table(root: Path, source: Labelled, door: Door) -> _Found:
     """Read a CSV with the columns path, label and, where known, group and split, and further ones."""
     assert source.csv is not None
     further = source.columns
@@ -119,7 +135,7 @@ def _table(root: Path, source: FolderSource, door: Door) -> _Found:
             found.invalid.append((path, "no group, while the CSV has the column"))
         elif "split" in columns and side is None:
             found.invalid.append((path, f"split '{row['split']}' is none of {', '.join(SIDES)}"))
-        elif reason := _reason(door, root, path):
+        elif reason := _reason(door, root, path, source):
             found.invalid.append((path, reason))
         else:
             found.paths.append(path)
@@ -131,13 +147,37 @@ def _table(root: Path, source: FolderSource, door: Door) -> _Found:
     return found
 
 
-def _reason(door: Door, root: Path, path: str) -> str:
-    """Return why a path leads to no file, or ""."""
+def _reason(door: Door, root: Path, path: str, source: Labelled) -> str:
+    """Return why a path leads to no case, or ""."""
     try:
+        if isinstance(source, VolumeFolderSource) and source.files == "dicom":
+            return "" if _slices(root, path, door) else "holds no DICOM file"
         door.file(root, path)
     except BadImage as error:
         return str(error)
     return ""
+
+
+def _slices(root: Path, case: str, door: Door) -> list[Path]:
+    """Return the files of a case that is a folder."""
+    from edgeward.data.volumes import dicom  # its readers take a second to load
+
+    if not inside(root, case).is_dir():
+        raise BadImage("is no folder of slices (data.source.files is 'dicom')")
+    return dicom.files_of(root, case, door)
+
+
+def _volume(root: Path, case: str, source: VolumeFolderSource, door: Door) -> RawCase:
+    from edgeward.data.volumes import dicom, nifti
+
+    if source.files == "dicom":
+        return RawCase(*_mid(dicom.read_series(_slices(root, case, door), door)))
+    return RawCase(*_mid(nifti.read(door.file(root, case), door)))
+
+
+def _mid(read: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, None, np.ndarray]:
+    values, affine = read
+    return values, None, affine
 
 
 def _grouped(found: _Found, pattern: str) -> None:
@@ -160,14 +200,14 @@ def _grouped(found: _Found, pattern: str) -> None:
 
 
 def open_source(request: Request) -> Listing:
-    """List the image files below the source's folder.
+    """List the files, or folders of slices, below the source's folder.
 
     Raises
     ------
     UserError
         If the folder or CSV is missing or empty, or a path leads out of the folder.
     """
-    source: FolderSource = request.source
+    source: Labelled = request.source
     root = root_of(request)
     door = request.door
     found = _folders(root, source, door) if source.csv is None else _table(root, source, door)
@@ -187,6 +227,35 @@ def open_source(request: Request) -> Listing:
     ]
     paths = [found.paths[i] for i in known]
 
+    pictures: dict[str, Any] = {}
+    if isinstance(source, VolumeFolderSource):
+        deep = source
+        pictures["read"] = lambda row: _volume(root, paths[row], deep, door)
+    else:
+        assert isinstance(source, FolderSource)
+        pictures["batches"] = partial(_batches, paths, root, source, request)
+        pictures["channels"] = source.channels
+    return Listing(
+        classes=list(classes),
+        ids=paths,
+        labels=np.array([classes.index(found.labels[i]) for i in known], np.int64),
+        groups=[found.groups[i] for i in known] if found.groups else paths,
+        splits=np.array([found.splits[i] for i in known]) if found.splits else None,
+        columns={c: [values[i] for i in known] for c, values in found.columns.items()},
+        **pictures,
+        source=source.path,
+        licence=source.licence,
+        citation=source.citation,
+        invalid=invalid,
+        notes={"published_groups": bool(found.groups)},
+    )
+
+
+def _batches(
+    paths: list[str], root: Path, source: FolderSource, request: Request
+) -> Iterator[Batch]:
+    door = request.door
+
     def read(row: int) -> tuple[np.ndarray, np.ndarray | None]:
         content = door.read(door.file(root, paths[row]))
         pixels, _ = decode(
@@ -199,21 +268,4 @@ def open_source(request: Request) -> Listing:
         )
         return pixels, None
 
-    def batches() -> Iterator[Batch]:
-        return decoded_batches(len(paths), request.image_size, source.channels, read, door)
-
-    return Listing(
-        classes=list(classes),
-        ids=paths,
-        labels=np.array([classes.index(found.labels[i]) for i in known], np.int64),
-        groups=[found.groups[i] for i in known] if found.groups else paths,
-        splits=np.array([found.splits[i] for i in known]) if found.splits else None,
-        channels=source.channels,
-        columns={c: [values[i] for i in known] for c, values in found.columns.items()},
-        batches=batches,
-        source=source.path,
-        licence=source.licence,
-        citation=source.citation,
-        invalid=invalid,
-        notes={"published_groups": bool(found.groups)},
-    )
+    return decoded_batches(len(paths), request.image_size, source.channels, read, door)

@@ -1,4 +1,4 @@
-"""Any 2-D set of MedMNIST v2: Yang et al., Sci. Data 10:41 (2023)."""
+"""Any set of MedMNIST v2, of images or volumes: Yang et al., Sci. Data 10:41 (2023)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edgeward.core.io import atomic
 from edgeward.data.config import MedmnistSource
 from edgeward.data.door import BadImage, Door, said
 from edgeward.data.findings import Findings
-from edgeward.data.listing import Batch, Listing, Request, images_per_chunk
+from edgeward.data.listing import Batch, Listing, RawCase, Request, images_per_chunk
 from edgeward.data.pixels import square
 from edgeward.data.store import SPLITS
 
@@ -108,12 +108,9 @@ class _Member:
 def _locate(source: MedmnistSource, data_root: Path | None) -> tuple[Path, dict[str, Any]]:
     """Return the .npz, there and with the right MD5, and its catalogue entry."""
     info = catalogue()
-    flat = {k: v for k, v in info.items() if not k.endswith("3d")}
-    if source.dataset not in flat:
-        raise unknown(
-            "2-D MedMNIST set", source.dataset, flat, "data.source.dataset (config/data/)"
-        )
-    entry = flat[source.dataset]
+    if source.dataset not in info:
+        raise unknown("MedMNIST set", source.dataset, info, "data.source.dataset (config/data/)")
+    entry = info[source.dataset]
     suffix = "" if source.size == 28 else f"_{source.size}"
     url, md5 = entry[f"url{suffix}"], entry[f"MD5{suffix}"]
     name = f"{source.dataset}{suffix}.npz"
@@ -158,7 +155,8 @@ def open_source(request: Request) -> Listing:
     several = source.targets == ("findings",)
     width = len(classes) if several else 1
     channels = int(entry["n_channels"])
-    expected = (source.size, source.size, *((3,) if channels == 3 else ()))
+    sides = (source.size,) * (3 if source.volumetric else 2)
+    expected = (*sides, *((3,) if channels == 3 else ()))
     labels: list[np.ndarray] = []
     ids: list[str] = []
     sizes: dict[str, int] = {}
@@ -199,16 +197,28 @@ def open_source(request: Request) -> Listing:
                     yield Batch(np.arange(row, row + n), _fit(member.take(n), request.image_size))
                     row += n
 
+    def read(row: int) -> RawCase:
+        split = splits[row]
+        if split not in held:  # one side at a time: they are read in order
+            held.clear()
+            with _archive(path, door) as archive:
+                held[split] = _Member(archive, f"{split}_images", path, door).take(sizes[split])
+        volume = held[split][row - int(np.flatnonzero(splits == split)[0])]
+        # Nobody states a geometry: the axes as they are stored, one voxel a millimetre.
+        return RawCase(np.swapaxes(volume, 0, 2)[None], None, np.eye(4))
+
+    splits, held = np.repeat(SPLITS, [sizes[s] for s in SPLITS]), dict[str, np.ndarray]()
     return Listing(
         classes=[] if several else classes,
         ids=ids,
         labels=None if several else label[:, 0],
         findings=Findings(classes, label.astype(np.int8)) if several else None,
         groups=ids,
-        splits=np.repeat(SPLITS, [sizes[s] for s in SPLITS]),
+        splits=splits,
         channels=channels,
-        batches=batches,
-        source=f"MedMNIST v2 {source.dataset}, {source.size} pixels",
+        batches=None if source.volumetric else batches,
+        read=read if source.volumetric else None,
+        source=f"MedMNIST v2 {source.dataset}, {source.size} {'voxels' if source.volumetric else 'pixels'}",
         licence=entry["license"],
         citation=CITATION,
         notes={"published_groups": False},

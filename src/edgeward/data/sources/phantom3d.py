@@ -47,6 +47,8 @@ def open_source(request: Request) -> Listing:
     return Listing(
         ids=ids,
         groups=list(ids),
+        classes=["healthy", "lesion"],
+        labels=np.array([lesions > 0 for _, _, lesions in cases], np.int64),
         foreground=list(phantom.FOREGROUND),
         splits=np.array([SPLITS[split] for split, _, _ in cases]),
         read=read,

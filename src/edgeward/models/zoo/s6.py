@@ -26,14 +26,14 @@ class SelectiveBlock(TokenBlock):
     Parameters
     ----------
     dim : channels in and out. inner : channels that are scanned, split over the directions.
-    size : (height, width) of the token grid. order : of `models.ssm.orders`.
+    size : (height, width) of the token grid, or (depth, height, width). order : of `models.ssm.orders`.
     state : length of the state of a channel.
     """
 
     forth: Tensor
     back: Tensor
 
-    def __init__(self, dim: int, inner: int, size: tuple[int, int], order: str, state: int) -> None:
+    def __init__(self, dim: int, inner: int, size: tuple[int, ...], order: str, state: int) -> None:
         indices = order_indices(order, *size)
         directions = len(indices)
         if inner % directions:
@@ -76,7 +76,7 @@ def build(
     *,
     num_classes: int,
     in_chans: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     drop_rate: float,
     dims: list[int],
     inner: list[int],
@@ -87,7 +87,7 @@ def build(
 ) -> nn.Module:
     """Build the backbone; options are those of `zoo.ssd.build`, without heads."""
 
-    def scan(dim: int, scanned: int, grid: tuple[int, int]) -> nn.Module:
+    def scan(dim: int, scanned: int, grid: tuple[int, ...]) -> nn.Module:
         return SelectiveBlock(dim, scanned, grid, order, state)
 
     return backbone(num_classes, in_chans, image_size, drop_rate, dims, inner, blocks, expand, scan)

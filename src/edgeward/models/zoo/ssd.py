@@ -36,14 +36,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgeward.models.dense import BATCH_NORM, CONV
 from edgeward.models.ssm.gated import gated_scan
 from edgeward.models.ssm.orders import inverse, order_indices
 from edgeward.models.ssm.ss2d import start_steps
 
 
-def conv_bn(i: int, o: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    conv = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return [conv, nn.BatchNorm2d(o)]
+def conv_bn(
+    axes: int, i: int, o: int, kernel: int, stride: int = 1, groups: int = 1
+) -> list[nn.Module]:
+    conv = CONV[axes](i, o, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [conv, BATCH_NORM[axes](o)]
 
 
 def linear_bn(i: int, o: int) -> nn.Sequential:
@@ -51,16 +54,16 @@ def linear_bn(i: int, o: int) -> nn.Sequential:
 
 
 class ConvBlock(nn.Module):
-    """Depthwise 3x3, then two pointwise layers; residual."""
+    """Depthwise, 3 along each axis, then two pointwise layers; residual."""
 
-    def __init__(self, dim: int, expand: int) -> None:
+    def __init__(self, dim: int, expand: int, axes: int) -> None:
         super().__init__()
         hidden = expand * dim
         self.body = nn.Sequential(
-            *conv_bn(dim, dim, 3, groups=dim),
-            *conv_bn(dim, hidden, 1),
+            *conv_bn(axes, dim, dim, 3, groups=dim),
+            *conv_bn(axes, dim, hidden, 1),
             nn.ReLU(),
-            *conv_bn(hidden, dim, 1),
+            *conv_bn(axes, hidden, dim, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,10 +93,12 @@ class TokenBlock(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, dim, height, width = x.shape
-        tokens = self.norm(x.permute(0, 2, 3, 1).reshape(-1, dim))
+        batch, dim, *grid = x.shape
+        axes = range(2, x.ndim)
+        tokens = self.norm(x.permute(0, *axes, 1).reshape(-1, dim))
         mixed = self.mix(tokens, batch).reshape(-1, self.inner) * self.gate(tokens).sigmoid()
-        return x + self.out(mixed).reshape(batch, height, width, dim).permute(0, 3, 1, 2)
+        back = self.out(mixed).reshape(batch, *grid, dim)
+        return x + back.permute(0, x.ndim - 1, *(axis - 1 for axis in axes))
 
 
 class ScanBlock(TokenBlock):
@@ -102,7 +107,7 @@ class ScanBlock(TokenBlock):
     Parameters
     ----------
     dim : channels in and out. inner : channels that are scanned, split over the directions.
-    size : (height, width) of the token grid. order : of `models.ssm.orders`.
+    size : (height, width) of the token grid, or (depth, height, width). order : of `models.ssm.orders`.
     state : length of queries and keys. head : channels per head.
     """
 
@@ -110,7 +115,7 @@ class ScanBlock(TokenBlock):
     back: Tensor
 
     def __init__(
-        self, dim: int, inner: int, size: tuple[int, int], order: str, state: int, head: int
+        self, dim: int, inner: int, size: tuple[int, ...], order: str, state: int, head: int
     ) -> None:
         indices = order_indices(order, *size)
         directions, tokens = indices.shape
@@ -158,7 +163,7 @@ def build(
     *,
     num_classes: int,
     in_chans: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     drop_rate: float,
     dims: list[int],
     inner: list[int],
@@ -168,7 +173,7 @@ def build(
     state: int,
     head: int,
 ) -> nn.Module:
-    """Build the backbone: a stem of stride 4, stages at strides 4, 8, 16, .., pooling, a classifier.
+    """Build the backbone, of images or volumes: a stem of stride 4, stages at strides 4, 8, 16, .., pooling, a classifier.
 
     Parameters
     ----------
@@ -176,12 +181,12 @@ def build(
     inner : channels that the scans of each stage work on: a multiple of `head` times the directions of the order.
     blocks : what each stage is made of, e.g. ``"cs-csc-cscsc-csc"``: c convolution, s scan.
     expand : hidden over outer channels of the convolutional blocks.
-    order : in which directions tokens are read: raster, bidirectional, cross (four) or wavefront (four, along diagonals).
+    order : in which directions tokens are read: raster, bidirectional, cross (four) or wavefront (four, along diagonals); of volumes cross has six directions and wavefront eight.
     state : length of the state per channel.
     head : channels that share one decay; below 32 the fused operator loses its speed.
     """
 
-    def scan(dim: int, inner: int, grid: tuple[int, int]) -> nn.Module:
+    def scan(dim: int, inner: int, grid: tuple[int, ...]) -> nn.Module:
         return ScanBlock(dim, inner, grid, order, state, head)
 
     return backbone(num_classes, in_chans, image_size, drop_rate, dims, inner, blocks, expand, scan)
@@ -190,13 +195,13 @@ def build(
 def backbone(
     num_classes: int,
     in_chans: int,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
     drop_rate: float,
     dims: list[int],
     inner: list[int],
     blocks: str,
     expand: int,
-    scan: Callable[[int, int, tuple[int, int]], nn.Module],
+    scan: Callable[[int, int, tuple[int, ...]], nn.Module],
 ) -> nn.Module:
     """Build the backbone of `build` around any scan block.
 
@@ -210,26 +215,27 @@ def backbone(
             f"blocks '{blocks}' must describe {len(dims)} stages with the letters c and s, one for "
             f"each of dims {dims} and inner {inner}"
         )
+    axes = len(image_size)
     layers: list[nn.Module] = [
-        *conv_bn(in_chans, dims[0] // 2, 3, 2),
+        *conv_bn(axes, in_chans, dims[0] // 2, 3, 2),
         nn.ReLU(),
-        *conv_bn(dims[0] // 2, dims[0], 3, 2),
+        *conv_bn(axes, dims[0] // 2, dims[0], 3, 2),
         nn.ReLU(),
     ]
     grid = tuple(math.ceil(side / 4) for side in image_size)
     previous = dims[0]
     for number, (dim, scanned, letters) in enumerate(zip(dims, inner, plan, strict=True)):
         if number:
-            layers += conv_bn(previous, dim, 3, 2)
+            layers += conv_bn(axes, previous, dim, 3, 2)
             grid = tuple(math.ceil(side / 2) for side in grid)
         for letter in letters:
             layers.append(
-                ConvBlock(dim, expand) if letter == "c" else scan(dim, scanned, (grid[0], grid[1]))
+                ConvBlock(dim, expand, axes) if letter == "c" else scan(dim, scanned, grid)
             )
         previous = dim
     return nn.Sequential(
         *layers,
-        nn.AdaptiveAvgPool2d(1),
+        nn.AdaptiveAvgPool2d(1) if axes == 2 else nn.AdaptiveAvgPool3d(1),
         nn.Flatten(),
         nn.Dropout(drop_rate),
         nn.Linear(previous, num_classes),

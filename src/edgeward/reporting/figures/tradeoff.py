@@ -114,7 +114,13 @@ def _trade_off_panel(
         axes.plot(*zip(*front, strict=True), ls=(0, (2, 2)), color=LIGHT["muted"], lw=1, zorder=1)
     _latency_axis(axes, [_position(c, t)[0] for c, t in points])
     axes.margins(x=0.1, y=0.14)
-    what = "patch" if members[0].card.spatial_dims == 3 else "image"
+    what = (
+        "image"
+        if members[0].card.spatial_dims == 2
+        else "patch"
+        if members[0].task.dense
+        else "volume"
+    )
     axes.set(xlabel=f"Latency per {what}, ms (marker: median with interval; tick: p90)",
              ylabel=primary.label[0].upper() + primary.label[1:])  # fmt: skip
     _trade_off_legend(axes, points, key, front=bool(front))

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from edgeward.core.errors import UserError
+from edgeward.data.montage import plane
 from edgeward.data.store import Prepared
 from edgeward.records.safety import Curve, Reliability, Safety
 from edgeward.statistics.calibration import equal_mass_bins
@@ -277,7 +278,10 @@ class Arm(assessment.Arm):
         data: Prepared,
         seed: int,
     ) -> list[dict[str, JsonValue]]:
+        def picture(index: int) -> np.ndarray:
+            return plane(data, index)[0]
+
         found = forgotten(members, references, seed)
         for entry in found:
-            entry["sheet"] = contact_sheet(entry, data.images, data.classes, PICTURES)
+            entry["sheet"] = contact_sheet(entry, picture, data.classes, PICTURES)
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,17 @@ SIDE = 192
 
 
 def contact_sheet(
-    found: dict[str, Any], images: np.ndarray, classes: Sequence[str], count: int
+    found: dict[str, Any],
+    picture: Callable[[int], np.ndarray],
+    classes: Sequence[str],
+    count: int,
 ) -> list[dict[str, Any]]:
     """Return the first exemplars with their pictures: those of the modal label, then those by rank.
 
     Parameters
     ----------
     found : one entry of `edgeward.tasks.multiclass.exemplars.forgotten`.
-    images : uint8, shape (n, h, w, c), c 1 or 3; of the prepared data.
+    picture : from the index of a case to its picture, uint8 (h, w, c), c 1 or 3.
     count : most pictures.
 
     Returns
@@ -33,6 +36,6 @@ def contact_sheet(
         for place, index in enumerate(int(i) for i in rows["images"]):
             if len(sheet) < count and index not in sheet:
                 said = {key: classes[rows["labels"][key][place]] for key in rows["labels"]}
-                picture = data_uri(images[index], SIDE, lossless=True)
-                sheet[index] = {"index": index, **said, "picture": picture}
+                shown = data_uri(picture(index), SIDE, lossless=True)
+                sheet[index] = {"index": index, **said, "picture": shown}
     return list(sheet.values())

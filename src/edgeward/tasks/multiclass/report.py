@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.core.pictures import data_uri
+from edgeward.data.montage import plane
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.statistics.temperature import log_softmax
 from edgeward.tasks.page import Section, Shown
@@ -110,7 +111,7 @@ def _changed(one: Shown, reference: Shown, data: Prepared) -> Changed:
                 data.classes[truth[i]],
                 data.classes[was[i]],
                 data.classes[now[i]],
-                data_uri(data.images[tested[i]]),
+                data_uri(plane(data, int(tested[i]))[0]),
             )
             for i in shown
         ],

@@ -7,7 +7,7 @@ from edgeward.tasks.base import Metric, Task
 TASK = Task(
     name="multiclass",
     dense=False,
-    spatial_dims=(2,),
+    spatial_dims=(2, 3),
     target="classes",
     per_case_outputs=("logits.npy", "val_logits.npy"),
     metrics=(
