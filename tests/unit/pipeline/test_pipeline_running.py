@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import psutil
+
+from edgeward.pipeline.running import from_the_future
 
 ENTER = """
 import sys
@@ -75,6 +78,30 @@ def test_a_lock_that_nobody_here_has_made_stays(tmp_path: Path) -> None:
         process.communicate("")
         assert said == "alone\n"
         assert held.is_file()
+
+
+def test_what_is_from_the_future_is_from_now_in_its_order(tmp_path: Path) -> None:
+    now = 1_000_000_000.0
+    times = {
+        "old": now - 50,
+        "near": now + 10,
+        "b/late": now + 3600,
+        "b/later": now + 3601,
+        "first": now + 100,
+    }
+    for name, then in times.items():
+        path = tmp_path / "results" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (then, then))
+    os.utime(tmp_path / "results" / "b", (now + 3601, now + 3601))
+    assert from_the_future(tmp_path / "results", now) == 4
+    found = {name: (tmp_path / "results" / name).stat().st_mtime for name in times}
+    assert found["old"] == now - 50
+    assert found["near"] == now + 10
+    assert now - 1e-4 < found["first"] < found["b/late"] < found["b/later"] <= now
+    assert from_the_future(tmp_path / "results", now) == 0
+    assert from_the_future(tmp_path / "none", now) == 0
 
 
 WATCHED = """
