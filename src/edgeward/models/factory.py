@@ -7,6 +7,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def build(
         If the network cannot take images of this size, but takes others.
     """
     size = tuple(int(side) for side in image_size)
-    if len(size) not in ((2, 3) if cfg.builder == "edgeward" else (2,)):
+    if len(size) not in _axes(cfg):
         raise UserError(
             f"model '{cfg.name}' (builder: {cfg.builder}, config/model/{cfg.name}.yaml) takes no "
             f"input of {len(size)} dimensions ({'x'.join(map(str, size))}); name another model in config/sweeps/."
@@ -161,11 +162,23 @@ def _timm_factory(cfg: ModelConfig, weights: Weights | None = None) -> Factory:
     return make
 
 
-def _own_factory(cfg: ModelConfig) -> Factory:
+def _own(cfg: ModelConfig) -> ModuleType:
+    """Return the file of the zoo that holds the network."""
     known = [module.name for module in pkgutil.iter_modules(zoo.__path__)]
     if cfg.architecture not in known:
         raise unknown("model file", cfg.architecture, known, f"config/model/{cfg.name}.yaml")
-    factory = importlib.import_module(f"{zoo.__name__}.{cfg.architecture}").build
+    return importlib.import_module(f"{zoo.__name__}.{cfg.architecture}")
+
+
+def _axes(cfg: ModelConfig) -> tuple[int, ...]:
+    """Return of how many dimensions its input may be: all of segmentation take both, others say so (`AXES` in their file)."""
+    if cfg.dense:
+        return (2, 3)
+    return getattr(_own(cfg), "AXES", (2,)) if cfg.builder == "edgeward" else (2,)
+
+
+def _own_factory(cfg: ModelConfig) -> Factory:
+    factory = _own(cfg).build
 
     def make(num_classes: int, in_chans: int, size: Size) -> nn.Module:
         return factory(

@@ -58,6 +58,11 @@ def client() -> int | None:
     return _client
 
 
+ALONE = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""What keeps imports from starting threads, after which a process cannot be forked: pyarrow's allocator does, and pandas and MONAI
+import it."""
+
+
 # -- The workflow's side --
 
 
@@ -105,7 +110,7 @@ def _spawn(
     call = f"from edgeward.pipeline.worker import {what}; {what}({channel.fileno()}, {os.getpid()})"
     return subprocess.Popen(
         [executable, "-c", call],
-        env=environment,
+        env=(os.environ if environment is None else environment) | ALONE,
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT if log is not None else None,

@@ -64,7 +64,10 @@ class EngineQuantizer(Quantizer):
 
     def check_names(self, nodes: Iterable[Node]) -> None:
         """Raise a `UserError` if a name in `keep_float` is no module of the graph."""
-        known = {name for node in nodes for name in module_names(node) if name}
+        nothing = (
+            "_empty_nn_module_stack_from_metadata_hook"  # what torch notes where there is no module
+        )
+        known = {n for node in nodes for n in module_names(node) if n and n != nothing}
         for name in self.keep_float:
             if name not in known:
                 raise unknown("module", name, known, "compress.steps[..].keep_float")

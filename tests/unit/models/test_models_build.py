@@ -181,7 +181,8 @@ def test_configs_are_read_without_torch() -> None:
 
 
 CONFIGS = {name: ModelConfig(**shipped("model", name)) for name in all_of("model")}
-CLASSIFIERS = [name for name, cfg in CONFIGS.items() if not cfg.dense]
+# The last one's heads are those of six directions, as volumes have them.
+CLASSIFIERS = [n for n, cfg in CONFIGS.items() if not cfg.dense and n != "ssd_3d_xs"]
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgeward.pipeline.worker import ADDRESS, OFF
+from edgeward.pipeline.worker import ADDRESS, ALONE, OFF
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are for Linux")
 
@@ -260,3 +260,20 @@ def test_nothing_outlives_the_workflow(tmp_path: Path, number: signal.Signals) -
     process.wait()
     alive = lambda p: p.is_running() and p.status() != psutil.STATUS_ZOMBIE  # noqa: E731
     until(lambda: not any(alive(p) for p in started if p.pid != process.pid), 20)
+
+
+def test_what_monai_imports_starts_no_thread_in_a_worker() -> None:
+    code = "import os, torch, monai.networks.nets.resnet; print(len(os.listdir('/proc/self/task')))"
+    found = []
+    for more in ({}, ALONE):
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(int(done.stdout))
+    assert found[0] > 1, "the reason for ALONE is gone: remove it"
+    assert found[1] == 1

@@ -252,7 +252,7 @@ def test_gpu_that_is_not_there_is_named(small_prepared: Prepared, tmp_path: Path
 SHIPPED = [
     name
     for name in all_of("train")
-    if not any(other in name for other in ("segmentation", "multilabel"))
+    if not any(other in name for other in ("segmentation", "multilabel", "ordinal"))
 ]
 
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from edgeward.models.dense import CONV
 from edgeward.models.zoo.ssd import conv_bn
 
+AXES = (2, 3)
+
 
 class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of (batch, channels, ...)."""
@@ -176,10 +178,6 @@ class EfficientViM(nn.Module):
         if not len(dims) == len(depths) == len(states):
             raise ValueError(
                 f"dims {dims}, depths {depths} and states {states} must have one entry for each stage"
-            )
-        if min(image_size) < 2 ** (halvings + len(dims) - 1):
-            raise ValueError(
-                f"{halvings} halvings and {len(dims)} stages bring {image_size} below a pixel"
             )
         axes = len(image_size)
         widths = [in_chans, *(dims[0] // 2**k for k in range(halvings - 1, -1, -1))]

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+AXES = (2, 3)
 BLOCKS = {10: [1, 1, 1, 1], 18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
 
 

@@ -19,6 +19,8 @@ from edgeward.models.ssm.selective import selective_scan
 from edgeward.models.ssm.ss2d import start_rates, start_steps
 from edgeward.models.zoo.ssd import TokenBlock, backbone
 
+AXES = (2, 3)
+
 
 class SelectiveBlock(TokenBlock):
     """S6 over all tokens of the image; each direction scans channels of its own.

@@ -41,6 +41,8 @@ from edgeward.models.ssm.gated import gated_scan
 from edgeward.models.ssm.orders import inverse, order_indices
 from edgeward.models.ssm.ss2d import start_steps
 
+AXES = (2, 3)
+
 
 def conv_bn(
     axes: int, i: int, o: int, kernel: int, stride: int = 1, groups: int = 1
