@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edgeward.compression.workpiece import Workpiece
 
 logger = logging.getLogger(__name__)
+ObserverChoice = Literal["auto", "minmax", "mean", "histogram"]
 
 
 class CalibrationConfig(Closed):
@@ -40,7 +41,7 @@ class Int8(Step):
     keeps_zeros: ClassVar[bool] = True
 
     calibration: CalibrationConfig = CalibrationConfig()
-    observer: Literal["auto", "minmax", "mean", "histogram"] = Field(
+    observer: ObserverChoice = Field(
         "auto",
         description="How the range of an activation is chosen: minmax covers all that was seen; mean takes the range of the average image, so "
         "that one image does not coarsen the steps of all; histogram cuts rare extremes where that lowers the mean squared error, and takes "

@@ -67,6 +67,23 @@ class Metric:
         return self.long or self.title
 
 
+AT_FIXED_POINTS = (
+    Metric(
+        "sensitivity_at_specificity",
+        "Sensitivity",
+        "at fixed specificity",
+        long="sensitivity at fixed specificity",
+    ),
+    Metric(
+        "specificity_at_sensitivity",
+        "Specificity",
+        "at fixed sensitivity",
+        long="specificity at fixed sensitivity",
+    ),
+)
+"""Class metrics at a point of the ROC curve that validation fixes (`edgeward.tasks.config.Operating`)."""
+
+
 @dataclass(frozen=True)
 class Task:
     """The facts of a task that other rooms read.

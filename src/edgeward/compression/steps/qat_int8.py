@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from edgeward.compression.int8 import Int8
+from edgeward.compression.int8 import Int8, ObserverChoice
 from edgeward.training.config import FinetuneConfig, FinetuneEpochs, FinetuneRate
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class QatInt8(Int8):
     """Quantization-aware training; differs from `ptq_int8` with the same `observer` in nothing but the training."""
 
     step: Literal["qat_int8"]
-    observer: Literal["auto", "minmax", "mean", "histogram"] = Field(
+    observer: ObserverChoice = Field(
         "minmax",
         description="Ranges of activations to start from, as in `ptq_int8`; training moves them (range_epochs).",
     )

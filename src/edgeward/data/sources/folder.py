@@ -48,9 +48,11 @@ def _cases(
     """List what may be a case below the folder: files, or folders of slices below `depth` others."""
     if isinstance(source, FolderSource):
         return door.files(root, SUFFIXES)
-    if getattr(source, "files", "") == "nifti":
+    if isinstance(source, VolumeFolderSource) and source.files == "nifti":
+        from edgeward.data.volumes.nifti import stem  # its readers take a second to load
+
         names, lost = door.files(root, (".nii", ".gz"))
-        return [name for name in names if name.lower().endswith((".nii", ".nii.gz"))], lost
+        return [name for name in names if stem(Path(name)) is not None], lost
     names, lost = door.files(root)
     parts = (name.split("/") for name in names)
     return sorted({"/".join(p[: depth + 1]) for p in parts if len(p) > depth + 1}), lost
@@ -171,13 +173,10 @@ def _volume(root: Path, case: str, source: VolumeFolderSource, door: Door) -> Ra
     from edgeward.data.volumes import dicom, nifti
 
     if source.files == "dicom":
-        return RawCase(*_mid(dicom.read_series(_slices(root, case, door), door)))
-    return RawCase(*_mid(nifti.read(door.file(root, case), door)))
-
-
-def _mid(read: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, None, np.ndarray]:
-    values, affine = read
-    return values, None, affine
+        values, affine = dicom.read_series(_slices(root, case, door), door)
+    else:
+        values, affine = nifti.read(door.file(root, case), door)
+    return RawCase(values, None, affine)
 
 
 def _grouped(found: _Found, pattern: str) -> None:

@@ -30,8 +30,14 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
+def mixed(share: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return ``(1 - a) x + a y`` with a the sigmoid of `share`."""
+    a = share.sigmoid()
+    return (1 - a) * x + a * y
+
+
 class Mixture(nn.Module):
-    """``(1 - a) x + a f(x)``, a learned for each channel; a begins at a half."""
+    """A branch mixed with its input, by a share learned for each channel that begins at a half."""
 
     def __init__(self, dim: int, branch: nn.Module, axes: int) -> None:
         super().__init__()
@@ -39,8 +45,7 @@ class Mixture(nn.Module):
         self.share = nn.Parameter(torch.full((dim, *[1] * axes), 1e-4))
 
     def forward(self, x: Tensor) -> Tensor:
-        a = self.share.sigmoid()
-        return (1 - a) * x + a * self.branch(x)
+        return mixed(self.share, x, self.branch(x))
 
 
 class DepthwiseMixture(Mixture):
@@ -111,15 +116,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.before(x)
-        mixed, state = self.mixer(x)
-        a = self.share.sigmoid()
-        return self.feed(self.after((1 - a) * x + a * mixed)), state
+        read, state = self.mixer(x)
+        return self.feed(self.after(mixed(self.share, x, read))), state
 
 
 class Halving(nn.Module):
     """Half the resolution: an inverted residual with squeeze-and-excitation between depthwise residuals."""
 
     def __init__(self, dim: int, out: int, ratio: float, axes: int) -> None:
+        from timm.layers import make_divisible  # timm takes seconds to load
+
         super().__init__()
         hidden = int(out * ratio)
         self.before = nn.Sequential(*conv_bn(axes, dim, dim, 3, groups=dim))
@@ -129,7 +135,7 @@ class Halving(nn.Module):
             *conv_bn(axes, hidden, hidden, 3, 2, hidden),
             nn.ReLU(),
         )
-        conv, narrow = CONV[axes], squeezed(hidden)
+        conv, narrow = CONV[axes], make_divisible(hidden / 4, 8, round_limit=0.0)
         self.squeeze = nn.Sequential(
             conv(hidden, narrow, 1), nn.ReLU(), conv(narrow, hidden, 1), nn.Sigmoid()
         )
@@ -141,12 +147,6 @@ class Halving(nn.Module):
         pooled = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)
         x = self.narrow(x * self.squeeze(pooled))
         return x + self.after(x)
-
-
-def squeezed(channels: int) -> int:
-    """Return a quarter of the channels, to the nearest multiple of 8 that is no less than nine tenths of it (as timm rounds)."""
-    narrow = max(8, int(channels / 4 + 4) // 8 * 8)
-    return narrow + 8 if narrow < 0.9 * channels / 4 else narrow
 
 
 class EfficientViM(nn.Module):

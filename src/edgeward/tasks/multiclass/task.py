@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeward.tasks.base import Metric, Task
+from edgeward.tasks.base import AT_FIXED_POINTS, Metric, Task
 
 TASK = Task(
     name="multiclass",
@@ -71,18 +71,7 @@ TASK = Task(
         Metric("recall", "Sensitivity", long="sensitivity"),
         Metric("specificity", "Specificity", long="specificity", compared=False),
         Metric("auc", "AUC"),
-        Metric(
-            "sensitivity_at_specificity",
-            "Sensitivity",
-            "at fixed specificity",
-            long="sensitivity at fixed specificity",
-        ),
-        Metric(
-            "specificity_at_sensitivity",
-            "Specificity",
-            "at fixed sensitivity",
-            long="specificity at fixed sensitivity",
-        ),
+        *AT_FIXED_POINTS,
         Metric(
             "set_coverage", "Coverage", "of prediction sets", long="coverage of prediction sets"
         ),

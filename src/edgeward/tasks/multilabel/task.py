@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeward.tasks.base import Metric, Task
+from edgeward.tasks.base import AT_FIXED_POINTS, Metric, Task
 
 TASK = Task(
     name="multilabel",
@@ -74,18 +74,7 @@ TASK = Task(
         Metric("auc", "AUC"),
         Metric("ap", "AP", long="average precision"),
         Metric("f1", "F1"),
-        Metric(
-            "sensitivity_at_specificity",
-            "Sensitivity",
-            "at fixed specificity",
-            long="sensitivity at fixed specificity",
-        ),
-        Metric(
-            "specificity_at_sensitivity",
-            "Specificity",
-            "at fixed sensitivity",
-            long="specificity at fixed sensitivity",
-        ),
+        *AT_FIXED_POINTS,
         Metric(
             "set_coverage", "Coverage", "of prediction sets", long="coverage of prediction sets"
         ),

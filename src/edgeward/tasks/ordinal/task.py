@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeward.tasks.base import Metric, Task
+from edgeward.tasks.base import AT_FIXED_POINTS, Metric, Task
 
 TASK = Task(
     name="ordinal",
@@ -75,18 +75,7 @@ TASK = Task(
         Metric("recall", "Sensitivity", long="sensitivity"),
         Metric("specificity", "Specificity", long="specificity"),
         Metric("auc", "AUC"),
-        Metric(
-            "sensitivity_at_specificity",
-            "Sensitivity",
-            "at fixed specificity",
-            long="sensitivity at fixed specificity",
-        ),
-        Metric(
-            "specificity_at_sensitivity",
-            "Specificity",
-            "at fixed sensitivity",
-            long="specificity at fixed sensitivity",
-        ),
+        *AT_FIXED_POINTS,
         Metric(
             "ece", "RMS-ECE", long="RMS-ECE of the step", digits=4, better="lower", compared=False
         ),
