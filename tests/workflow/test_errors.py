@@ -56,3 +56,17 @@ def test_mistakes_fail_when_the_dag_is_built(
         assert word in done.stdout
     assert "Traceback" not in done.stdout
     assert not (project.root / "results").exists()
+
+
+def test_an_interruption_that_planning_swallows_still_ends_the_run(project: Workspace) -> None:
+    """As one that falls into a callback of C, where no exception can leave."""
+    with (project.root / "Snakefile").open("a") as handle:
+        handle.write(
+            "\nimport signal\n\ntry:\n    signal.raise_signal(signal.SIGINT)\nexcept KeyboardInterrupt:\n    pass\n"
+        )
+    done = project.snakemake(
+        "--config", "sweep=smoke", "--", "results/phantom_tiny/prepare/card.json", check=False
+    )
+    assert done.returncode != 0
+    assert "SIGINT: the running jobs are ended" in done.stdout, done.stdout
+    assert not (project.root / "results/phantom_tiny").exists()

@@ -101,6 +101,7 @@ class Pipeline:
         self._delivery = DeliveryProcess(OUTBOX, DELIVERY_LOG)
         self._workers = Workers()
         self._ended, self._over = False, threading.Event()
+        self._left = False
         self._ignored: set[tuple[str, str]] = set()
 
     # -- What wildcards may be --
@@ -411,6 +412,7 @@ class Pipeline:
         said = enter(self.plan.name)
         if said:
             print(said, file=sys.stderr)
+        signal.signal(signal.SIGINT, self._leave)
 
     def start(self, workflow: Any) -> None:
         """Begin to deliver tracking entries, and have a process ready that has imported what jobs need."""
@@ -433,6 +435,13 @@ class Pipeline:
         self._prune(workflow)
         for number in ENDING:
             signal.signal(number, self._end)
+        if self._left:
+            self._end(signal.SIGINT, None)
+
+    def _leave(self, *_: Any) -> None:
+        """Interrupt planning; note it, since an interruption that falls into a callback of C is lost, and then `start` ends the run."""
+        self._left = True
+        raise KeyboardInterrupt
 
     def _prune(self, workflow: Any) -> None:
         """Remove the states of jobs that are done."""
