@@ -24,9 +24,9 @@ from edgeward.tasks.batches import stream
 from edgeward.tasks.inputs import patches_of
 from edgeward.tasks.training import Batch, Item, Loss, TrainingTask
 from edgeward.training.config import FinetuneConfig
-from edgeward.training.depthwise import SmallMaps
 from edgeward.training.history import Pace, Row, check_finite, curve, log_epoch
 from edgeward.training.optim import adamw, cosine
+from edgeward.training.small_maps import SmallMaps
 from edgeward.training.task import check_shift, training_task
 
 logger = logging.getLogger(__name__)

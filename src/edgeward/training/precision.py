@@ -14,8 +14,8 @@ from torch import nn
 from edgeward.core.io import read_json, write_json
 from edgeward.tasks.training import Batch, TrainingTask
 from edgeward.training.config import TrainConfig
-from edgeward.training.depthwise import SmallMaps
 from edgeward.training.optim import adamw
+from edgeward.training.small_maps import SmallMaps
 
 logger = logging.getLogger(__name__)
 

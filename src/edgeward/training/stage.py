@@ -25,12 +25,12 @@ from edgeward.models.weights import Weights, find
 from edgeward.records.recipe import ModelMeta
 from edgeward.tasks.batches import stream
 from edgeward.training.config import TrainConfig
-from edgeward.training.depthwise import SmallMaps
 from edgeward.training.finetune import observed
 from edgeward.training.history import Row, best_epoch, curve, finished, write_history
 from edgeward.training.lightning import Batches, Learner, Progress
 from edgeward.training.optim import Backbone
 from edgeward.training.precision import choose_precision
+from edgeward.training.small_maps import SmallMaps
 from edgeward.training.task import layout_of, training_task
 
 logger = logging.getLogger(__name__)

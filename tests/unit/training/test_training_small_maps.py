@@ -1,4 +1,4 @@
-"""Weight gradients of depthwise convolutions of small maps, against torch's own."""
+"""Weight gradients of convolutions of small maps, against torch's own in float32 and float64."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from edgeward.training import depthwise
-from edgeward.training.depthwise import SmallMaps
+from edgeward.training import small_maps
+from edgeward.training.small_maps import SmallMaps
 
 aten = torch.ops.aten
 
@@ -33,13 +33,13 @@ def gradients(net: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[torch.Size]:
     """The shapes of the inputs whose gradient went our way."""
     seen: list[torch.Size] = []
-    ours = depthwise.weight_gradient
+    ours = small_maps.weight_gradient
 
     def noted(x: torch.Tensor, *args: object) -> torch.Tensor:
         seen.append(x.shape)
         return ours(x, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(depthwise, "weight_gradient", noted)
+    monkeypatch.setattr(small_maps, "weight_gradient", noted)
     return seen
 
 
@@ -112,3 +112,33 @@ def test_what_torch_does_well_is_left_to_it(taken: list[torch.Size]) -> None:
             conv(4, 5, 1)(torch.randn(2, 4, 2, 2, dtype=torch.float64))
     gradients(conv(4, 5, 1), torch.randn(2, 4, 2, 2, dtype=torch.float64))  # outside of the context
     assert taken == []
+
+
+@pytest.mark.parametrize(
+    ("net", "size"),
+    [
+        (nn.Conv3d(16, 16, 3, padding=1), (2, 2, 2)),
+        (nn.Conv3d(16, 16, 5, padding=2), (4, 4, 4)),
+        (nn.Conv2d(64, 64, 3, stride=2, padding=1), (1, 1)),
+        (nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=4), (3, 3)),
+        (nn.Conv2d(16, 16, 3, padding=1, groups=16), (2, 2)),
+    ],
+    ids=str,
+)
+def test_bfloat16_gradients_of_small_maps_are_computed_in_float32(
+    net: nn.Module, size: tuple[int, ...]
+) -> None:
+    """In bfloat16 they may be memory that was never written: NaN here, if so."""
+    images = torch.randn(8, net.weight.shape[1] * net.groups, *size)
+    expected = gradients(net, images)
+    scraps = [torch.full((net.weight.numel(),), torch.nan) for _ in range(4)]
+    del scraps
+    with SmallMaps(), torch.autocast("cpu", torch.bfloat16):
+        found = gradients(net, images)
+    for ours, torchs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, torchs, rtol=1e-4, atol=1e-5)
+
+
+def test_larger_maps_stay_in_bfloat16() -> None:
+    with SmallMaps(), torch.autocast("cpu", torch.bfloat16):
+        assert nn.Conv3d(2, 2, 3, padding=1)(torch.randn(1, 2, 3, 3, 3)).dtype == torch.bfloat16

@@ -1,9 +1,12 @@
-"""Weight gradients of depthwise convolutions whose kernel is larger than their input, as sums over shifted copies.
+"""Weight gradients of convolutions whose kernel is larger than their input, where oneDNN, PyTorch's library on CPUs, fails.
 
-oneDNN, PyTorch's library on CPUs, has fast kernels for such a gradient only where the input is at least as large
-as the kernel; below it takes its reference code, ten to fifteen times slower. The last stages of a network have such maps
-(stride 32: 2 x 2 at 64 pixels, 4 x 4 at 128), and in MobileNetV3-Small at 64 pixels this gradient alone is half of a
-training step. ``benchmarks/training_speed.py`` measures it.
+The last stages of a network have such maps (stride 32: 2 x 2 at 64 pixels, 4 x 4 at 128).
+
+- Depthwise, float32: oneDNN has fast kernels only where the input is at least as large as the kernel; below it takes its
+  reference code, ten to fifteen times slower. In MobileNetV3-Small at 64 pixels this gradient alone is half of a training
+  step. Here it is a sum over shifted copies.
+- bfloat16: the gradient that oneDNN returns can be memory that was never written (torch 2.15 on a processor with AVX512-BF16: 2 x 2 x 2 with a
+  kernel of 3, 1 x 1 with stride 2), so that a training has NaN after some steps. Here such a layer computes in float32.
 """
 
 from __future__ import annotations
@@ -20,10 +23,13 @@ NAMES = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 Pair = tuple[int, int]
 
 
-class SmallMaps(TorchFunctionMode):
-    """Within this context, ``conv2d`` of modules and of exported programs takes these gradients where they are faster.
+CONVOLUTIONS = (torch.conv2d, torch.conv3d, aten.conv2d.default, aten.conv3d.default)
 
-    Values of the forward pass are those of ``conv2d``, bit for bit; gradients of weights differ by the order of a sum.
+
+class SmallMaps(TorchFunctionMode):
+    """Within this context, convolutions of modules and of exported programs take these gradients.
+
+    In float32, values of the forward pass are those of ``conv2d`` and ``conv3d``, bit for bit; gradients of weights differ by the order of a sum.
     """
 
     def __torch_function__(
@@ -33,33 +39,54 @@ class SmallMaps(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Call `func`, or for a depthwise convolution of a small map what stands for it."""
+        """Call `func`, or for a convolution of a small map what stands for it."""
         kwargs = kwargs or {}
-        if func is torch.conv2d or func is aten.conv2d.default:
+        if func in CONVOLUTIONS:
             call = {**dict(zip(NAMES, args, strict=False)), **kwargs}
             if _small(call):
-                return _Depthwise.apply(
-                    call["input"],
-                    call["weight"],
-                    call.get("bias"),
-                    _pair(call.get("stride", 1)),
-                    _pair(call.get("padding", 0)),
-                )
+                return _convolve(func, call)
         return func(*args, **kwargs)
+
+
+def _convolve(func: Callable[..., Any], call: dict[str, Any]) -> torch.Tensor:
+    if torch.is_autocast_enabled("cpu"):
+        parts = {k: v.float() if isinstance(v, torch.Tensor) else v for k, v in call.items()}
+        with torch.autocast("cpu", enabled=False):
+            return _convolve(func, parts)
+    if not _depthwise(call):
+        return func(**call)
+    return _Depthwise.apply(
+        call["input"],
+        call["weight"],
+        call.get("bias"),
+        _pair(call.get("stride", 1)),
+        _pair(call.get("padding", 0)),
+    )
 
 
 def _small(call: dict[str, Any]) -> bool:
     x, weight = call["input"], call["weight"]
+    axes = weight.ndim - 2
+    dilation = call.get("dilation", 1)
+    steps = (dilation,) * axes if isinstance(dilation, int) else dilation
     return (
         torch.is_grad_enabled()
         and weight.requires_grad
         and x.device.type == "cpu"
-        and x.ndim == 4
+        and any(
+            n <= (k - 1) * step
+            for n, k, step in zip(x.shape[-axes:], weight.shape[2:], steps, strict=True)
+        )
+    )
+
+
+def _depthwise(call: dict[str, Any]) -> bool:
+    x, weight = call["input"], call["weight"]
+    return (
+        x.ndim == 4
         and call.get("groups", 1) == x.shape[1] == weight.shape[0]
-        and (x.shape[2] < weight.shape[2] or x.shape[3] < weight.shape[3])
         and not isinstance(call.get("padding", 0), str)
         and _pair(call.get("dilation", 1)) == (1, 1)
-        and not torch.is_autocast_enabled("cpu")
     )
 
 
