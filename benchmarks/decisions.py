@@ -2,7 +2,7 @@
 
 Run it in the folder of a finished sweep ``decisions`` or ``decisions_ham10000``::
 
-    python benchmarks/decisions.py --data phantom --models mobileone_s0 efficientformerv2_s0 ssd_xs \\
+    python benchmarks/decisions.py --data phantom --models mobilenetv3_small efficientformerv2_s0 ssd_xs \\
         --recipes fp32 finetuned ptq_int8 qat_int8 safe_qat_int8
 
 It prints a table of every model and writes ``{data}.csv`` into ``--out``. Rows named ``.. + align`` are

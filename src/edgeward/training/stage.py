@@ -76,7 +76,7 @@ def run(
         data,
         train.loss,
         patches=train.patches,
-        layout=layout_of(train.memory_format),
+        layout=layout_of(train.memory_format, data.spatial_dims),
         sampling=train.sampling,
     )
     torch.manual_seed(stream(seed, 0))

@@ -55,8 +55,8 @@ def check_shift(task: TrainingTask, loss: AnyLoss, logit_shift: list[float]) -> 
         )
 
 
-def layout_of(memory_format: str) -> torch.memory_format:
-    """Return torch's memory format of the config key ``memory_format``."""
-    return {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}[
-        memory_format
-    ]
+def layout_of(memory_format: str, spatial_dims: int) -> torch.memory_format:
+    """Return torch's memory format of the config key ``memory_format`` for images of 2 or 3 axes."""
+    if memory_format == "contiguous":
+        return torch.contiguous_format
+    return torch.channels_last if spatial_dims == 2 else torch.channels_last_3d
