@@ -77,10 +77,6 @@ def check_fit(roots: Roots, config: dict[str, Any], where: str) -> None:
             f"{where}: data '{data.name}' holds {kind}, which task '{its.name}' takes {'in patches' if cut else 'whole'}, but train.patches is "
             f"{state}{others}"
         )
-    if data.spatial_dims == 3 and train.memory_format != "contiguous":
-        raise UserError(
-            f"{where}: train.memory_format is '{train.memory_format}', but volumes need 'contiguous'."
-        )
     for number, step in enumerate(run.compress.steps):
         at = f"config/compress/{run.compress.name}.yaml: steps[{number}]"
         for capability in step.needs:

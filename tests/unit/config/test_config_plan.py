@@ -186,13 +186,6 @@ def test_each_task_has_its_own_slice_of_safety(tree: Path) -> None:
             ["'phantom_masks'", "train.patches", "segmentation2d"],
         ),
         (
-            {
-                "data": ["phantom3d"],
-                "overrides": ["train=segmentation3d", "train.memory_format=channels_last"],
-            },
-            ["train.memory_format", "'channels_last'", "'contiguous'"],
-        ),
-        (
             {"recipe": ["fp32", "safe_qat_int8"]},
             ["config/compress/safe_qat_int8.yaml", "steps[1]", "safety_constraint"],
         ),
