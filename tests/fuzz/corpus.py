@@ -486,6 +486,94 @@ def a_header_of_a_petabyte(root: Path, rng: Rng, values: Config) -> None:
             archive.writestr(name, data)
 
 
+# --- findings, grades, volumes with a class --------------------------------------------------
+
+
+def _cell(line: int, column: int, text: str, root: Path, rng: Rng, values: Config) -> None:
+    at = root / "table.csv"
+    rows = list(csv.reader(at.read_text().splitlines()))
+    rows[line][column] = text
+    with at.open("w", newline="") as handle:
+        csv.writer(handle).writerows(rows)
+
+
+for _name, _line, _column, _text, _expect, _words in (
+    ("a value that is none", 3, 2, "maybe", "refuse", ("nodule", "'maybe'")),
+    ("an uncertain value", 3, 2, "-1", "refuse", ("nodule", "uncertain")),
+    ("a missing value", 3, 2, "", "refuse", ("nodule", "missing")),
+    ("a value of NaN", 3, 3, "nan", "refuse", ("mass", "'nan'")),
+    ("a value of 1.0", 1, 2, "0.0", "accept", ()),
+    ("no image", 3, 0, "", "refuse", ("line 4",)),
+    ("an image that there is not", 3, 0, "x.png", "refuse", ("x.png",)),
+    ("an image outside", 3, 0, "../../../etc/passwd", "refuse", ("passwd",)),
+    ("the image of another row", 3, 0, "000.png", "refuse", ("000.png", "rows")),
+    ("no patient", 3, 1, "", "refuse", ("002.png", "group")),
+    ("a column of another name", 0, 3, "masses", "refuse", ("'mass'", "masses")),
+    ("a column twice", 0, 3, "nodule", "refuse", ("nodule",)),
+    ("a cell of a million letters", 3, 2, "1" * 1_000_000, "refuse", ("table.csv",)),
+    ("a byte of zero", 3, 2, "1\0", "refuse", ()),
+):  # fmt: skip
+    KNOWN.append(Case(_name, "findings", partial(broken, "findings", partial(_cell, _line, _column, _text)), _expect, _words))  # type: ignore[arg-type]  # fmt: skip
+
+
+@known("findings", "refuse", "edema")
+def a_finding_that_no_image_has(root: Path, rng: Rng, values: Config) -> None:
+    for line in range(1, 49):
+        _cell(line, 4, "0", root, rng, values)
+
+
+@known("findings", "refuse", "001.png", "000.png")
+def the_same_pixels_with_other_findings(root: Path, rng: Rng, values: Config) -> None:
+    (root / "images/001.png").write_bytes((root / "images/000.png").read_bytes())
+
+
+@known("findings", "refuse", "table.csv")
+def a_table_of_headings(root: Path, rng: Rng, values: Config) -> None:
+    at = root / "table.csv"
+    at.write_text(at.read_text().splitlines()[0] + "\n")
+
+
+@known("grades", "refuse", "multiclass")
+def two_grades(root: Path, rng: Rng, values: Config) -> None:
+    values["source"]["classes"] = ["well", "ill"]
+    for path in (root / "worst").iterdir():
+        path.rename(root / "ill" / f"w{path.name}")
+    (root / "worst").rmdir()
+
+
+@known("grades", "refuse", "worst")
+def a_folder_that_is_no_grade(root: Path, rng: Rng, values: Config) -> None:
+    values["source"]["classes"] = ["well", "ill", "bad"]
+
+
+def _volume(change: Callable[[np.ndarray], np.ndarray], root: Path, rng: Rng, values: Config) -> None:  # fmt: skip
+    at = root / "ill" / "c1.nii.gz"
+    image = nib.load(at)
+    found = change(np.asarray(image.dataobj))  # type: ignore[attr-defined]
+    nib.save(nib.Nifti1Image(found, image.affine), at)  # type: ignore[attr-defined]
+
+
+for _name, _expect, _change in (
+    ("constant", "refuse", lambda v: v * 0),
+    ("a NaN", "refuse", lambda v: np.where(v == v.max(), np.nan, v)),
+    ("two axes", "refuse", lambda v: v[:, :, 0]),
+    ("two channels", "refuse", lambda v: np.stack([v] * 2, -1)),
+    ("of one slice", "refuse", lambda v: v[:, :, :1]),
+    ("another shape", "accept", lambda v: v[:-4]),
+):  # fmt: skip
+    KNOWN.append(Case(f"a volume: {_name}", "volumes", partial(broken, "volumes", partial(_volume, _change)), _expect, ("c1",)))  # type: ignore[arg-type]  # fmt: skip
+
+
+@known("volumes", "refuse", "c1.nii.gz")
+def a_volume_that_is_none(root: Path, rng: Rng, values: Config) -> None:
+    (root / "ill" / "c1.nii.gz").write_bytes(b"none")
+
+
+@known("volumes", "refuse", "ill/c1", "well/c1")
+def the_same_volume_with_two_classes(root: Path, rng: Rng, values: Config) -> None:
+    (root / "well/c1.nii.gz").write_bytes((root / "ill/c1.nii.gz").read_bytes())
+
+
 # --- NIfTI ---------------------------------------------------------------------------------
 
 FIELDS = {"dim0": (40, "h"), "dim1": (42, "h"), "dim2": (44, "h"), "dim3": (46, "h"), "dim4": (48, "h"), "datatype": (70, "h"),

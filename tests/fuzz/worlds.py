@@ -76,6 +76,42 @@ def table(root: Path, rng: np.random.Generator, n: int = 10) -> Config:
     return values
 
 
+def findings(root: Path, rng: np.random.Generator, n: int = 48) -> Config:
+    """A table with a column for each of three findings, and the patient."""
+    (root / "set" / "images").mkdir(parents=True)
+    rows = [[f"{i:03d}.png", f"p{i // 2}", i % 2, i // 2 % 2, int(i % 3 == 0)] for i in range(n)]
+    for name, *_ in rows:
+        (root / "set" / "images" / str(name)).write_bytes(picture(rng))
+    with (root / "set" / "table.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows([["image", "patient", "nodule", "mass", "edema"], *rows])
+    source = {"csv": "table.csv", "images": ["images"], "group": "patient", "split": None, "labels": None}  # fmt: skip
+    columns = {"findings": ["nodule", "mass", "edema"], "min_side": 16}
+    split = shipped("data", "folder")["split"]
+    return config("rfmid64", source | columns, split=split, critical=[], scarce="refuse", rare={"rule": "named", "classes": []})  # fmt: skip
+
+
+def grades(root: Path, rng: np.random.Generator, n: int = 10) -> Config:
+    """Class folders whose classes have an order."""
+    values = folder(root, rng, n)
+    (root / "set" / "worst").mkdir()
+    for i in range(n):
+        (root / "set" / "worst" / f"{i:03d}.png").write_bytes(picture(rng))
+    values["source"] |= {"classes": ["well", "ill", "worst"]}
+    return values | {"task": "ordinal"}
+
+
+def volumes(root: Path, rng: np.random.Generator, n: int = 8) -> Config:
+    """Class folders of NIfTI volumes."""
+    for label in ("ill", "well"):
+        for i in range(n):
+            image, _ = blob((18, 20, 18), int(rng.integers(1 << 30)))
+            at = root / "set" / label / f"c{i}.nii.gz"
+            write_nifti(at, image, np.diag([2.0, 2.0, 2.0, 1.0]))
+    values = config("volume_folder", {"layout": "class_folders", "csv": None, "classes": None, "group_pattern": None})  # fmt: skip
+    values["volume"] |= {"shape": (16, 16, 16)}
+    return values
+
+
 def pairs(root: Path, rng: np.random.Generator, n: int = 16) -> Config:
     """Images and masks in two folders."""
     for name in ("images", "masks"):
@@ -163,6 +199,9 @@ def dicom(root: Path, rng: np.random.Generator, n: int = 4) -> Config:
 WORLDS = {
     "folder": folder,
     "csv": table,
+    "findings": findings,
+    "grades": grades,
+    "volumes": volumes,
     "pairs": pairs,
     "ham10000": ham10000,
     "medmnist": medmnist,

@@ -20,7 +20,7 @@ def read_table(root: Path, name: str, door: Door) -> tuple[list[str], list[dict[
     Raises
     ------
     UserError
-        If the file is no UTF-8 text, no CSV, too long, or a row has more fields than the header.
+        If the file is no UTF-8 text, no CSV, too long or without a row, or a row has more fields than the header.
     """
     path, text = root / name, door.text(root, name, "CSV")
     separator = max(",;\t", key=text.partition("\n")[0].count)
@@ -34,6 +34,8 @@ def read_table(root: Path, name: str, door: Door) -> tuple[list[str], list[dict[
             door.count(len(rows), path)
     except csv.Error as error:
         raise UserError(f"{path} is no CSV in UTF-8 ({error}); save it as one.") from error
+    if not rows:
+        raise UserError(f"{path} has no rows below its header.")
     for line, row in enumerate(rows, start=2):
         if None in row:
             raise UserError(f"{path}, row {line}: more fields than the header has columns.")
