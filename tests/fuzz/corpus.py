@@ -513,7 +513,7 @@ for _name, _line, _column, _text, _expect, _words in (
     ("a cell of a million letters", 3, 2, "1" * 1_000_000, "refuse", ("table.csv",)),
     ("a byte of zero", 3, 2, "1\0", "refuse", ()),
 ):  # fmt: skip
-    KNOWN.append(Case(_name, "findings", partial(broken, "findings", partial(_cell, _line, _column, _text)), _expect, _words))  # type: ignore[arg-type]  # fmt: skip
+    KNOWN.append(Case(_name, "findings", partial(broken, "findings", partial(_cell, _line, _column, _text)), _expect, _words))  # fmt: skip
 
 
 @known("findings", "refuse", "edema")
@@ -561,7 +561,7 @@ for _name, _expect, _change in (
     ("of one slice", "refuse", lambda v: v[:, :, :1]),
     ("another shape", "accept", lambda v: v[:-4]),
 ):  # fmt: skip
-    KNOWN.append(Case(f"a volume: {_name}", "volumes", partial(broken, "volumes", partial(_volume, _change)), _expect, ("c1",)))  # type: ignore[arg-type]  # fmt: skip
+    KNOWN.append(Case(f"a volume: {_name}", "volumes", partial(broken, "volumes", partial(_volume, _change)), _expect, ("c1",)))  # fmt: skip
 
 
 @known("volumes", "refuse", "c1.nii.gz")
