@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +65,7 @@ class Plan:
     file: str
     sweep: SweepConfig
     overrides: tuple[str, ...]
+    _taught: dict[tuple[str, str, str], list[str]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def load(cls, roots: Roots, name: str, overrides: tuple[str, ...] = ()) -> Plan:
@@ -177,14 +179,16 @@ class Plan:
         UserError
             If one of them has no YAML in ``config/model/``.
         """
+        if (found := self._taught.get((data, model, recipe))) is not None:  # asked by every job
+            return found
         content = self.compose(data, model, recipe)["compress"]
         teachers = RecipeConfig.model_validate(content).teachers
-        known = names(self.roots, "model")
+        known = names(self.roots, "model") if teachers else []
         for teacher in teachers:
             if teacher not in known:
                 where = f"config/compress/{recipe}.yaml (key 'teacher')"
                 raise unknown("teacher", teacher, known, where)
-        return teachers
+        return self._taught.setdefault((data, model, recipe), teachers)
 
     def _check_sizes(self) -> None:
         """Compose every network that is profiled at the sweep's sizes."""
@@ -245,13 +249,17 @@ class Plan:
             )
         return {"model": config["model"], "train": config["train"], "seed": seed}
 
+    @cached_property
+    def _tasks(self) -> list[str]:
+        return task_names()
+
     def stage(self, stage: str, candidate: Candidate, device: str | None = None) -> dict[str, Any]:
         """Return the slice of a stage below `train`."""
         config = self.compose(candidate.data, candidate.model, candidate.recipe, device)
         if stage == "compress":
             return {"compress": config["compress"], "seed": candidate.seed}
         if stage == "assess":
-            other = {*task_names()} - {config["data"]["task"]}
+            other = {*self._tasks} - {config["data"]["task"]}
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
         return {stage: config[stage]}
 
