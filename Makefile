@@ -12,11 +12,11 @@ demo: .venv/ready
 	$(BIN)/snakemake --cores $(CORES) --config sweep=demo
 
 # Tests that read the page want a Chromium on the PATH (Debian: apt install chromium), and are skipped without one.
-# Workflow tests run jobs on all cores by themselves, so they come alone. slipcover counts the lines that the unit tests reach.
+# Workflow tests run jobs by themselves, so they come alone, two sweeps side by side, since planning takes one core. slipcover counts the lines that the unit tests reach.
 test: .venv/ready
 	$(BIN)/python -m slipcover --source src/edgeward --json --out .coverage.json \
 	    -m pytest -n 2 --dist loadfile tests/unit tests/fuzz
-	$(BIN)/python -m pytest tests/workflow
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/workflow
 	$(BIN)/python tests/helpers/coverage_by_room.py .coverage.json
 
 lint: .venv/ready

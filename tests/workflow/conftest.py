@@ -10,10 +10,12 @@ from workspace import Workspace, copy_project
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give a whole sweep on a busy machine time; a test that hangs still ends."""
+    """Give a whole sweep on a busy machine time; a test that hangs still ends. What shares a finished sweep runs in one process."""
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.timeout(2400))
+            shares = "smoke" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.xdist_group("smoke" if shares else item.path.stem))
 
 
 @pytest.fixture(scope="session")
