@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgeward.compression import backend, numerics
+from edgeward.compression import numerics
 from edgeward.compression.constraint.acceptance import logits_of
 from edgeward.compression.schemes import OBSERVERS
 from edgeward.compression.steps.ptq_int8 import PtqInt8
+from edgeward.compression.steps.reparameterize import Reparameterize
 from edgeward.compression.workpiece import Workpiece
 from edgeward.models.checkpoint import load_checkpoint
-from edgeward.models.deploy import reparameterize
 from edgeward.tasks.multiclass.train import macro_auc, recalls
 
 FIELDS = ("data", "network", "seed", "ranges", "auc_macro", "balanced_accuracy", "logit_sqnr_db", "agreement", "cpu_s")  # fmt: skip
@@ -46,7 +46,10 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="a folder below --results")
     parser.add_argument("--models", nargs="+", required=True)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--observers", nargs="+", default=["auto", *OBSERVERS])
+    ranges = ["auto", *OBSERVERS, *(f"{name}+bias" for name in OBSERVERS)]
+    parser.add_argument(
+        "--observers", nargs="+", default=ranges, help="+bias: with bias correction"
+    )
     parser.add_argument("--split", choices=["val", "test"], default="val")
     parser.add_argument("--results", type=Path, default=Path("results"))
     options = parser.parse_args()
@@ -65,14 +68,16 @@ def main() -> None:
                         graph, indices = piece.uncompressed, piece.data.indices(options.split)
                         reference, label = logits_of(graph, piece.data, indices), observer
                     else:
-                        piece.module = reparameterize(piece.module)
-                        step = PtqInt8.model_validate({"step": "ptq_int8", "observer": observer})
-                        graph = backend.convert(step.calibrate(piece))
+                        Reparameterize(step="reparameterize").apply(piece)
+                        kind, _, more = observer.partition("+")
+                        settings = {"observer": kind, "bias_correction": more == "bias"}
+                        step = PtqInt8.model_validate({"step": "ptq_int8"} | settings)
+                        graph = step.convert(piece, step.calibrate(piece))
                         numerics.quantize_biases(graph)
                         label = (
                             observer
-                            if observer != "auto"
-                            else f"auto ({step.chosen_observer(piece)})"
+                            if kind != "auto"
+                            else observer.replace("auto", f"auto ({step.chosen_observer(piece)})")
                         )
                         print(f"{name} s{seed}: {piece.found.get('ranges', '')}", file=sys.stderr)
                     spent = time.process_time() - since

@@ -84,8 +84,12 @@ def _batches(read: Read, indices: np.ndarray, batch_size: int) -> Iterator[torch
     if len(starts) > 1 and len(indices) - starts[-1] == 1:
         starts.pop()
     for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
-        # Sorted within the batch: the images lie on disk in this order.
-        yield torch.from_numpy(read(np.sort(indices[start:end])))
+        yield batch(read, indices[start:end])
+
+
+def batch(read: Read, indices: np.ndarray) -> torch.Tensor:
+    """Return images float32 (b, c, *spatial) in the order in which they lie on disk."""
+    return torch.from_numpy(read(np.sort(indices)))
 
 
 def fingerprint(read: Read, indices: np.ndarray) -> str:

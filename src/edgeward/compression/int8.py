@@ -124,12 +124,19 @@ class Int8(Step):
         ranges: dict[Observer, float] = piece.found["ranges"]
         return min(ranges, key=lambda name: ranges[name])
 
+    def convert(self, piece: Workpiece, prepared: GraphModule) -> GraphModule:
+        """Return the integer graph, its biases still float."""
+        from edgeward.compression import backend
+
+        del piece
+        return backend.convert(prepared)
+
     def finish(self, piece: Workpiece, prepared: GraphModule) -> None:
         """Convert, export and record."""
         from edgeward.compression import backend, numerics
         from edgeward.models.program import export_program
 
-        converted = backend.convert(prepared)
+        converted = self.convert(piece, prepared)
         enlarged = numerics.quantize_biases(converted)
         share = backend.quantized_parameters(converted) / piece.parameters
         piece.program = export_program(converted, piece.example)

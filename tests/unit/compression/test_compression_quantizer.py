@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from torchao.quantization.pt2e import PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import SharedQuantizationSpec
 
+from edgeward.compression import bias
 from edgeward.compression.backend import float_layers, quantized_parameters
 from edgeward.compression.numerics import BIAS_LIMIT, quantize_biases
 from edgeward.compression.schemes import MeanMinMaxObserver, ptq_specs, weight_range
@@ -296,3 +298,29 @@ def test_convolutions_that_are_slower_in_int8_stay_float(dims: int) -> None:
     if dims == 2:
         expected |= {name: (2, True), f"{name}_2": (2, True)}
     assert found == expected
+
+
+def test_corrected_biases_keep_the_mean_of_every_channel() -> None:
+    """Against the float network's own layers; before the correction rounding has moved them."""
+    torch.manual_seed(0)
+    net, images = Residual().eval(), torch.randn(32, *EXAMPLE.shape[1:])
+    graph = export_program(net, EXAMPLE).module()
+    prepared = prepare_pt2e(
+        copy.deepcopy(graph),
+        OnnxRuntimeQuantizer(*ptq_specs("minmax", reduce_range=True), keep_float=()),
+    )
+    prepared(images)
+    converted = convert_pt2e(prepared, fold_quantize=True)
+
+    def means(of: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
+        seen = bias._Means(of)
+        with torch.no_grad():
+            seen.run(images)
+        return seen.found
+
+    exact, before = means(graph), means(converted)
+    assert bias.correct(converted, graph, images) == len(exact)
+    after = means(converted)
+    for name, expected in exact.items():
+        assert (before[name] - expected).abs().max() > 1e-4, name
+        torch.testing.assert_close(after[name], expected, atol=1e-5, rtol=0)
