@@ -47,6 +47,7 @@ JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=2
 JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/slurmdbd
+AccountingStoreFlags=job_comment
 AccountingStorageHost=127.0.0.1
 AccountingStoragePort=16819
 AccountingStoragePass=$at/munge/socket

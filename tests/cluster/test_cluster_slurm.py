@@ -102,6 +102,7 @@ def test_a_sweep_goes_through_though_a_node_dies(slurm: Path, tmp_path: Path) ->
     subprocess.run([SCRIPT, "node", slurm, node], check=True)
     printed, _ = sweep.communicate(timeout=2400)
     assert sweep.returncode == 0, printed
+    print(asked("sacct", "-a", "-D", "-X", "-o", "JobID,Comment%60,State,NodeList,Elapsed"))
     states = asked("sacct", "-a", "-D", "-X", "-n", "-P", "-o", "State,Comment").splitlines()
     assert [s for s in states if s.startswith("NODE_FAIL|rule_train")], states
     assert [s for s in states if s.startswith("COMPLETED|rule_train")], states
