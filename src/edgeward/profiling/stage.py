@@ -88,6 +88,7 @@ def _measured(
     throughput = [bench.throughput(batch) for batch in cfg.throughput.batches]
     cold_start = bench.cold_start()
     energy = bench.energy()
+    sustained = bench.sustained()  # last: it leaves the device warm
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
     where = "config/profile/ (key 'engine.name')"
     names = load("edgeward.runtimes", cfg.engine.name, "kernels", where).NAMES
@@ -104,6 +105,7 @@ def _measured(
         "cold_start": cold_start,
         "energy": energy,
         "explanation": explanation,
+        **({"sustained": sustained} if sustained else {}),
     }
 
 
@@ -158,6 +160,10 @@ def _metrics(profile: Profile) -> dict[str, float]:
         metrics["energy_valid"] = float(profile.energy.verdict == "VALID")
         metrics["energy_gross_mj"] = profile.energy.gross_mj.median
         metrics["energy_net_mj"] = profile.energy.net_mj.median
+    if run := profile.sustained:
+        metrics["sustained_ratio"] = run.ratio.estimate
+        metrics["sustained_valid"] = float(run.verdict == "VALID")
+        metrics["sustained_holds"] = float(run.answer == "holds")
     return metrics
 
 

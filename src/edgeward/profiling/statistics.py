@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,9 +170,10 @@ def _interval_reasons(summary: Latency, cfg: ProfileConfig, where: str) -> list[
     return reasons
 
 
-def _machine_reasons(
-    conditions: dict[str, Any], duration_s: float, limits: ValidityConfig
+def load_reasons(
+    conditions: Mapping[str, Any], duration_s: float, limits: ValidityConfig
 ) -> list[str]:
+    """Return by how much others, and not the model itself, have disturbed a window of this length."""
     reasons = []
     steal, other = conditions["steal_s"], conditions["other_cpu_s"]
     if steal is not None and steal > limits.max_steal * max(conditions["own_cpu_s"], duration_s):
@@ -186,6 +187,13 @@ def _machine_reasons(
             f"other processes used {other / duration_s:.2f} cores, {limits.max_other_load:.2f} "
             "allowed; end them, or let the stage have the machine to itself"
         )
+    return reasons
+
+
+def _machine_reasons(
+    conditions: Mapping[str, Any], duration_s: float, limits: ValidityConfig
+) -> list[str]:
+    reasons = load_reasons(conditions, duration_s, limits)
     if conditions["throttled"]:
         reasons.append(f"the CPU throttled {conditions['throttled']} times; let it cool down")
     first, last = conditions["clock_mhz"]
