@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from edgeward.core.config import Closed
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig
 from edgeward.profiling.transport.config import HostTransport, TransportConfig
+from edgeward.runtimes.base import runtime
 from edgeward.runtimes.config import DEFAULT_ENGINE, AnyEngine
 from edgeward.runtimes.tolerance import DeviceParityConfig
 
@@ -176,6 +177,18 @@ class DeviceConfig(Closed):
         120,
         description="A process on the device that takes longer than this, seconds, is ended, and the stage fails.",
     )
+
+    @model_validator(mode="after")
+    def _carried(self) -> DeviceConfig:
+        where = f"config/profile/{self.name}.yaml (key 'engine.name')"
+        needed, there = runtime(self.engine.name, where).runs_in, self.transport.carries
+        if needed != there:
+            raise ValueError(
+                f"engine.name {self.engine.name} runs in a {needed}, transport.kind {self.transport.kind} leads to a {there}"
+            )
+        if there == "page" and self.affinity is not None:
+            raise ValueError("affinity: a page cannot choose its cores")
+        return self
 
     @property
     def first_threads(self) -> int:

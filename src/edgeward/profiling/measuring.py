@@ -104,6 +104,8 @@ class Bench:
         duration_s = answer["duration_ns"] / 1e9
         summary = latency(samples, cfg.percentiles, cfg.confidence)
         conditions = answer["conditions"]
+        if "step_ns" in answer:
+            conditions["step_ns"] = answer["step_ns"]
         same = self._parity(answer)
         reasons = same.reasons + judge(samples, summary, conditions, duration_s, cfg)
         setting = Setting(

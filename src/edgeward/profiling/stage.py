@@ -13,7 +13,6 @@ from edgeward.core.io import sha256
 from edgeward.core.plugins import load
 from edgeward.profiling import ceilings as ceilings_file
 from edgeward.profiling import parity
-from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.explain.explanation import explain
 from edgeward.profiling.measuring import Bench, not_measured
@@ -204,12 +203,12 @@ def run(
         except Refused as error:
             log.warning("%s refuses %s: %s", cfg.name, model, error.reason)
             executed, found = {}, _refused(bench, error.reason)
-        emulated = device.emulated
+        emulated, agent = device.emulated, Agent(sha256=device.agent_sha256)
     profile = Profile(
         format="edgeward-profile/2",
         device=cfg.name,
         emulated=emulated,
-        agent=Agent(sha256=agent_file(cfg.engine.name)[1]),
+        agent=agent,
         config={**cfg.model_dump(mode="json"), "transport": {"kind": cfg.transport.kind}},
         model=ModelFacts(
             file_bytes=model.stat().st_size,

@@ -187,6 +187,8 @@ def load_reasons(
             f"other processes used {other / duration_s:.2f} cores, {limits.max_other_load:.2f} "
             "allowed; end them, or let the stage have the machine to itself"
         )
+    if hidden := conditions.get("hidden"):
+        reasons.append(f"the page was hidden {hidden} times; keep it in front and the screen on")
     return reasons
 
 
@@ -231,7 +233,7 @@ def judge(
     samples_ms : in the order taken, shape (n,).
     summary : of `latency`.
     conditions : of the agent: ``own_cpu_s, other_cpu_s, steal_s, throttled, clock_mhz, hottest_c,
-        cooling``; None where the machine does not tell.
+        cooling``; None where the machine does not tell. Of a page also ``hidden``, ``step_ns``.
     duration_s : length of the timed window.
     """
     where = f"config/profile/{cfg.name}.yaml"
@@ -242,6 +244,12 @@ def judge(
             f"min_count = {cfg.min_count} samples; raise max_duration_s in {where}"
         )
     reasons += _interval_reasons(summary, cfg, where)
+    step_ms, middle = (conditions.get("step_ns") or 0) / 1e6, summary.p50.estimate
+    if step_ms > cfg.half_width * middle:
+        reasons.append(
+            f"the page's clock steps by {step_ms:g} ms, {step_ms / middle:.1%} of the median, {cfg.half_width:.1%} allowed "
+            "(half_width); over https or on localhost it steps by 0.005 ms"
+        )
     change = drift(samples_ms)
     if abs(change) > cfg.validity.max_drift:
         reasons.append(

@@ -38,7 +38,8 @@ def _window(record: Mapping[str, Any], confidence: float) -> Window:
 def _load(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Add up what others did in some windows; None where the machine does not tell."""
     found = {key: [r["conditions"][key] for r in records] for key in LOAD}
-    return {key: None if None in values else sum(values) for key, values in found.items()}
+    added = {key: None if None in values else sum(values) for key, values in found.items()}
+    return {**added, "hidden": max(r["conditions"].get("hidden") or 0 for r in records)}
 
 
 def _ratio(last: list[float], first: list[float], confidence: float) -> Interval:

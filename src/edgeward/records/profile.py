@@ -30,6 +30,14 @@ from edgeward.records.sustained import Sustained
 PERCENTILE = r"^p\d{1,2}(\.\d+)?$"
 
 
+class Browser(Part):
+    """Where an agent that is a page ran."""
+
+    name: Text = Field(description="Name and version, or all that the browser says of itself.")
+    isolated: bool = Field(description="Cross-origin isolated: a clock of 5 us, and threads.")
+    secure: bool = Field(description="A secure context: https, or localhost.")
+
+
 class Host(Part):
     """What kind of machine it was; never its name or its user."""
 
@@ -41,7 +49,8 @@ class Host(Part):
     virtual: bool = Field(description="Whether a hypervisor was seen.")
     memory_bytes: int | None
     system: Text = Field(description="Operating system and its version.")
-    python: Text
+    python: Text | None = Field(description="Interpreter of the agent; null in a page.")
+    browser: Browser | None = Field(default=None, description="Of an agent that is a page.")
 
 
 class Engine(Part):
@@ -111,10 +120,13 @@ def _percentiles(schema: dict[str, Any]) -> None:
 class Conditions(Part):
     """What else happened on the machine in the timed window; null where it cannot be read."""
 
-    load_average: Amount
-    own_cpu_s: Amount
-    preempted: Count = Field(description="Involuntary context switches.")
-    major_faults: Count
+    load_average: Amount | None
+    own_cpu_s: Amount | None
+    preempted: Count | None = Field(description="Involuntary context switches.")
+    major_faults: Count | None
+    hidden: Count | None = Field(
+        default=None, description="Times that an agent that is a page was not in front."
+    )
     other_cpu_s: Amount | None = Field(description="CPU time of all other processes, s.")
     steal_s: Amount | None = Field(description="Time that the hypervisor gave to others, s.")
     throttled: Count | None = Field(description="Times that a core was throttled.")
@@ -131,6 +143,9 @@ class TimedConditions(Conditions):
     """Conditions, and what they mean for single samples."""
 
     timer_ns: Amount = Field(description="Cost of reading the clock, ns.")
+    step_ns: Amount | None = Field(
+        default=None, description="Step of the clock, ns; absent or null: too small to matter."
+    )
     autocorrelation: float | None = Field(
         ge=-1, le=1, description="Of neighbouring samples' ranks; the intervals assume about zero."
     )

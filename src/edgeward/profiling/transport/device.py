@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeward.core.errors import UserError
+from edgeward.profiling.bundle import agent_file
 
 if TYPE_CHECKING:
     from edgeward.profiling.config import DeviceConfig
@@ -69,6 +70,11 @@ class Device(ABC):
     def __init__(self, cfg: DeviceConfig) -> None:
         self.cfg = cfg
         self.where = f"config/profile/{cfg.name}.yaml"
+
+    @property
+    def agent_sha256(self) -> str:
+        """SHA-256 of the program that measures on the device."""
+        return agent_file(self.cfg.engine.name)[1]
 
     @abstractmethod
     def _place(self, file: Path) -> str:
