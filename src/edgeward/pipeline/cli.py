@@ -125,7 +125,7 @@ def parser() -> argparse.ArgumentParser:
     phone = commands.add_parser(
         "phone", help="make results that wait for a phone: serve the page, and say what to open"
     )
-    phone.add_argument("targets", nargs="+", help="e.g. results/.../profile/phone.json, or a sweep's report")  # fmt: skip
+    phone.add_argument("targets", nargs="*", help="e.g. results/.../profile/phone.json; none: the whole sweep")  # fmt: skip
     phone.add_argument(
         "--bind",
         required=True,
@@ -137,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
         type=Path,
         help="PEM file with certificate and key, for https: without it a phone has one thread and a coarse clock",
     )
+    phone.add_argument("--sweep", help="the sweep that the files belong to (default: default)")
     phone.add_argument("--cores", default="all")
     phone.set_defaults(run=_phone)
 
@@ -206,6 +207,8 @@ def _phone(asked: argparse.Namespace) -> int:
     if asked.certificate:
         environment[browser.CERTIFICATE] = str(asked.certificate.resolve())
     command = ["snakemake", "--cores", asked.cores, *asked.targets]
+    if asked.sweep:
+        command += ["--config", f"sweep={asked.sweep}"]
     print(shlex.join(command), file=sys.stderr)
     notes, shown = browser.invitation("*").parent, set()
     for old in notes.glob("*.txt"):
