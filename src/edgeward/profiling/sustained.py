@@ -78,6 +78,7 @@ def sustained(
     ratio = _ratio(
         [w.p50_ms.estimate for w in last], [w.p50_ms.estimate for w in first], cfg.confidence
     )
+    limit = (1 + asked.max_slowdown) * np.median([w.p50_ms.estimate for w in first])
     ends, starts = ([w.energy_mj for w in part if w.energy_mj] for part in (last, first))
     return Sustained(
         threads=given["threads"],
@@ -88,6 +89,7 @@ def sustained(
         ratio=ratio,
         energy_ratio=_ratio(ends, starts, cfg.confidence) if ends and starts else None,
         answer=answer(ratio, asked.max_slowdown),
+        held=float(np.mean([w.p50_ms.estimate <= limit for w in windows])),
         parity=same,
         counter=given["counter"],
         no_energy=given["reason"],

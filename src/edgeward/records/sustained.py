@@ -6,7 +6,17 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from edgeward.records.parts import Amount, Count, Counter, Interval, Judged, Parity, Part, Text
+from edgeward.records.parts import (
+    Amount,
+    Count,
+    Counter,
+    Interval,
+    Judged,
+    Parity,
+    Part,
+    Share,
+    Text,
+)
 
 
 class Window(Part):
@@ -41,6 +51,9 @@ class Sustained(Judged):
     )
     answer: Literal["holds", "slows", "inconclusive"] = Field(
         description="holds: the interval of the ratio lies below 1 + max_slowdown; slows: above it."
+    )
+    held: Share = Field(
+        description="Windows whose median is at most 1 + max_slowdown times that of the first stretch."
     )
     parity: Parity
     counter: Counter | None

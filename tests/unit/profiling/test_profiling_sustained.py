@@ -27,6 +27,7 @@ def test_the_answer_follows_the_interval_of_last_against_first(
     mean = 1 + (at_the_end - 1) * 113.5 / 119, 1 + (at_the_end - 1) * 5.5 / 119
     assert record.ratio.estimate == pytest.approx(mean[0] / mean[1], rel=0.01)
     assert record.edge_s == 60
+    assert (record.held == 1) is (at_the_end < 1.04)
     assert record.energy_ratio is not None
     assert record.energy_ratio.estimate == 1
     assert record.windows[0].energy_mj == 2

@@ -36,7 +36,7 @@ def said(candidate: Candidate, device: str, run: Sustained) -> str:
     return (
         f"{candidate.model} {candidate.recipe} {ANSWERS[run.answer]} on {device} over {run.duration_s / 60:.0f} minutes: "
         f"the last {run.edge_s:.0f} s take {fixed(run.ratio.estimate, 3)} {bracket(run.ratio, 3)} times as long as the first, "
-        f"{1 + run.max_slowdown:g} allowed{invalid}"
+        f"{1 + run.max_slowdown:g} allowed; {100 * run.held:.0f} % of the windows are within that{invalid}"
     )
 
 
