@@ -92,9 +92,14 @@ def _measured(
     where = "config/profile/ (key 'engine.name')"
     names = load("edgeward.runtimes", cfg.engine.name, "kernels", where).NAMES
     median_ms = settings[0].latency_ms.p50.estimate
-    explanation = explain(
-        kernels, facts, names, median_ms, best.used if best else None, cfg.explain
-    )
+    try:
+        explanation = explain(
+            kernels, facts, names, median_ms, best.used if best else None, cfg.explain
+        )
+    except (ArithmeticError, LookupError, ValueError) as error:
+        raise UserError(
+            f"device '{cfg.name}': the kernels that it tells of do not have the tensors of their operators ({error!r})."
+        ) from error
     return dict(sorted(executed.items())), {
         "host": answers[0]["host"],
         "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -159,7 +162,59 @@ def test_logits_are_whole(given: dict[str, Any]) -> None:
         understand("decide", json.dumps({**answer, "logits": given}).encode())
 
 
-api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra 'dev')")
+HOST: dict[str, Any] = {
+    "machine": "aarch64", "cpu": None, "cores": 8, "cores_usable": 1, "instructions": [], "virtual": False, "memory_bytes": None,
+    "system": "Android", "python": None, "browser": {"name": "a", "isolated": False, "secure": False},
+}  # fmt: skip
+UNSEEN = {
+    "load_average": None, "own_cpu_s": None, "preempted": None, "major_faults": None, "other_cpu_s": None, "steal_s": None,
+    "throttled": None, "clock_mhz": [None, None], "hottest_c": [None, None], "cooling": [None, None], "hidden": 0,
+}  # fmt: skip
+TURNS = {
+    "ok": True, "engine": {"name": "e", "version": "1"}, "providers": ["wasm"], "host": HOST, "threads": 1, "duration_ns": 9,
+    "order": [[0, 1]], "samples_ns": [[[1, 2], [3, 4]]], "refused": [[2, "no such operator"]], "conditions": UNSEEN,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"samples_ns": [[[1, 2], [3]]]}, "not alike"),
+        ({"samples_ns": [[[1, 2], [3, 4]], [[1, 2]]]}, "not alike"),
+        ({"samples_ns": [[[0, 0], [3, 4]]]}, "is 0"),
+        ({"refused": [["0", "x"]]}, "refused"),
+        ({"refused": [[0]]}, "refused"),
+        ({"host": {**HOST, "user": "me"}}, "host.user"),
+        ({"conditions": {**UNSEEN, "hidden": -1}}, "conditions.hidden"),
+    ],
+)
+def test_models_in_turns_are_rounds_of_equal_blocks(changed: dict[str, Any], said: str) -> None:
+    assert understand("interleave", json.dumps(TURNS).encode()) == TURNS
+    with pytest.raises(ValueError, match=said):
+        understand("interleave", json.dumps({**TURNS, **changed}).encode())
+
+
+def test_with_a_certificate_the_page_comes_by_https(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl on this machine")
+    both = tmp_path / "both.pem"
+    command = [
+        *"openssl req -x509 -newkey ed25519 -nodes -subj /CN=x".split(),
+        "-keyout",
+        str(both),
+    ]
+    certificate = tmp_path / "cert"
+    subprocess.run([*command, "-out", str(certificate)], check=True, capture_output=True)
+    both.write_text(both.read_text() + certificate.read_text())
+    server = PageServer("127.0.0.1", 0, {"index.html": both}, lambda _: None, certificate=both)
+    trusting = ssl.create_default_context(cafile=certificate)
+    trusting.check_hostname = False
+    assert server.address.startswith("https://")
+    with urllib.request.urlopen(server.address, timeout=10, context=trusting) as answer:
+        assert answer.read() == both.read_bytes()
+    server.close("")
+
+
 PHONE = {"width": 390, "height": 844}
 
 
@@ -167,6 +222,7 @@ PHONE = {"width": 390, "height": 844}
 def visitor() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is missing (extra 'dev')")
     with api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield started

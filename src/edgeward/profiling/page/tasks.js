@@ -78,7 +78,7 @@ async function time(request, mark, tell) {
   await mark();
   const { taken, timed, precise, top } = await timedWindow(run, request, () => engine.heapBytes());
   await mark();
-  const middle = Float64Array.from(taken).sort()[taken.length >> 1];
+  const middle = Float64Array.from(taken).sort()[(taken.length - 1) >> 1];
   if (!(middle > 0)) throw new AgentError("run", `an inference takes less than a step of the page's clock, ${step} ms`);
   tell(`${o.threads} ${o.threads === 1 ? "thread" : "threads"}, batch ${request.batch}: median ${middle.toFixed(3)} ms of ${taken.length}`, true);
   return {

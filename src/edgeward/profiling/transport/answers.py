@@ -8,7 +8,7 @@ import json
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, RootModel, ValidationError, model_validator
 
 from edgeward.profiling.transport.device import PROBLEM
 from edgeward.records.base import Record
@@ -132,6 +132,15 @@ class Operators(Answer):
     kernels: Annotated[list[Kernel], Field(min_length=1, max_length=100_000)]
 
 
+class Refusal(RootModel[list[int | str]]):
+    @model_validator(mode="after")
+    def _told(self) -> Refusal:
+        match self.root:
+            case [int(index), str(reason)] if index >= 0 and 0 < len(reason) <= 4000:
+                return self
+        raise ValueError("a refusal is the index of a model and a reason")
+
+
 class Interleave(Answer):
     engine: Engine
     providers: Annotated[list[Word], Field(min_length=1, max_length=8)]
@@ -140,8 +149,17 @@ class Interleave(Answer):
     duration_ns: Nanoseconds
     order: Annotated[list[list[Count]], Field(max_length=1000)]
     samples_ns: Annotated[list[list[Samples]], Field(max_length=1000)]
-    refused: Annotated[list[Annotated[list[Any], Field(min_length=2, max_length=2)]], Field(max_length=1000)]  # fmt: skip
+    refused: Annotated[list[Refusal], Field(max_length=1000)]
     conditions: Conditions
+
+    @model_validator(mode="after")
+    def _even(self) -> Interleave:
+        sizes = {(len(entry), *map(len, entry)) for entry in self.samples_ns}
+        if len(sizes) > 1 or any(len(set(size[1:])) > 1 for size in sizes):
+            raise ValueError("the rounds of samples_ns are not alike")
+        if any(not sum(block) for entry in self.samples_ns for block in entry):
+            raise ValueError("a block of samples_ns is 0")
+        return self
 
 
 class Window(Part):

@@ -57,6 +57,7 @@ class ServedDevice(Device):
         super().__init__(cfg)
         files, self._sha256 = page_files(cfg.engine.model_dump())
         self._task = ""
+        self._request: dict[str, Any] = {}
         try:
             self.server = PageServer(
                 bind, port, files, self._check, self._at_mark, certificate, token
@@ -75,7 +76,14 @@ class ServedDevice(Device):
         return UserError(f"device '{self.cfg.name}': {message}")
 
     def _check(self, posted: bytes) -> dict[str, Any]:
-        return understand(self._task, posted)
+        answer = understand(self._task, posted)
+        if self._task == "interleave" and answer["ok"]:
+            models = len(self._request["models"])
+            if any(index >= models for index, _ in answer["refused"]) or any(
+                len(entry) + len(answer["refused"]) != models for entry in answer["samples_ns"]
+            ):
+                raise ValueError(f"the samples and refusals are not those of {models} models")
+        return answer
 
     def _at_mark(self) -> Any:
         return None
@@ -88,7 +96,8 @@ class ServedDevice(Device):
         return name
 
     def _ask(self, request: str, deadline_s: float, alive: Any) -> Ended:
-        self._task = json.loads(request)["task"]
+        self._request = json.loads(request)
+        self._task = self._request["task"]
         try:
             answer = self.server.ask(request, deadline_s, alive)
         except ValueError as error:
