@@ -199,7 +199,7 @@ def test_with_a_certificate_the_page_comes_by_https(tmp_path: Path) -> None:
         pytest.skip("no openssl on this machine")
     both = tmp_path / "both.pem"
     command = [
-        *"openssl req -x509 -newkey ed25519 -nodes -subj /CN=x".split(),
+        *["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=x"],
         "-keyout",
         str(both),
     ]

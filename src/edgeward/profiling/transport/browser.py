@@ -281,6 +281,6 @@ def open_page(cfg: DeviceConfig, transport: PageTransport) -> Iterator[Device]:
     farewell = "Broken off. The computer that shows the address says why."
     try:
         yield device
-        farewell = "Done. This address has been used up; you may close the page."
+        farewell = "Done. This address has been used up. Close the page, or leave it open if the sweep has more for this device: it goes on by itself."
     finally:
         device.close(farewell)
