@@ -105,7 +105,7 @@ class SustainedConfig(Closed):
     duration_s: float = Field(
         0,
         ge=0,
-        le=7200,
+        le=3000,
         description="Length of the run, seconds; 0: none. 600 for a phone in the hand, 1800 until a closed case is warm.",
     )
     window_s: Positive = Field(

@@ -148,6 +148,40 @@ def test_too_much_is_not_even_read(served: PageServer) -> None:
     assert failed
 
 
+def test_only_the_page_that_measured_learns_the_next_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(browser.BIND, f"127.0.0.1:{free_port('127.0.0.1')}")
+    cfg = quick_page("phone")
+    package = tmp_path / "package"
+    (package / "dist").mkdir(parents=True)
+    for name in ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"):
+        (package / "dist" / name).touch()
+    engine = cfg.engine.model_copy(update={"package": str(package)})
+    cfg = cfg.model_copy(update={"engine": engine})
+    note, farewell = browser.invitation(cfg.name), []
+
+    with open_device(cfg):
+        address = note.read_text().strip()
+        session = call(address + "hello", b"")[1].decode()
+        asking = threading.Thread(
+            target=lambda: farewell.append(call(address + "next", b"", session))
+        )
+        asking.start()
+    asking.join(30)
+    status, text, headers = farewell[0]
+    assert (status, text[:4]) == (410, b"Done")
+    with open_device(cfg):
+        following = note.read_text().strip()
+        assert following.split("/")[3] == headers["X-Following"] != address.split("/")[3]
+        assert call(following)[0] == 200
+        assert call(following.replace(headers["X-Following"], address.split("/")[3]))[0] == 404
+    monkeypatch.setenv(browser.BIND, "203.0.113.9:8765")  # of nobody
+    with pytest.raises(UserError, match=naming("--bind", "203.0.113.9")):
+        open_device(cfg).__enter__()
+
+
 def logits(*shape: int, size: int) -> dict[str, Any]:
     return {"shape": list(shape), "float32": base64.b64encode(bytes(size)).decode()}
 

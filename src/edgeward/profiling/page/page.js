@@ -2,7 +2,7 @@
 const show = (id, text) => { document.getElementById(id).textContent = text; };
 const line = text => { const item = document.createElement("li"); item.textContent = text; document.getElementById("results").append(item); };
 const NAMES = { describe: "looking around", operators: "kernels", time: "latency", cold: "cold start", energy: "energy", interleave: "models in turns", sustain: "minutes without a pause", decide: "deciding on images", ceilings: "ceilings" };
-const PATIENCE = 15 * 60e3; // how long to look for the next measurement, ms
+const PATIENCE = 60 * 60e3; // how long to look for the next measurement, ms
 let session = "", hidden = 0;
 document.addEventListener("visibilitychange", () => { hidden += document.hidden; });
 
