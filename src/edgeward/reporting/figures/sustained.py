@@ -31,12 +31,12 @@ def runs(members: list[Candidate], device: str) -> list[tuple[Candidate, Sustain
 
 
 def said(candidate: Candidate, device: str, run: Sustained) -> str:
-    """Return in one sentence what a run showed."""
-    invalid = "" if run.verdict == "VALID" else f" (INVALID: {run.reasons[0]})"
+    """Return in one sentence what a run showed; from one that is INVALID nothing follows."""
+    how = ANSWERS[run.answer] if run.verdict == "VALID" else f"is INVALID ({run.reasons[0]})"
     return (
-        f"{candidate.model} {candidate.recipe} {ANSWERS[run.answer]} on {device} over {run.duration_s / 60:.0f} minutes: "
+        f"{candidate.model} {candidate.recipe} {how} on {device} over {run.duration_s / 60:.0f} minutes: "
         f"the last {run.edge_s:.0f} s take {fixed(run.ratio.estimate, 3)} {bracket(run.ratio, 3)} times as long as the first, "
-        f"{1 + run.max_slowdown:g} allowed; {100 * run.held:.0f} % of the windows are within that{invalid}"
+        f"{1 + run.max_slowdown:g} allowed; {100 * run.held:.0f} % of the windows are within that"
     )
 
 
