@@ -52,7 +52,7 @@ def describe(cfg: ProfileConfig, found: dict[str, Any]) -> str:
         ("", f"{host['cores_usable']} of {host['cores']} cores usable, {memory}"),
         ("instructions", ", ".join(host["instructions"]) or "none of those that matter"),
         ("system", host["system"]),
-        ("Python", host["python"]),
+        ("Python", host["python"] or "none, a page"),
         ("engine", f"{engine['name']} {engine['version']}"),
         ("providers", ", ".join(found["available"])),
         ("threads", f"`all` means {found['threads']}"),
@@ -64,6 +64,9 @@ def describe(cfg: ProfileConfig, found: dict[str, Any]) -> str:
     if not usable:
         rows.append(("no counter", "energy will be `not measured`:"))
         rows += [("", f"{kind}: {reason}") for kind, reason in found["counters"].items()]
+    if browser := host.get("browser"):
+        fine = "a clock of 5 us, threads" if browser["isolated"] else "a coarse clock, one thread"
+        rows.append(("browser", f"{browser['name']}; {fine}"))
     if host["virtual"]:
         rows.append(
             ("virtual", "another machine's load shows as steal at best; prefer real hardware")

@@ -1,4 +1,4 @@
-"""The command ``edgeward``: write a study, judge finished files, check a study, show its runs.
+"""The command ``edgeward``: write a study, judge finished files, measure on a phone, check a study, show its runs.
 
 Each command that computes something prints the Snakemake command that it runs; whoever prefers that needs no other.
 """
@@ -6,11 +6,14 @@ Each command that computes something prints the Snakemake command that it runs; 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from edgeward.core.errors import UserError
@@ -19,6 +22,7 @@ from edgeward.models.config import Takes
 from edgeward.pipeline import study
 from edgeward.pipeline.compose import names, roots
 from edgeward.pipeline.plan import Plan
+from edgeward.profiling.transport import browser
 from edgeward.runtimes.base import REFERENCE, Given
 
 
@@ -118,6 +122,25 @@ def parser() -> argparse.ArgumentParser:
     )
     judge.set_defaults(run=_judge)
 
+    phone = commands.add_parser(
+        "phone", help="make results that wait for a phone: serve the page, and say what to open"
+    )
+    phone.add_argument("targets", nargs="*", help="e.g. results/.../profile/phone.json; none: the whole sweep")  # fmt: skip
+    phone.add_argument(
+        "--bind",
+        required=True,
+        help="address of the network interface that serves the page, e.g. 192.168.1.20",
+    )
+    phone.add_argument("--port", type=int, default=8765)
+    phone.add_argument(
+        "--certificate",
+        type=Path,
+        help="PEM file with certificate and key, for https: without it a phone has one thread and a coarse clock",
+    )
+    phone.add_argument("--sweep", help="the sweep that the files belong to (default: default)")
+    phone.add_argument("--cores", default="all")
+    phone.set_defaults(run=_phone)
+
     validate = commands.add_parser("validate", help="check all sweeps of a study, or those named")
     validate.add_argument("sweeps", nargs="*", help="names in config/sweeps/")
     validate.set_defaults(run=_validate)
@@ -177,6 +200,39 @@ def _judge(asked: argparse.Namespace) -> int:
     study.pair(folder, asked.reference, asked.compressed, images, takes, facts, asked.device)
     options = ["-n"] if asked.dry_run else ["--cores", asked.cores]
     return _snakemake(folder, *options)  # fmt: skip
+
+
+def _phone(asked: argparse.Namespace) -> int:
+    environment = {**os.environ, browser.BIND: f"{asked.bind}:{asked.port}"}
+    if asked.certificate:
+        environment[browser.CERTIFICATE] = str(asked.certificate.resolve())
+    command = ["snakemake", "--cores", asked.cores, *asked.targets]
+    if asked.sweep:
+        command += ["--config", f"sweep={asked.sweep}"]
+    print(shlex.join(command), file=sys.stderr)
+    notes, shown = browser.invitation("*").parent, set()
+    for old in notes.glob("*.txt"):
+        old.unlink()
+    with subprocess.Popen([sys.executable, "-m", *command], env=environment) as process:
+        while process.poll() is None:
+            for note in notes.glob("*.txt"):
+                with suppress(OSError):  # it may have been used up
+                    if (address := note.read_text().strip()) and address not in shown:
+                        shown.add(address)
+                        print(f"\n{note.stem}: open {address}\n{_code(address)}", flush=True)
+            time.sleep(0.3)
+    return process.returncode
+
+
+def _code(address: str) -> str:
+    """Return the address as a QR code for a terminal, if segno is installed."""
+    try:
+        import segno
+    except ImportError:
+        return "(pip install segno shows it as a QR code)"
+    out = io.StringIO()
+    segno.make(address).terminal(out, compact=True)
+    return out.getvalue()
 
 
 def _snakemake(folder: Path, *options: str) -> int:

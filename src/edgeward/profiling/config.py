@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from edgeward.core.config import Closed
 from edgeward.profiling.explain.config import CeilingsConfig, ExplainConfig
 from edgeward.profiling.transport.config import HostTransport, TransportConfig
+from edgeward.runtimes.base import runtime
 from edgeward.runtimes.config import DEFAULT_ENGINE, AnyEngine
 from edgeward.runtimes.tolerance import DeviceParityConfig
 
@@ -18,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 Count = Annotated[int, Field(ge=1)]
 Threads = Count | Literal["all"]
+LEAST_WINDOWS = 4  # on either side: fewer give the ratio no 95 % interval
 
 
 def asked_threads(threads: int | str) -> int:
@@ -97,6 +99,41 @@ class InterleaveConfig(Closed):
     )
 
 
+class SustainedConfig(Closed):
+    """Minutes without a pause, for the first thread setting: does the device hold its latency when it heats up?"""
+
+    duration_s: float = Field(
+        0,
+        ge=0,
+        le=3000,
+        description="Length of the run, seconds; 0: none. 600 for a phone in the hand, 1800 until a closed case is warm.",
+    )
+    window_s: Positive = Field(
+        5,
+        description="The curve has a point, with its interval, for each window of so many seconds.",
+    )
+    edge_s: Positive = Field(
+        60,
+        description="The windows of the first so many seconds are compared with those of the last.",
+    )
+    max_slowdown: Positive = Field(
+        0.05,
+        description="The device holds its latency if the interval of last / first lies below 1 + this, and slows if it lies above.",
+    )
+
+    @model_validator(mode="after")
+    def _comparable(self) -> SustainedConfig:
+        if self.edge_s < LEAST_WINDOWS * self.window_s:
+            raise ValueError(
+                f"edge_s ({self.edge_s:g}) holds fewer than {LEAST_WINDOWS} windows of window_s ({self.window_s:g})"
+            )
+        if 0 < self.duration_s < 2 * self.edge_s:
+            raise ValueError(
+                f"duration_s ({self.duration_s:g}) is below twice edge_s ({self.edge_s:g})"
+            )
+        return self
+
+
 class PowerConfig(Closed):
     """Energy per inference, for the first thread setting; where there is no counter it is reported as not measured."""
 
@@ -140,6 +177,18 @@ class DeviceConfig(Closed):
         120,
         description="A process on the device that takes longer than this, seconds, is ended, and the stage fails.",
     )
+
+    @model_validator(mode="after")
+    def _carried(self) -> DeviceConfig:
+        where = f"config/profile/{self.name}.yaml (key 'engine.name')"
+        needed, there = runtime(self.engine.name, where).runs_in, self.transport.carries
+        if needed != there:
+            raise ValueError(
+                f"engine.name {self.engine.name} runs in a {needed}, transport.kind {self.transport.kind} leads to a {there}"
+            )
+        if there == "page" and self.affinity is not None:
+            raise ValueError("affinity: a page cannot choose its cores")
+        return self
 
     @property
     def first_threads(self) -> int:
@@ -191,6 +240,7 @@ class ProfileConfig(DeviceConfig):
         description="Fresh processes in which import, load and first inference are timed (file in the page cache); 0: not measured.",
     )
     interleave: InterleaveConfig = InterleaveConfig()
+    sustained: SustainedConfig = SustainedConfig()
     power: PowerConfig = PowerConfig()
     attempts: int = Field(
         2, ge=1, le=10, description="Times that a setting is measured before an INVALID stands."

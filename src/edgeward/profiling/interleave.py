@@ -11,7 +11,6 @@ import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.core.io import sha256
-from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.measuring import EMULATED
 from edgeward.profiling.stage import request_for
@@ -164,13 +163,13 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
                     c.verdict,
                     "".join(f"; {reason}" for reason in c.reasons),
                 )
-        emulated = device.emulated
+        emulated, agent = device.emulated, Agent(sha256=device.agent_sha256)
     Interleave(
         device=cfg.name,
         emulated=emulated,
         host=answer["host"],
         engine={**answer["engine"], "providers": answer["providers"]},
-        agent=Agent(sha256=agent_file(cfg.engine.name)[1]),
+        agent=agent,
         confidence=cfg.confidence,
         groups=records,
     ).write(out)

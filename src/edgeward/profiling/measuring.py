@@ -19,6 +19,7 @@ from edgeward.profiling.statistics import (
     rate,
     spread,
 )
+from edgeward.profiling.sustained import sustained
 from edgeward.profiling.transport import Device
 from edgeward.records.profile import (
     ColdStart,
@@ -29,6 +30,7 @@ from edgeward.records.profile import (
     Throughput,
     TimedConditions,
 )
+from edgeward.records.sustained import Sustained
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +60,9 @@ class Bench:
     sensitivity: float | None = None
     exclusive: bool = True
 
-    def ask(self, task: str, **more: Any) -> dict[str, Any]:
-        """Put one question; a fresh process on the device answers it."""
-        return self.device.ask({**self.request, "task": task, **more})
+    def ask(self, task: str, longer_s: float = 0.0, **more: Any) -> dict[str, Any]:
+        """Put one question; a fresh process on the device answers it, which may take so much longer than its deadline."""
+        return self.device.ask({**self.request, "task": task, **more}, longer_s)
 
     def _time(self, threads: int | str, **more: Any) -> dict[str, Any]:
         cfg = self.cfg
@@ -102,6 +104,8 @@ class Bench:
         duration_s = answer["duration_ns"] / 1e9
         summary = latency(samples, cfg.percentiles, cfg.confidence)
         conditions = answer["conditions"]
+        if "step_ns" in answer:
+            conditions["step_ns"] = answer["step_ns"]
         same = self._parity(answer)
         reasons = same.reasons + judge(samples, summary, conditions, duration_s, cfg)
         setting = Setting(
@@ -200,6 +204,37 @@ class Bench:
         times = {k: [a[f"{k}_ns"] / 1e6 for a in answers] for k in ("import", "load", "first")}
         times["total"] = [sum(parts) for parts in zip(*times.values(), strict=True)]
         return ColdStart(n=n, **{f"{k}_ms": spread(values) for k, values in times.items()})
+
+    def sustained(self) -> Sustained | None:
+        """Return the record of minutes without a pause; None if not asked for."""
+        asked = self.cfg.sustained
+        if not asked.duration_s:
+            return None
+        answer = self.ask(
+            "sustain",
+            longer_s=asked.duration_s,
+            threads=self.cfg.first_threads,
+            warmup=self.cfg.warmup.model_dump(),
+            power=self.cfg.power.model_dump(),
+            inputs=parity.encode(self.inputs),
+            duration_s=asked.duration_s,
+            window_s=asked.window_s,
+        )
+        emulated = [EMULATED] if self.device.emulated else []
+        record = sustained(answer, self._parity(answer), emulated, self.cfg)
+        log.info(
+            "%s: %s over %.0f s: last stretch / first %.3f [%s], %s%s",
+            self.cfg.name,
+            record.answer,
+            record.duration_s,
+            record.ratio.estimate,
+            ", ".join(
+                "?" if e is None else f"{e:.3f}" for e in (record.ratio.low, record.ratio.high)
+            ),
+            record.verdict,
+            "".join(f"; {reason}" for reason in record.reasons),
+        )
+        return record
 
     def energy(self) -> Energy | NotMeasured:
         """Return the energy per inference with the first thread setting, or why there is none."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgeward.core.errors import UserError
-from edgeward.records.profile import Decided, Parity
+from edgeward.records.parts import Decided, Parity
 from edgeward.runtimes.base import REFERENCE
 from edgeward.runtimes.parity import compare as agreement
 from edgeward.runtimes.parity import judge, run_all

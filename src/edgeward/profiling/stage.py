@@ -13,7 +13,6 @@ from edgeward.core.io import sha256
 from edgeward.core.plugins import load
 from edgeward.profiling import ceilings as ceilings_file
 from edgeward.profiling import parity
-from edgeward.profiling.bundle import agent_file
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.explain.explanation import explain
 from edgeward.profiling.measuring import Bench, not_measured
@@ -88,13 +87,19 @@ def _measured(
     throughput = [bench.throughput(batch) for batch in cfg.throughput.batches]
     cold_start = bench.cold_start()
     energy = bench.energy()
+    sustained = bench.sustained()  # last: it leaves the device warm
     executed = Counter(kernel["operator"] for kernel in kernels["kernels"])
     where = "config/profile/ (key 'engine.name')"
     names = load("edgeward.runtimes", cfg.engine.name, "kernels", where).NAMES
     median_ms = settings[0].latency_ms.p50.estimate
-    explanation = explain(
-        kernels, facts, names, median_ms, best.used if best else None, cfg.explain
-    )
+    try:
+        explanation = explain(
+            kernels, facts, names, median_ms, best.used if best else None, cfg.explain
+        )
+    except (ArithmeticError, LookupError, ValueError) as error:
+        raise UserError(
+            f"device '{cfg.name}': the kernels that it tells of do not have the tensors of their operators ({error!r})."
+        ) from error
     return dict(sorted(executed.items())), {
         "host": answers[0]["host"],
         "engine": {**answers[0]["engine"], "providers": answers[0]["providers"]},
@@ -104,6 +109,7 @@ def _measured(
         "cold_start": cold_start,
         "energy": energy,
         "explanation": explanation,
+        **({"sustained": sustained} if sustained else {}),
     }
 
 
@@ -158,6 +164,10 @@ def _metrics(profile: Profile) -> dict[str, float]:
         metrics["energy_valid"] = float(profile.energy.verdict == "VALID")
         metrics["energy_gross_mj"] = profile.energy.gross_mj.median
         metrics["energy_net_mj"] = profile.energy.net_mj.median
+    if run := profile.sustained:
+        metrics["sustained_ratio"] = run.ratio.estimate
+        metrics["sustained_valid"] = float(run.verdict == "VALID")
+        metrics["sustained_holds"] = float(run.answer == "holds")
     return metrics
 
 
@@ -198,12 +208,12 @@ def run(
         except Refused as error:
             log.warning("%s refuses %s: %s", cfg.name, model, error.reason)
             executed, found = {}, _refused(bench, error.reason)
-        emulated = device.emulated
+        emulated, agent = device.emulated, Agent(sha256=device.agent_sha256)
     profile = Profile(
         format="edgeward-profile/2",
         device=cfg.name,
         emulated=emulated,
-        agent=Agent(sha256=agent_file(cfg.engine.name)[1]),
+        agent=agent,
         config={**cfg.model_dump(mode="json"), "transport": {"kind": cfg.transport.kind}},
         model=ModelFacts(
             file_bytes=model.stat().st_size,

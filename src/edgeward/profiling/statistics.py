@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -170,9 +170,10 @@ def _interval_reasons(summary: Latency, cfg: ProfileConfig, where: str) -> list[
     return reasons
 
 
-def _machine_reasons(
-    conditions: dict[str, Any], duration_s: float, limits: ValidityConfig
+def load_reasons(
+    conditions: Mapping[str, Any], duration_s: float, limits: ValidityConfig
 ) -> list[str]:
+    """Return by how much others, and not the model itself, have disturbed a window of this length."""
     reasons = []
     steal, other = conditions["steal_s"], conditions["other_cpu_s"]
     if steal is not None and steal > limits.max_steal * max(conditions["own_cpu_s"], duration_s):
@@ -186,6 +187,15 @@ def _machine_reasons(
             f"other processes used {other / duration_s:.2f} cores, {limits.max_other_load:.2f} "
             "allowed; end them, or let the stage have the machine to itself"
         )
+    if hidden := conditions.get("hidden"):
+        reasons.append(f"the page was hidden {hidden} times; keep it in front and the screen on")
+    return reasons
+
+
+def _machine_reasons(
+    conditions: Mapping[str, Any], duration_s: float, limits: ValidityConfig
+) -> list[str]:
+    reasons = load_reasons(conditions, duration_s, limits)
     if conditions["throttled"]:
         reasons.append(f"the CPU throttled {conditions['throttled']} times; let it cool down")
     first, last = conditions["clock_mhz"]
@@ -223,7 +233,7 @@ def judge(
     samples_ms : in the order taken, shape (n,).
     summary : of `latency`.
     conditions : of the agent: ``own_cpu_s, other_cpu_s, steal_s, throttled, clock_mhz, hottest_c,
-        cooling``; None where the machine does not tell.
+        cooling``; None where the machine does not tell. Of a page also ``hidden``, ``step_ns``.
     duration_s : length of the timed window.
     """
     where = f"config/profile/{cfg.name}.yaml"
@@ -234,6 +244,12 @@ def judge(
             f"min_count = {cfg.min_count} samples; raise max_duration_s in {where}"
         )
     reasons += _interval_reasons(summary, cfg, where)
+    step_ms, middle = (conditions.get("step_ns") or 0) / 1e6, summary.p50.estimate
+    if step_ms > cfg.half_width * middle:
+        reasons.append(
+            f"the page's clock steps by {step_ms:g} ms, {step_ms / middle:.1%} of the median, {cfg.half_width:.1%} allowed "
+            "(half_width); over https or on localhost it steps by 0.005 ms"
+        )
     change = drift(samples_ms)
     if abs(change) > cfg.validity.max_drift:
         reasons.append(

@@ -5,69 +5,37 @@ Every number has its unit in its name or its description. A key that is not here
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from edgeward.records import base
-from edgeward.records.base import File, Record
+from edgeward.records.base import File
 from edgeward.records.explanation import Explanation
+from edgeward.records.parts import (
+    Amount,
+    Count,
+    Counter,
+    Interval,
+    Judged,
+    Parity,
+    Part,
+    Sha256,
+    Share,
+    Spread,
+    Text,
+)
+from edgeward.records.sustained import Sustained
 
 PERCENTILE = r"^p\d{1,2}(\.\d+)?$"
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Text = Annotated[str, Field(min_length=1)]
 
 
-class Part(Record):
-    """A section of a profile, without unknown keys and without coercion."""
+class Browser(Part):
+    """Where an agent that is a page ran."""
 
-    model_config = ConfigDict(strict=True)
-
-
-OWN = ("estimate", "low", "high", "n", "method")  # what the published format has of an interval
-
-
-class Interval(base.Interval):
-    """An estimate with the ends of its interval; an end is null where the sample is too small."""
-
-    model_config = ConfigDict(
-        strict=True,
-        json_schema_extra=lambda schema: schema.update(
-            properties={name: schema["properties"][name] for name in OWN}
-        ),
-    )
-
-    estimate: Amount
-    low: Amount | None
-    high: Amount | None
-    n: Count = Field(description="Size of the sample.")
-    method: Text = Field(description="How the interval was found, and its confidence level.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Interval:
-        if more := self.model_fields_set.difference(OWN):
-            raise ValueError(f"{', '.join(sorted(more))}: not in this format")
-        low = -math.inf if self.low is None else self.low
-        high = math.inf if self.high is None else self.high
-        if not low <= self.estimate <= high:
-            raise ValueError(
-                f"low <= estimate <= high does not hold: {low}, {self.estimate}, {high}"
-            )
-        return self
-
-
-class Spread(Part):
-    """A few values, too few for an interval."""
-
-    median: float
-    min: float
-    max: float
-    n: Count
+    name: Text = Field(description="Name and version, or all that the browser says of itself.")
+    isolated: bool = Field(description="Cross-origin isolated: a clock of 5 us, and threads.")
+    secure: bool = Field(description="A secure context: https, or localhost.")
 
 
 class Host(Part):
@@ -81,7 +49,8 @@ class Host(Part):
     virtual: bool = Field(description="Whether a hypervisor was seen.")
     memory_bytes: int | None
     system: Text = Field(description="Operating system and its version.")
-    python: Text
+    python: Text | None = Field(description="Interpreter of the agent; null in a page.")
+    browser: Browser | None = Field(default=None, description="Of an agent that is a page.")
 
 
 class Engine(Part):
@@ -148,38 +117,16 @@ def _percentiles(schema: dict[str, Any]) -> None:
     schema["additionalProperties"] = False
 
 
-class Decided(Part):
-    """Agreement on the images whose decision is clear."""
-
-    n: Count
-    agreement: Share | None
-
-
-class Parity(Part):
-    """Logits on the device against the reference engine's, on the same images."""
-
-    n: Count = Field(description="Images.")
-    spread: Amount = Field(description="Standard deviation of the reference's logits.")
-    sensitivity: Amount | None = Field(
-        default=None,
-        description="Mean change of the reference's logits when pixels change by less than their rounding; INT8.",
-    )
-    max_abs: Amount | None
-    mean_abs: Amount | None
-    agreement: Share | None = Field(description="Share of equal decisions.")
-    limit: Amount | None = Field(description="Of max_abs; for INT8 of mean_abs.")
-    decided: Decided | None
-    passed: bool
-    reasons: list[Text]
-
-
 class Conditions(Part):
     """What else happened on the machine in the timed window; null where it cannot be read."""
 
-    load_average: Amount
-    own_cpu_s: Amount
-    preempted: Count = Field(description="Involuntary context switches.")
-    major_faults: Count
+    load_average: Amount | None
+    own_cpu_s: Amount | None
+    preempted: Count | None = Field(description="Involuntary context switches.")
+    major_faults: Count | None
+    hidden: Count | None = Field(
+        default=None, description="Times that an agent that is a page was not in front."
+    )
     other_cpu_s: Amount | None = Field(description="CPU time of all other processes, s.")
     steal_s: Amount | None = Field(description="Time that the hypervisor gave to others, s.")
     throttled: Count | None = Field(description="Times that a core was throttled.")
@@ -196,30 +143,12 @@ class TimedConditions(Conditions):
     """Conditions, and what they mean for single samples."""
 
     timer_ns: Amount = Field(description="Cost of reading the clock, ns.")
+    step_ns: Amount | None = Field(
+        default=None, description="Step of the clock, ns; absent or null: too small to matter."
+    )
     autocorrelation: float | None = Field(
         ge=-1, le=1, description="Of neighbouring samples' ranks; the intervals assume about zero."
     )
-
-
-class Judged(Part):
-    """A measurement that may be believed (VALID) or not (INVALID, with the reasons)."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "if": {"properties": {"verdict": {"const": "VALID"}}},
-            "then": {"properties": {"reasons": {"maxItems": 0}}},
-            "else": {"properties": {"reasons": {"minItems": 1}}},
-        }
-    )
-
-    verdict: Literal["VALID", "INVALID"]
-    reasons: list[Text] = Field(description="Why it is INVALID, each with what to do about it.")
-
-    @model_validator(mode="after")
-    def _reasoned(self) -> Judged:
-        if (self.verdict == "VALID") != (not self.reasons):
-            raise ValueError("VALID takes no reasons, INVALID at least one")
-        return self
 
 
 class Setting(Judged):
@@ -277,13 +206,6 @@ class NotMeasured(Part):
 
     status: Literal["not measured"]
     reason: Text
-
-
-class Counter(Part):
-    """The power counter and the domains of it that were added."""
-
-    kind: Text
-    domains: list[Text]
 
 
 class Energy(Judged):
@@ -356,6 +278,9 @@ class Profile(File):
     cold_start: ColdStart | None
     energy: Annotated[NotMeasured | Energy, Field(discriminator="status")]
     explanation: Explanation | None = Field(description="null only if the model is refused.")
+    sustained: Sustained | None = Field(
+        default=None, description="Minutes without a pause. Absent or null: not measured."
+    )
 
     @model_validator(mode="after")
     def _measured_or_refused(self) -> Profile:

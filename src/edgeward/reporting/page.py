@@ -25,6 +25,8 @@ from edgeward.records.safety import Pooled
 from edgeward.reporting import numbers, ranks, signatures
 from edgeward.reporting.comparison import OverSeeds, Row, columns, over_seeds
 from edgeward.reporting.figures import Key
+from edgeward.reporting.figures.common import per_device
+from edgeward.reporting.figures.sustained import runs, said
 from edgeward.reporting.headline import headline, question
 from edgeward.reporting.load import Candidate, Timing
 from edgeward.reporting.scaling import Section as Scaling
@@ -257,6 +259,16 @@ class Group:
         """The signatures looked for."""
         return [
             name for name in signatures.TITLES if any(name in line.found for line in self.signs)
+        ]
+
+    @property
+    def sustained(self) -> list[str]:
+        """What runs of minutes showed, a sentence each."""
+        return [
+            said(candidate, device, run)
+            for _, device, mine in per_device({self.data: self.candidates})
+            if device
+            for candidate, run in runs(mine, device)
         ]
 
     @property

@@ -7,7 +7,8 @@ A folder ``runtimes/<name>/`` holds
 ``config.py``
     `Engine`, the keys of ``engine`` in a device's YAML; where it writes files, `Export`, those of the group ``export``.
 ``agent.py``
-    `Engine`: the engine on a device; see `edgeward.runtimes.agent`.
+    `Engine`: the engine on a device; see `edgeward.runtimes.agent`. One that runs in a page has ``agent.js`` instead, and
+    ``page.py``: `AGENT`, its path, and ``package_files(settings) -> {path at which it looks for it: file}``.
 ``kernels.py``
     `NAMES`, a `edgeward.runtimes.kernels.KernelNames`: what its operators do.
 
@@ -35,7 +36,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -63,12 +64,14 @@ class Runtime:
     title : its name in a sentence.
     suffix : of the files that it takes.
     file_of : name of the runtime whose quantizer and exporter make these files; often its own.
+    runs_in : what its agent is on a device: a process of Python, or a page in a browser.
     """
 
     name: str
     title: str
     suffix: str
     file_of: str
+    runs_in: Literal["process", "page"] = "process"
 
 
 def runtime(name: str, where: str) -> Runtime:

@@ -38,6 +38,7 @@ from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.transport import open_device, remote, remote_session
 from edgeward.profiling.transport.remote import RemoteDevice
 from edgeward.runtimes import agent as shared
+from edgeward.runtimes.base import runtime
 
 DIGEST = hashlib.sha256(SMALL_AGENT).hexdigest()
 
@@ -383,6 +384,7 @@ ON_DEVICE = [
     *(
         Path(str(load("edgeward.runtimes", name, "agent", "").__file__))
         for name in names("edgeward.runtimes")
+        if runtime(name, "").runs_in == "process"
     ),
 ]
 

@@ -68,7 +68,8 @@ def test_no_other_file_names_a_runtime() -> None:
 def test_a_runtime_has_the_parts_that_are_asked_of_it(name: str) -> None:
     facts = runtime(name, "")
     assert facts.name == name
-    parts = [f"{name}.{part}" for part in ("config", "agent", "kernels")]
+    agent = {"process": "agent", "page": "page"}[facts.runs_in]
+    parts = [f"{name}.{part}" for part in ("config", agent, "kernels")]
     of_file = ("session", "graph", "probes", "export", "quantizer")
     parts += [f"{facts.file_of}.{part}" for part in of_file]
     assert all(find_spec(f"edgeward.runtimes.{part}") for part in parts)

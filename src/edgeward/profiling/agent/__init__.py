@@ -29,6 +29,9 @@ max_duration_s, warmup``
     answers with samples of all models, taken in turns.
 ``energy`` with ``power {counter, rails, idle_s, window_s, windows}``, ``warmup``
     answers with the readings of a counter, or why there is none.
+``sustain`` with ``duration_s, window_s``, ``power`` and ``warmup`` as above, ``inputs``
+    answers with what was seen in each window of minutes without a pause: some samples, how many there were, the
+    conditions, the energy.
 
 An answer is ``{"ok": true, ...}`` or ``{"ok": false, "kind", "message"}``; ``kind`` is one of
 ``affinity, engine, provider, model, input, run``.

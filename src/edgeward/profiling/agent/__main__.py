@@ -16,6 +16,7 @@ from .describe import describe
 from .energy import energy
 from .interleave import interleave
 from .operators import operators
+from .sustain import sustain
 from .timing import cold, measure
 
 TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -26,6 +27,7 @@ TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "operators": operators,
     "interleave": interleave,
     "energy": energy,
+    "sustain": sustain,
     "ceilings": ceilings,
 }
 

@@ -7,10 +7,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from edgeward.profiling.transport.adb import AdbDevice
+from edgeward.profiling.transport.browser import open_browser, open_page
 from edgeward.profiling.transport.config import (
     AdbTransport,
+    BrowserTransport,
     EmulatedTransport,
     HostTransport,
+    PageTransport,
     SshTransport,
 )
 from edgeward.profiling.transport.device import Device, Refused
@@ -45,5 +48,9 @@ def _open(cfg: DeviceConfig) -> AbstractContextManager[Device]:
             return keep(AdbDevice(cfg, cfg.transport))
         case EmulatedTransport():
             return open_emulated(cfg, cfg.transport)
+        case BrowserTransport():
+            return open_browser(cfg, cfg.transport)
+        case PageTransport():
+            return open_page(cfg, cfg.transport)
         case HostTransport():
             return open_host(cfg)

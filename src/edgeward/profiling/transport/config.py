@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,13 +22,19 @@ Folder = Annotated[
 Machine = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")] | None
 
 
-class HostTransport(Closed):
+class Reached(Closed):
+    """A way to a device."""
+
+    carries: ClassVar[Literal["process", "page"]] = "process"
+
+
+class HostTransport(Reached):
     """Processes of their own on this machine."""
 
     kind: Literal["host"] = "host"
 
 
-class RemoteTransport(Closed):
+class RemoteTransport(Reached):
     """What every device needs that is another machine."""
 
     python: Word = Field(
@@ -83,7 +89,7 @@ class AdbTransport(RemoteTransport):
     folder: Folder = "/data/local/tmp"
 
 
-class EmulatedTransport(Closed):
+class EmulatedTransport(Reached):
     """Another architecture's programs on this machine, under QEMU's user-mode emulation; `tools/arm64_device.sh` sets it up."""
 
     kind: Literal["emulated"]
@@ -97,7 +103,34 @@ class EmulatedTransport(Closed):
     )
 
 
+class BrowserTransport(Reached):
+    """A page in a browser of this machine that nobody looks at: Chromium, started anew for every question."""
+
+    carries: ClassVar[Literal["process", "page"]] = "page"
+    kind: Literal["browser"]
+    program: Word = Field("chromium", description="Chromium's program on the PATH, or a path.")
+    start_timeout_s: float = Field(
+        60, gt=0, description="Longest time until its page asks for work, seconds."
+    )
+
+
+class PageTransport(Reached):
+    """A page that this machine serves and that somebody opens on a phone or another machine: edgeward phone says where
+    (docs/measure-in-a-browser.md)."""
+
+    carries: ClassVar[Literal["process", "page"]] = "page"
+    kind: Literal["page"]
+    wait_s: float = Field(
+        900, gt=0, le=86400, description="Longest time until somebody opens the page, seconds."
+    )
+
+
 TransportConfig = Annotated[
-    HostTransport | SshTransport | AdbTransport | EmulatedTransport,
+    HostTransport
+    | SshTransport
+    | AdbTransport
+    | EmulatedTransport
+    | BrowserTransport
+    | PageTransport,
     Field(discriminator="kind", description="How the device is reached (docs/add-a-device.md)."),
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeward.core.errors import UserError
+from edgeward.profiling.bundle import agent_file
 
 if TYPE_CHECKING:
     from edgeward.profiling.config import DeviceConfig
@@ -70,21 +71,27 @@ class Device(ABC):
         self.cfg = cfg
         self.where = f"config/profile/{cfg.name}.yaml"
 
+    @property
+    def agent_sha256(self) -> str:
+        """SHA-256 of the program that measures on the device."""
+        return agent_file(self.cfg.engine.name)[1]
+
     @abstractmethod
     def _place(self, file: Path) -> str:
         """Make a local file present on the device; return its path there."""
 
     @abstractmethod
-    def _run(self, request: str) -> Ended:
+    def _run(self, request: str, deadline_s: float) -> Ended:
         """Run the agent in a fresh process on the device until it ends or the deadline passes."""
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], longer_s: float = 0.0) -> dict[str, Any]:
         """Have the agent on the device do one request in a fresh process.
 
         Parameters
         ----------
         request : as `edgeward.profiling.agent` describes them; ``model`` and the entries of
             ``models`` are paths of files here, which are brought to the device.
+        longer_s : it may take so much longer than `deadline_s` of the device.
 
         Raises
         ------
@@ -100,13 +107,15 @@ class Device(ABC):
         if "model" in request:
             names.insert(0, request["model"])
             sent["model"] = self._place(Path(request["model"]))
-        return self._understand(self._run(json.dumps(sent)), ", ".join(names))
+        deadline_s = self.cfg.deadline_s + longer_s
+        ended = self._run(json.dumps(sent), deadline_s)
+        return self._understand(ended, ", ".join(names), deadline_s)
 
-    def _understand(self, ended: Ended, subject: str) -> dict[str, Any]:
+    def _understand(self, ended: Ended, subject: str, deadline_s: float) -> dict[str, Any]:
         who = f"device '{self.cfg.name}'" + (f", {subject}" if subject else "")
         if ended.timed_out:
             raise UserError(
-                f"{who}: the agent was not done after {self.cfg.deadline_s:g} s; "
+                f"{who}: the agent was not done after {deadline_s:g} s; "
                 f"change `deadline_s` in {self.where}."
             )
         try:

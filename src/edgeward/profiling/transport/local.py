@@ -39,7 +39,7 @@ class LocalDevice(Device):
     def _place(self, file: Path) -> str:
         return str(file.resolve())
 
-    def _run(self, request: str) -> Ended:
+    def _run(self, request: str, deadline_s: float) -> Ended:
         process = subprocess.Popen(
             self.command,
             stdin=subprocess.PIPE,
@@ -50,7 +50,7 @@ class LocalDevice(Device):
             start_new_session=True,
         )
         try:
-            out, err = process.communicate(request, timeout=self.cfg.deadline_s)
+            out, err = process.communicate(request, timeout=deadline_s)
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             out, err = process.communicate()

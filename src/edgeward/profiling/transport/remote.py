@@ -169,8 +169,7 @@ class RemoteDevice(Device):
                 self._files[key] = self._put(name, content, there.st_size, sha256(file), str(file))
         return self._files[key]
 
-    def _run(self, request: str) -> Ended:
-        deadline_s = self.cfg.deadline_s
+    def _run(self, request: str, deadline_s: float) -> Ended:
         command = {"do": "run", "request": request, "deadline_s": deadline_s}
         try:
             answer = self.channel.exchange(command, deadline_s + GRACE_S)

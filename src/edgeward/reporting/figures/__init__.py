@@ -11,6 +11,7 @@ from edgeward.reporting.figures.forest import forest
 from edgeward.reporting.figures.ranks import rank_study
 from edgeward.reporting.figures.reliability import reliability
 from edgeward.reporting.figures.roofline import roofline
+from edgeward.reporting.figures.sustained import sustained
 from edgeward.reporting.figures.tradeoff import trade_off
 from edgeward.reporting.figures.training import training
 from edgeward.reporting.scaling import Cell
@@ -23,11 +24,12 @@ FIGURES: dict[str, Callable[[Groups, Key], str]] = {
     "selective": selective,
     "roofline": roofline,
     "training": training,
+    "sustained": sustained,
 }
 
 
 def draw(groups: Groups, key: Key, cells: Sequence[Cell] = ()) -> dict[str, str]:
-    """Return every figure of `FIGURES`, and the rank study where there is one, as an SVG document; none of no candidates.
+    """Return every figure of `FIGURES`, and the rank study, as an SVG document, where there is something to draw.
 
     Parameters
     ----------
