@@ -25,17 +25,20 @@ Where it writes files of its own, and does not take those of another runtime (`R
     ``open_given(path, takes) -> Given``.
 ``probes.py``
     ``write(folder) -> list[Probe]``: small files that show how fast a device multiplies.
+``pieces.py``
+    ``write(piece, form, path)``: an operator of a network as a small file, to time it in float and in integers.
 
 Only the part that a stage needs is imported (`edgeward.core.plugins.load`).
 """
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -45,6 +48,7 @@ from edgeward.runtimes.tolerance import FileParityConfig
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch.export import ExportedProgram
 
     from edgeward.models.config import Takes
     from edgeward.runtimes.parity import Forward
@@ -135,6 +139,91 @@ class Probe:
     precision: str
     macs: int
     path: Path
+
+
+Form = Literal["float", "int"]
+Shape = tuple[int, ...]
+
+
+FEWEST = 8  # channels of a tensor that an engine lays out in its own way
+
+
+def laid_out(shape: Shape) -> bool:
+    """Tell whether a tensor is an image or a volume that engines keep in layouts of their own between operators."""
+    return len(shape) >= 4 and shape[1] >= FEWEST
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An operator of a network, with what an engine fuses into it: what its time depends on, and no weights.
+
+    Attributes
+    ----------
+    kind : ``conv, linear, add, mul, cat, max_pool, upsample``; ``nothing`` only hands its input on, ``quantize`` takes a float
+        tensor to integers and ``dequantize`` back.
+    inputs, output : shapes (1, ...) of its activations.
+    settings : of its kind, sorted: shape of the ``weight``, ``bias``, ``stride, padding, dilation, groups, kernel, ceil``, ``axis``.
+    behind : the activation fused behind it, its name and its settings; empty: none.
+    absorbed : whether the integer form of the operator takes that activation in; else it is computed in float, and quantized.
+    floats : whether the integer form gives floats.
+    """
+
+    kind: str
+    inputs: tuple[Shape, ...]
+    output: Shape
+    settings: tuple[tuple[str, Any], ...] = ()
+    behind: tuple[Any, ...] = ()
+    absorbed: bool = True
+    floats: bool = False
+
+    def signature(self, form: Form) -> str:
+        """Return the name under which its time is kept."""
+        return json.dumps([form, *astuple(self)], separators=(",", ":"))
+
+    def ends(self, form: Form) -> list[tuple[Shape, Form]]:
+        """Return shape and number format of the tensors at its ends, the output last."""
+        into: Form = {"quantize": "float", "dequantize": "int"}.get(self.kind, form)  # type: ignore[assignment]
+        out: Form = {"quantize": "int", "dequantize": "float"}.get(  # type: ignore[assignment]
+            self.kind, "float" if self.floats else form
+        )
+        return [*((shape, into) for shape in self.inputs), (self.output, out)]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A program beside a reference, timed in turns on a device.
+
+    Attributes
+    ----------
+    reference_ms, latency_ms : medians. ratio : latency over that of the reference: estimate, lower and upper end (None: open).
+    refused : why the engine does not take it; then there are no times.
+    """
+
+    reference_ms: float | None
+    latency_ms: float | None
+    ratio: tuple[float, float | None, float | None] | None
+    refused: str | None = None
+
+
+class Bench(ABC):
+    """A device on which operators and whole programs can be timed while a network is compressed for it.
+
+    Attributes
+    ----------
+    name : of the device. engine : name of the runtime. file_of : name of the runtime that writes its files.
+    """
+
+    name: str
+    engine: str
+    file_of: str
+
+    @abstractmethod
+    def costs(self, asked: Sequence[tuple[Piece, Form]]) -> list[float]:
+        """Return the time of each operator in a network, us, without what surrounds it; inf where the engine refuses it."""
+
+    @abstractmethod
+    def in_turns(self, reference: ExportedProgram, program: ExportedProgram) -> Timed:
+        """Time a program beside a reference, both as the files that would ship."""
 
 
 class Given(ABC):

@@ -15,6 +15,7 @@ from .decide import decide
 from .describe import describe
 from .energy import energy
 from .interleave import interleave
+from .kernels import kernels
 from .operators import operators
 from .timing import cold, measure
 
@@ -27,6 +28,7 @@ TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "interleave": interleave,
     "energy": energy,
     "ceilings": ceilings,
+    "kernels": kernels,
 }
 
 

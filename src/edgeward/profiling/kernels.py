@@ -1,0 +1,231 @@
+"""What the operators of a network take on a device, and whole programs beside each other, for recipes that place by it.
+
+The time of an operator is that of a small graph of it, less what surrounds it: the call, and at each end half of the graph in which
+nothing stands between two neighbours (`Piece` ``nothing``). So a convolution between two others does not pay for layouts that only
+a graph of one convolution has to change.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgeward.core.errors import UserError
+from edgeward.core.io import sha256
+from edgeward.core.plugins import load
+from edgeward.profiling.config import ProfileConfig
+from edgeward.profiling.statistics import paired_ratio
+from edgeward.profiling.transport import Device, open_device
+from edgeward.profiling.transport.device import one_line
+from edgeward.records.kernels import KernelCosts
+from edgeward.runtimes.base import Bench, ExportConfig, Form, Piece, Shape, Timed, laid_out, runtime
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+log = logging.getLogger(__name__)
+
+WHERE = "config/profile/ (key 'engine.name')"
+AT_ONCE = 48  # files of one process on the device
+ROUNDS, BLOCK_S = 7, 0.003
+SEED = 0
+CALL = Piece("nothing", ((1, 1),), (1, 1))
+Asked = tuple[Piece, Form]
+
+
+def identity(cfg: ProfileConfig) -> dict[str, Any]:
+    """Return what the times depend on, besides the version of the engine."""
+    return {
+        "device": cfg.name,
+        "engine": cfg.engine.model_dump(),
+        "threads": cfg.threads[0],
+        "affinity": cfg.affinity,
+    }
+
+
+def nothing(shape: Shape, form: Form) -> Asked:
+    """Return what stands for the surroundings of an end."""
+    return Piece("nothing", (shape,), shape), form
+
+
+class DeviceBench(Bench):
+    """An open device, with the record of what is known of it.
+
+    Parameters
+    ----------
+    cfg : the device. export : how its files are written. record : file that all sweeps share; it is made, or grows.
+    properties : metadata of the files that are timed.
+    """
+
+    def __init__(
+        self,
+        cfg: ProfileConfig,
+        export: ExportConfig,
+        device: Device,
+        record: Path,
+        properties: dict[str, Any],
+    ) -> None:
+        self.name, self.engine = cfg.name, cfg.engine.name
+        self.file_of = runtime(cfg.engine.name, WHERE).file_of
+        self._cfg, self._export, self._device = cfg, export, device
+        self._record, self._properties = record, properties
+        self._common = {
+            "engine": cfg.engine.model_dump(),
+            "affinity": cfg.affinity,
+            "threads": cfg.first_threads,
+            "batch": 1,
+            "seed": SEED,
+        }
+        self._known: KernelCosts | None = None
+
+    def costs(self, asked: Sequence[Asked]) -> list[float]:
+        ends = dict.fromkeys(end for piece, form in asked for end in piece.ends(form))
+        surroundings = [nothing(*end) for end in ends if laid_out(end[0])]
+        wanted = dict.fromkeys([(CALL, "float"), *surroundings, *asked])
+        us = self._times([*wanted])
+
+        def of(piece: Piece, form: Form) -> float:
+            found = us[piece.signature(form)]
+            return math.inf if found is None else found
+
+        call = of(CALL, "float")
+
+        def end(shape: Shape, form: Form) -> float:
+            return (of(*nothing(shape, form)) - call) / 2 if laid_out(shape) else 0.0
+
+        def cost(piece: Piece, form: Form) -> float:
+            whole = of(piece, form)
+            if whole == math.inf:
+                return math.inf
+            return max(0.0, whole - call - sum(end(*each) for each in piece.ends(form)))
+
+        return [cost(*each) for each in asked]
+
+    def _times(self, asked: Sequence[Asked]) -> dict[str, float | None]:
+        """Return the times of graphs, us, by signature; those that are not known are measured and kept."""
+        known = self._load()
+        us = dict(known.us) if known else {}
+        missing = [each for each in asked if each[0].signature(each[1]) not in us]
+        spread = dict(known.spread) if known else {}
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
+            answer = self._measure(some)
+            refused = dict(answer["refused"])
+            for position, (piece, form) in enumerate(some):
+                name, blocks = piece.signature(form), answer["block_ns"][position]
+                if position in refused:
+                    log.warning("%s refuses %s: %s", self.name, name, one_line(refused[position]))
+                us[name] = min(blocks) / 1e3 if blocks else None
+                spread[name] = float(np.median(blocks) / min(blocks) - 1) if blocks else None
+            # Kept after each request: a killed job goes on from here.
+            self._keep(answer, us, spread)
+        if missing:
+            log.info("%s: %d graphs timed, %d known", self.name, len(missing), len(us))
+        return us
+
+    def _measure(self, some: Sequence[Asked]) -> dict[str, Any]:
+        suffix = runtime(self.file_of, WHERE).suffix
+        writer = load("edgeward.runtimes", self.file_of, "pieces", WHERE)
+        with tempfile.TemporaryDirectory(prefix="edgeward-kernels-") as folder:
+            files = [Path(folder) / f"{i}{suffix}" for i in range(len(some))]
+            for path, (piece, form) in zip(files, some, strict=True):
+                writer.write(piece, form, path)
+            return self._device.ask(
+                {
+                    **self._common,
+                    "task": "kernels",
+                    "models": [str(path) for path in files],
+                    "sha256s": [sha256(path) for path in files],
+                    "rounds": ROUNDS,
+                    "block_s": BLOCK_S,
+                    "max_duration_s": self._cfg.deadline_s / 2,
+                }
+            )
+
+    def _load(self) -> KernelCosts | None:
+        """Return what is known, if it is of this engine, its version and its settings."""
+        if self._known is None and self._record.is_file():
+            known = KernelCosts.read(self._record)
+            here = self._device.ask({**self._common, "task": "describe"})["engine"]["version"]
+            if known.identity == identity(self._cfg) and known.engine.version == here:
+                self._known = known
+            else:
+                log.info("%s is of another set-up: measured again", self._record)
+        return self._known
+
+    def _keep(
+        self, answer: dict[str, Any], us: dict[str, float | None], spread: dict[str, float | None]
+    ) -> None:
+        self._known = KernelCosts(
+            identity=identity(self._cfg),
+            threads=answer["threads"],
+            engine=answer["engine"],
+            host=answer["host"],
+            us=us,
+            spread=spread,
+        )
+        self._record.parent.mkdir(parents=True, exist_ok=True)
+        self._known.write(self._record)
+
+    def in_turns(self, reference: ExportedProgram, program: ExportedProgram) -> Timed:
+        writer = load("edgeward.runtimes", self.file_of, "export", WHERE)
+        suffix, cfg = runtime(self.file_of, WHERE).suffix, self._cfg
+        with tempfile.TemporaryDirectory(prefix="edgeward-turns-") as folder:
+            files = [Path(folder) / f"{name}{suffix}" for name in ("reference", "program")]
+            for path, each in zip(files, (reference, program), strict=True):
+                writer.write(each, self._export, self._properties, path)
+            answer = self._device.ask(
+                {
+                    **self._common,
+                    "task": "interleave",
+                    "models": [str(path) for path in files],
+                    "sha256s": [sha256(path) for path in files],
+                    "input_range": json.loads(json.dumps(self._properties["input_range"])),
+                    "warmup": cfg.warmup.model_dump(),
+                    **cfg.interleave.model_dump(),
+                    "max_duration_s": cfg.deadline_s / 2,
+                }
+            )
+        if answer["refused"]:
+            index, reason = answer["refused"][0]
+            if index == 0:
+                raise UserError(
+                    f"device '{cfg.name}': the engine refuses the network in float: {one_line(reason)}"
+                )
+            return Timed(None, None, None, one_line(reason))
+        mine, other = (
+            np.median(np.array(answer["samples_ns"]) / 1e6, axis=2)[:, i] for i in (1, 0)
+        )
+        ratio = paired_ratio(mine, other, cfg.confidence)
+        return Timed(
+            float(np.median(other)), float(np.median(mine)), (ratio.estimate, ratio.low, ratio.high)
+        )
+
+
+@contextmanager
+def open_bench(
+    cfg: ProfileConfig, export: ExportConfig, record: Path, properties: dict[str, Any]
+) -> Iterator[DeviceBench]:
+    """Open the device of a configuration as a bench; see `DeviceBench`.
+
+    Raises
+    ------
+    UserError
+        If the device cannot be reached, or its files are written for another runtime.
+    """
+    files_of = runtime(cfg.engine.name, WHERE).file_of
+    if export.runtime != files_of:
+        raise UserError(
+            f"device '{cfg.name}' takes files of {files_of}, and export.runtime is '{export.runtime}' (config/export/): choose a device "
+            "whose engine takes the file that ships."
+        )
+    with open_device(cfg) as device:
+        yield DeviceBench(cfg, export, device, record, properties)
