@@ -32,7 +32,10 @@ def kernels(request: dict[str, Any]) -> dict[str, Any]:
         check_file(path, digest)
         try:
             session = engine.open(path, threads, 1, shared=True)
-            feed = {name: np.ones(shape, kinds[kind]) for name, kind, shape in session.inputs}
+            feed = {
+                name: np.ones([side or 1 for side in shape], kinds[kind])
+                for name, kind, shape in session.inputs
+            }
             run = session.bind(feed)
             run()
         except Exception as error:

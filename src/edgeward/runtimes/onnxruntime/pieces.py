@@ -18,10 +18,9 @@ from edgeward.runtimes.base import Form, Piece, Shape, laid_out
 
 OPSET, IR_VERSION = 20, 10
 KERNEL = 3  # of the convolutions at the ends
-SCALE, ZERO = (
-    0.05,
-    128,
-)  # of activations; times depend on them only where an activation is to vanish in its rounding
+WEIGHT = np.float32(1e-3)  # scale of weights
+# Of activations; times depend on them only where an activation is to vanish in its rounding.
+SCALE, ZERO = 0.05, 128
 ONE_NODE = {
     "relu": "Relu",
     "hardswish": "HardSwish",
@@ -38,7 +37,7 @@ class Graph:
         self.constants: dict[str, onnx.TensorProto] = {}
         self.inputs: list[onnx.ValueInfoProto] = []
         self.rng = np.random.default_rng(0)
-        self.steps: dict[str, list[str]] = {}  # of integer tensors: names of scale and zero point
+        self.steps: dict[str, tuple[float, int]] = {}  # of integer tensors: scale and zero point
 
     def constant(self, name: str, values: np.ndarray) -> str:
         self.constants.setdefault(name, numpy_helper.from_array(values, name))
@@ -51,11 +50,12 @@ class Graph:
 
     def given(self, shape: Shape, form: Form) -> str:
         name = f"x{len(self.inputs)}"
-        kind = TensorProto.UINT8 if form == "int" else TensorProto.FLOAT
-        self.inputs.append(helper.make_tensor_value_info(name, kind, shape))
+        self.inputs.append(_tensor(name, shape, form))
         return name
 
-    def step(self, scale: float, zero: int) -> list[str]:
+    def step(self, name: str) -> list[str]:
+        """Return the constants with which a tensor of integers is read."""
+        scale, zero = self.steps.get(name, (SCALE, ZERO))
         return [
             self.constant(f"scale_{scale}", np.array(scale, np.float32)),
             self.constant(f"zero_{zero}", np.array(zero, np.uint8)),
@@ -64,17 +64,18 @@ class Graph:
     def floats(self, name: str, form: Form) -> str:
         if form == "float":
             return name
-        return self.node("DequantizeLinear", [name, *self.steps.get(name, self.step(SCALE, ZERO))])
+        return self.node("DequantizeLinear", [name, *self.step(name)])
 
     def integers(self, name: str, behind: tuple[Any, ...] = ()) -> str:
         """Quantize a tensor; the range ends where the activation that was before it does, so that an engine can take it in."""
-        step = self.step(SCALE, 0 if behind else ZERO)
+        scale, zero = SCALE, 0 if behind else ZERO
         if behind[:1] == ("clip",):
             low, high = behind[1:]
-            step = self.step((high - low) / 255, round(-255 * low / (high - low)))
-        done = self.node("QuantizeLinear", [name, *step])
-        self.steps[done] = step
-        return done
+            scale = (high - low) / 256  # a little less than its range
+            zero = round(-low / scale)
+        done = f"t{len(self.nodes)}"
+        self.steps[done] = scale, zero
+        return self.node("QuantizeLinear", [name, *self.step(done)])
 
     def weight(self, shape: Shape, form: Form) -> str:
         """Add weights whose first dimension are output channels."""
@@ -82,16 +83,22 @@ class Graph:
         if form == "float":
             return self.constant(name, self.rng.normal(0, 0.05, shape).astype(np.float32))
         self.constant(name, self.rng.integers(-127, 128, shape).astype(np.int8))
-        scales = self.constant(f"{name}_scale", np.full(shape[0], 1e-3, np.float32))
+        scales = self.constant(f"{name}_scale", np.full(shape[0], WEIGHT, np.float32))
         zeros = self.constant(f"{name}_zero", np.zeros(shape[0], np.int8))
         return self.node("DequantizeLinear", [name, scales, zeros], axis=0)
 
-    def bias(self, channels: int, form: Form) -> str:
+    def bias(self, channels: int, form: Form, source: str = "") -> str:
+        """Add a bias; in integers its scale has to be that of the tensor and of the weights, multiplied."""
         name = f"b{len(self.constants)}"
         if form == "float":
             return self.constant(name, self.rng.normal(0, 0.05, channels).astype(np.float32))
         self.constant(name, self.rng.integers(-99, 99, channels).astype(np.int32))
-        scales = self.constant(f"{name}_scale", np.full(channels, SCALE * 1e-3, np.float32))
+        scales = self.constant(
+            f"{name}_scale",
+            np.full(
+                channels, np.float32(self.steps.get(source, (SCALE, ZERO))[0]) * WEIGHT, np.float32
+            ),
+        )
         zeros = self.constant(f"{name}_zero", np.zeros(channels, np.int32))
         return self.node("DequantizeLinear", [name, scales, zeros], axis=0)
 
@@ -103,7 +110,7 @@ class Graph:
         inputs = [
             self.floats(name, form),
             self.weight((channels, 1, *[KERNEL] * sides), form),
-            self.bias(channels, form),
+            self.bias(channels, form, name),
         ]
         pads = [KERNEL // 2] * 2 * sides
         done = self.node("Conv", inputs, group=channels, pads=pads)
@@ -125,8 +132,16 @@ class Graph:
         raise ValueError(kind)
 
 
-def _operator(graph: Graph, piece: Piece, given: list[str], form: Form) -> str:
-    """Add the operator on float tensors; its weights are of `form`."""
+def _tensor(name: str, shape: Shape, form: Form) -> onnx.ValueInfoProto:
+    """Describe an input or output. Of tokens the batch is open, as in what ships: onnxruntime fuses a product of known shape otherwise."""
+    kind = TensorProto.UINT8 if form == "int" else TensorProto.FLOAT
+    sides = ["batch", *shape[1:]] if len(shape) == 3 else shape
+    return helper.make_tensor_value_info(name, kind, sides)
+
+
+def _operator(graph: Graph, piece: Piece, ends: list[str], form: Form) -> str:
+    """Add the operator; its result is float."""
+    given = [graph.floats(name, form) for name in ends]
     settings = dict(piece.settings)
     if piece.kind in ("conv", "linear"):
         shape = settings["weight"]
@@ -135,7 +150,7 @@ def _operator(graph: Graph, piece: Piece, given: list[str], form: Form) -> str:
             product = graph.node("MatMul", [*given, graph.node("Transpose", [weight], perm=[1, 0])])
             bias = [graph.bias(shape[0], "float")] * settings["bias"]
             return graph.node("Add", [product, *bias]) if bias else product
-        bias = [graph.bias(shape[0], form)] * settings["bias"]
+        bias = [graph.bias(shape[0], form, ends[0])] * settings["bias"]
         if piece.kind == "linear":
             return graph.node("Gemm", [*given, weight, *bias], transB=1)
         return graph.node(
@@ -174,7 +189,7 @@ def _operator(graph: Graph, piece: Piece, given: list[str], form: Form) -> str:
 
 
 def build(piece: Piece, form: Form) -> onnx.ModelProto:
-    """Return the graph of an operator with fixed shapes; its inputs and output are float32, or uint8 where an end is of integers."""
+    """Return the graph of an operator; its inputs and output are float32, or uint8 where an end is of integers."""
     graph = Graph()
     *into, (shape, out) = piece.ends(form)
     given = [graph.neighbour(graph.given(*end), *end) for end in into]
@@ -185,8 +200,7 @@ def build(piece: Piece, form: Form) -> onnx.ModelProto:
     elif piece.kind == "dequantize":
         last = graph.floats(given[0], "int")
     else:
-        floats = [graph.floats(name, form) for name in given]
-        last = _operator(graph, piece, floats, form)
+        last = _operator(graph, piece, given, form)
         if piece.behind and form == "int" and not piece.absorbed:
             last = graph.floats(graph.integers(last), "int")
         if piece.behind:
@@ -194,13 +208,12 @@ def build(piece: Piece, form: Form) -> onnx.ModelProto:
         if out == "int":
             last = graph.integers(last, piece.behind if piece.absorbed else ())
     last = graph.neighbour(last, shape, out)
-    kind = TensorProto.UINT8 if out == "int" else TensorProto.FLOAT
     return helper.make_model(
         helper.make_graph(
             graph.nodes,
             piece.kind,
             graph.inputs,
-            [helper.make_tensor_value_info(last, kind, shape)],
+            [_tensor(last, shape, out)],
             [*graph.constants.values()],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
