@@ -1,7 +1,7 @@
 """Do the times of operators foretell those of networks, and is what they place faster? ``python benchmarks/kernel_costs.py --out placement.csv``.
 
 Of every network, untrained, on every device: its operators are timed in float and in integers (docs/safe-compression.md), and three files are
-made: fp32, ptq_int8 as the rules of the engine place it, and fast_int8 as the times place it. Each integer file is timed in turns with fp32.
+made, which are timed in turns: fp32, ptq_int8 as the rules of the engine place it, and fast_int8 as the times place it.
 Ratios of fp32 to it are expected from the times of the operators, and measured, with the interval of the median over rounds.
 Latency does not depend on the values of weights, so nothing is trained; calibration sees random images.
 """
@@ -13,6 +13,7 @@ import copy
 import csv
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,7 +23,8 @@ from torch.fx import GraphModule
 
 from edgeward.compression import backend, numerics
 from edgeward.compression.constraint.placement import place
-from edgeward.compression.placing.network import read_network
+from edgeward.compression.fusion import fuse
+from edgeward.compression.placing.network import Network, read_network
 from edgeward.export.config import export_config
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable, reparameterize
@@ -60,49 +62,64 @@ def quantized(
     return export_program(converted, example)
 
 
-def network(model: ModelConfig, size: int) -> nn.Module:
-    """Return an untrained network in single-branch form."""
+def network(model: ModelConfig, size: int, example: torch.Tensor) -> nn.Module:
+    """Return an untrained network as the step `reparameterize` leaves it."""
     torch.manual_seed(0)
     classes = 2 if model.dense else CLASSES
     net = build(model, num_classes=classes, in_chans=CHANNELS, image_size=[size, size])
-    return reparameterize(Deployable(net, [128.0] * CHANNELS, [64.0] * CHANNELS, 2).eval())
+    deployable = Deployable(net, [128.0] * CHANNELS, [64.0] * CHANNELS, 2).eval()
+    return fuse(reparameterize(deployable), example)[0]
 
 
-def rows(name: str, module: nn.Module, example: torch.Tensor, bench: DeviceBench) -> list[list[object]]:  # fmt: skip
+@dataclass(frozen=True)
+class Case:
+    """A network, with what no device changes."""
+
+    name: str
+    example: torch.Tensor
+    graph: GraphModule
+    units: Network
+    reference: ExportedProgram
+    ptq: ExportedProgram
+
+    @classmethod
+    def of(cls, model: ModelConfig, size: int) -> Case:
+        example = torch.rand(2, CHANNELS, size, size) * 255
+        module = network(model, size, example)
+        graph = backend.capture(module, example)
+        ptq = quantized(graph, example, None)
+        return cls(model.name, example, graph, read_network(graph, []), export_program(module, example), ptq)  # fmt: skip
+
+
+def rows(case: Case, bench: DeviceBench) -> list[list[object]]:
     """Return the lines of the table of one network on one device."""
-    graph = backend.capture(module, example)
-    units = read_network(graph, [])
-    problem = units.problem(bench.costs(units.asked))
-    rules = place(graph, []).integer
-    placements = {
-        "ptq_int8": [unit.name in rules for unit in units.units],
-        "fast_int8": problem.fastest(),
-    }
-    floats = problem.time([False] * len(units.units)) / 1e3
-    reference = export_program(module, example)
-    found: list[list[object]] = []
-    for recipe, placed in placements.items():
-        names = [u.name for u, integer in zip(units.units, placed, strict=True) if not integer]
-        if not any(placed):
-            found.append([name, bench.engine, recipe, 1, 1, 1, 1, "fp32", len(placed), 0, "", f"{floats:.4f}", ""])  # fmt: skip
-            continue
-        program = quantized(graph, example, None if recipe == "ptq_int8" else names)
-        timed = bench.in_turns(reference, program)
-        if timed.ratio is None or timed.reference_ms is None:
-            found.append([name, bench.engine, recipe, "", "", "", "", "refused", len(placed), sum(placed), "", f"{floats:.4f}", timed.refused])  # fmt: skip
+    units = case.units.units
+    problem = case.units.problem(bench.costs(case.units.asked))
+    rules, fastest = place(case.graph, []).integer, problem.fastest()
+    floating = [u.name for u, integer in zip(units, fastest, strict=True) if not integer]
+    built = {"ptq_int8": ([u.name in rules for u in units], case.ptq)}
+    if any(fastest):
+        built["fast_int8"] = fastest, quantized(case.graph, case.example, floating)
+    turns = bench.in_turns(case.reference, [program for _, program in built.values()])
+    floats = problem.time([False] * len(units)) / 1e3
+    fp32 = next((t.reference_ms for t in turns if t.reference_ms is not None), None)
+    ms = "" if fp32 is None else f"{fp32:.4f}"
+    start, end = [case.name, bench.engine], [ms, f"{floats:.4f}"]
+    found: list[list[object]] = [[*start, "fp32", 1, 1, 1, 1, "fp32", len(units), 0, *end, ""]]
+    for (recipe, (placed, _)), timed in zip(built.items(), turns, strict=True):
+        many = len(units), sum(placed)
+        if timed.ratio is None or fp32 is None:
+            found.append([*start, recipe, "", "", "", "", f"refused: {timed.refused}", *many, *end, ""])  # fmt: skip
             continue
         ratio, low, high = timed.ratio
         assert low is not None
         assert high is not None
-        saved = floats - problem.time(placed) / 1e3
         ships = "fp32" if recipe == "fast_int8" and low > 1 else "int8"
-        found.append(
-            [
-                *(name, bench.engine, recipe, f"{1 / ratio:.3f}", f"{1 / high:.3f}", f"{1 / low:.3f}"),
-                *(f"{1 / (1 - saved / timed.reference_ms):.3f}", ships, len(placed), sum(placed)),
-                *(f"{timed.reference_ms:.4f}", f"{floats:.4f}", f"{(high - low) / ratio:.3f}"),
-            ]
-        )  # fmt: skip
+        expected = 1 / (1 - (floats - problem.time(placed) / 1e3) / fp32)
+        speedups = (f"{s:.3f}" for s in (1 / ratio, 1 / high, 1 / low, expected))
+        found.append([*start, recipe, *speedups, ships, *many, *end, f"{(high - low) / ratio:.3f}"])
+    if not any(fastest):
+        found.append([*start, "fast_int8", 1, 1, 1, 1, "fp32", len(units), 0, *end, ""])
     return found
 
 
@@ -117,20 +134,20 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     folder = options.known or Path(tempfile.mkdtemp())
-    example = torch.rand(2, CHANNELS, options.size, options.size) * 255
     with options.out.open("w") if options.out else sys.stdout as target:
         table = csv.writer(target, lineterminator="\n")
         table.writerow(FIELDS)
         for name in options.networks:
+            case = None
             for device in options.devices:
                 names = {"data": "phantom", "model": name, "recipe": "fp32", "device": device}
                 run = compose(roots(), names)
                 turns = {**run["profile"]["interleave"], "rounds": options.rounds}
                 cfg = ProfileConfig.model_validate({**run["profile"], "interleave": turns})
-                module = network(ModelConfig.model_validate(run["model"]), options.size)
+                case = case or Case.of(ModelConfig.model_validate(run["model"]), options.size)
                 record = folder / f"{device}.kernels.json"
                 with open_bench(cfg, export_config(run["export"]), record, {"input_range": [0, 255]}) as bench:  # fmt: skip
-                    table.writerows(rows(name, module, example, bench))
+                    table.writerows(rows(case, bench))
                 target.flush()
 
 

@@ -7,7 +7,6 @@ a graph of one convolution has to change.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import tempfile
@@ -175,12 +174,14 @@ class DeviceBench(Bench):
         self._record.parent.mkdir(parents=True, exist_ok=True)
         self._known.write(self._record)
 
-    def in_turns(self, reference: ExportedProgram, program: ExportedProgram) -> Timed:
+    def in_turns(
+        self, reference: ExportedProgram, programs: Sequence[ExportedProgram]
+    ) -> list[Timed]:
         writer = load("edgeward.runtimes", self.file_of, "export", WHERE)
         suffix, cfg = runtime(self.file_of, WHERE).suffix, self._cfg
         with tempfile.TemporaryDirectory(prefix="edgeward-turns-") as folder:
-            files = [Path(folder) / f"{name}{suffix}" for name in ("reference", "program")]
-            for path, each in zip(files, (reference, program), strict=True):
+            files = [Path(folder) / f"{i}{suffix}" for i in range(1 + len(programs))]
+            for path, each in zip(files, (reference, *programs), strict=True):
                 writer.write(each, self._export, self._properties, path)
             answer = self._device.ask(
                 {
@@ -188,26 +189,32 @@ class DeviceBench(Bench):
                     "task": "interleave",
                     "models": [str(path) for path in files],
                     "sha256s": [sha256(path) for path in files],
-                    "input_range": json.loads(json.dumps(self._properties["input_range"])),
+                    "input_range": self._properties["input_range"],
                     "warmup": cfg.warmup.model_dump(),
                     **cfg.interleave.model_dump(),
                     "max_duration_s": cfg.deadline_s / 2,
                 }
             )
-        if answer["refused"]:
-            index, reason = answer["refused"][0]
-            if index == 0:
-                raise UserError(
-                    f"device '{cfg.name}': the engine refuses the network in float: {one_line(reason)}"
-                )
-            return Timed(None, None, None, one_line(reason))
-        mine, other = (
-            np.median(np.array(answer["samples_ns"]) / 1e6, axis=2)[:, i] for i in (1, 0)
-        )
-        ratio = paired_ratio(mine, other, cfg.confidence)
-        return Timed(
-            float(np.median(other)), float(np.median(mine)), (ratio.estimate, ratio.low, ratio.high)
-        )
+        refused = dict(answer["refused"])
+        if 0 in refused:
+            raise UserError(
+                f"device '{cfg.name}': the engine refuses the network in float: {one_line(refused[0])}"
+            )
+        if len(refused) == len(programs):  # then nothing was timed
+            return [Timed(None, None, None, one_line(refused[1 + i])) for i in range(len(programs))]
+        latency = np.median(np.array(answer["samples_ns"]) / 1e6, axis=2)  # (rounds, models left)
+        left = [i for i in range(len(files)) if i not in refused]
+        found = []
+        for i in range(1, len(files)):
+            if i in refused:
+                found.append(Timed(None, None, None, one_line(refused[i])))
+                continue
+            mine, other = latency[:, left.index(i)], latency[:, 0]
+            ratio = paired_ratio(mine, other, cfg.confidence)
+            assert ratio.estimate is not None
+            ends = ratio.estimate, ratio.low, ratio.high
+            found.append(Timed(float(np.median(other)), float(np.median(mine)), ends))
+        return found
 
 
 @contextmanager

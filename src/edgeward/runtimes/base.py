@@ -222,8 +222,10 @@ class Bench(ABC):
         """Return the time of each operator in a network, us, without what surrounds it; inf where the engine refuses it."""
 
     @abstractmethod
-    def in_turns(self, reference: ExportedProgram, program: ExportedProgram) -> Timed:
-        """Time a program beside a reference, both as the files that would ship."""
+    def in_turns(
+        self, reference: ExportedProgram, programs: Sequence[ExportedProgram]
+    ) -> list[Timed]:
+        """Time programs beside a reference, all as the files that would ship."""
 
 
 class Given(ABC):

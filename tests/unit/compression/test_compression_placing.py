@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,8 +130,11 @@ class PriceList(Bench):
         moving = ("quantize", "dequantize")
         return [self.conversion if p.kind in moving else self.us[form] for p, form in asked]
 
-    def in_turns(self, reference: ExportedProgram, program: ExportedProgram) -> Timed:
-        return Timed(1.0, self.ratio, (self.ratio, self.ratio - 0.01, self.ratio + 0.01))
+    def in_turns(
+        self, reference: ExportedProgram, programs: Sequence[ExportedProgram]
+    ) -> list[Timed]:
+        (_,) = programs
+        return [Timed(1.0, self.ratio, (self.ratio, self.ratio - 0.01, self.ratio + 0.01))]
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +172,7 @@ def compressed(
 
 def test_what_is_faster_in_integers_ships_so(world: Trained, tmp_path: Path) -> None:
     record, _ = compressed(world, tmp_path / "a", PriceList(10, 4, 1, 0.5))
-    effect = record.effects[1]
+    effect: Any = record.effects[1]
     assert (effect["ships"], record.precision, effect["float"]) == ("int8", "int8", [])
     assert len(effect["integer"]) == effect["units"] > 2
     assert effect["placed_ms"] < effect["float_ms"]
@@ -188,7 +192,7 @@ def test_float_ships_where_no_operator_is_faster(world: Trained, tmp_path: Path)
 
 def test_the_safe_form_walks_the_front_and_aligns(world: Trained, tmp_path: Path) -> None:
     record, _ = compressed(world, tmp_path / "a", PriceList(10, 4, 1, 0.5), "safe_fast_int8")
-    effect = record.effects[1]
+    effect: Any = record.effects[1]
     front = effect["front"]
     assert [p["ms"] for p in front] == sorted(p["ms"] for p in front)
     assert [p["harm"] for p in front] == sorted((p["harm"] for p in front), reverse=True)

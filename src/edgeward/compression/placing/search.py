@@ -97,7 +97,7 @@ def run(
         reason = "no placement in integers that is faster keeps the safety constraint"
     if any(placed):
         assert piece.program is not None
-        timed = placer.bench.in_turns(reference, piece.program)
+        (timed,) = placer.bench.in_turns(reference, [piece.program])
         reason = _slower(timed)
     if reason:
         piece.record, piece.found, piece.program = before, found, reference
