@@ -24,7 +24,7 @@ from torch.fx import GraphModule
 from edgeward.compression import backend, numerics
 from edgeward.compression.constraint.placement import place
 from edgeward.compression.fusion import fuse
-from edgeward.compression.placing.network import Network, read_network
+from edgeward.compression.placing.network import read_network
 from edgeward.export.config import export_config
 from edgeward.models.config import ModelConfig
 from edgeward.models.deploy import Deployable, reparameterize
@@ -62,7 +62,7 @@ def quantized(
     return export_program(converted, example)
 
 
-def network(model: ModelConfig, size: int, example: torch.Tensor) -> nn.Module:
+def untrained(model: ModelConfig, size: int, example: torch.Tensor) -> nn.Module:
     """Return an untrained network as the step `reparameterize` leaves it."""
     torch.manual_seed(0)
     classes = 2 if model.dense else CLASSES
@@ -78,23 +78,22 @@ class Case:
     name: str
     example: torch.Tensor
     graph: GraphModule
-    units: Network
     reference: ExportedProgram
     ptq: ExportedProgram
 
     @classmethod
     def of(cls, model: ModelConfig, size: int) -> Case:
         example = torch.rand(2, CHANNELS, size, size) * 255
-        module = network(model, size, example)
+        module = untrained(model, size, example)
         graph = backend.capture(module, example)
         ptq = quantized(graph, example, None)
-        return cls(model.name, example, graph, read_network(graph, []), export_program(module, example), ptq)  # fmt: skip
+        return cls(model.name, example, graph, export_program(module, example), ptq)  # fmt: skip
 
 
 def rows(case: Case, bench: DeviceBench) -> list[list[object]]:
     """Return the lines of the table of one network on one device."""
-    units = case.units.units
-    problem = case.units.problem(bench.costs(case.units.asked))
+    network = read_network(case.graph, [], bench.runtime.plain)
+    units, problem = network.units, network.problem(bench.costs(network.asked))
     rules, fastest = place(case.graph, []).integer, problem.fastest()
     floating = [u.name for u, integer in zip(units, fastest, strict=True) if not integer]
     built = {"ptq_int8": ([u.name in rules for u in units], case.ptq)}
@@ -104,7 +103,7 @@ def rows(case: Case, bench: DeviceBench) -> list[list[object]]:
     floats = problem.time([False] * len(units)) / 1e3
     fp32 = next((t.reference_ms for t in turns if t.reference_ms is not None), None)
     ms = "" if fp32 is None else f"{fp32:.4f}"
-    start, end = [case.name, bench.engine], [ms, f"{floats:.4f}"]
+    start, end = [case.name, bench.runtime.name], [ms, f"{floats:.4f}"]
     found: list[list[object]] = [[*start, "fp32", 1, 1, 1, 1, "fp32", len(units), 0, *end, ""]]
     for (recipe, (placed, _)), timed in zip(built.items(), turns, strict=True):
         many = len(units), sum(placed)

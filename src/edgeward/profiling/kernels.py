@@ -25,7 +25,7 @@ from edgeward.profiling.statistics import paired_ratio
 from edgeward.profiling.transport import Device, open_device
 from edgeward.profiling.transport.device import one_line
 from edgeward.records.kernels import KernelCosts
-from edgeward.runtimes.base import Bench, ExportConfig, Form, Piece, Shape, Timed, laid_out, runtime
+from edgeward.runtimes.base import Bench, End, ExportConfig, Form, Piece, Timed, runtime
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -50,9 +50,9 @@ def identity(cfg: ProfileConfig) -> dict[str, Any]:
     }
 
 
-def nothing(shape: Shape, form: Form) -> Asked:
+def nothing(end: End) -> Asked:
     """Return what stands for the surroundings of an end."""
-    return Piece("nothing", (shape,), shape), form
+    return Piece("nothing", (end.shape,), end.shape), end.form
 
 
 class DeviceBench(Bench):
@@ -72,8 +72,7 @@ class DeviceBench(Bench):
         record: Path,
         properties: dict[str, Any],
     ) -> None:
-        self.name, self.engine = cfg.name, cfg.engine.name
-        self.file_of = runtime(cfg.engine.name, WHERE).file_of
+        self.name, self.runtime = cfg.name, runtime(cfg.engine.name, WHERE)
         self._cfg, self._export, self._device = cfg, export, device
         self._record, self._properties = record, properties
         self._common = {
@@ -86,8 +85,8 @@ class DeviceBench(Bench):
         self._known: KernelCosts | None = None
 
     def costs(self, asked: Sequence[Asked]) -> list[float]:
-        ends = dict.fromkeys(end for piece, form in asked for end in piece.ends(form))
-        surroundings = [nothing(*end) for end in ends if laid_out(end[0])]
+        ends = (end for piece, form in asked for end in piece.ends(form))
+        surroundings = [nothing(end) for end in ends if end.laid_out]
         wanted = dict.fromkeys([(CALL, "float"), *surroundings, *asked])
         us = self._times([*wanted])
 
@@ -97,14 +96,14 @@ class DeviceBench(Bench):
 
         call = of(CALL, "float")
 
-        def end(shape: Shape, form: Form) -> float:
-            return (of(*nothing(shape, form)) - call) / 2 if laid_out(shape) else 0.0
+        def half(end: End) -> float:
+            return (of(*nothing(end)) - call) / 2 if end.laid_out else 0.0
 
         def cost(piece: Piece, form: Form) -> float:
             whole = of(piece, form)
             if whole == math.inf:
                 return math.inf
-            return max(0.0, whole - call - sum(end(*each) for each in piece.ends(form)))
+            return max(0.0, whole - call - sum(map(half, piece.ends(form))))
 
         return [cost(*each) for each in asked]
 
@@ -131,8 +130,8 @@ class DeviceBench(Bench):
         return us
 
     def _measure(self, some: Sequence[Asked]) -> dict[str, Any]:
-        suffix = runtime(self.file_of, WHERE).suffix
-        writer = load("edgeward.runtimes", self.file_of, "pieces", WHERE)
+        suffix = self.runtime.suffix
+        writer = load("edgeward.runtimes", self.runtime.file_of, "pieces", WHERE)
         with tempfile.TemporaryDirectory(prefix="edgeward-kernels-") as folder:
             files = [Path(folder) / f"{i}{suffix}" for i in range(len(some))]
             for path, (piece, form) in zip(files, some, strict=True):
@@ -177,8 +176,8 @@ class DeviceBench(Bench):
     def in_turns(
         self, reference: ExportedProgram, programs: Sequence[ExportedProgram]
     ) -> list[Timed]:
-        writer = load("edgeward.runtimes", self.file_of, "export", WHERE)
-        suffix, cfg = runtime(self.file_of, WHERE).suffix, self._cfg
+        writer = load("edgeward.runtimes", self.runtime.file_of, "export", WHERE)
+        suffix, cfg = self.runtime.suffix, self._cfg
         with tempfile.TemporaryDirectory(prefix="edgeward-turns-") as folder:
             files = [Path(folder) / f"{i}{suffix}" for i in range(1 + len(programs))]
             for path, each in zip(files, (reference, *programs), strict=True):

@@ -38,7 +38,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -67,12 +67,15 @@ class Runtime:
     title : its name in a sentence.
     suffix : of the files that it takes.
     file_of : name of the runtime whose quantizer and exporter make these files; often its own.
+    plain : what it computes in float outside of the layout that it keeps images in between convolutions: activations of a
+        `Piece`, and ``broadcast``: sums and products of unlike shapes.
     """
 
     name: str
     title: str
     suffix: str
     file_of: str
+    plain: frozenset[str] = frozenset()
 
 
 def runtime(name: str, where: str) -> Runtime:
@@ -148,9 +151,17 @@ Shape = tuple[int, ...]
 FEWEST = 8  # channels of a tensor that an engine lays out in its own way
 
 
-def laid_out(shape: Shape) -> bool:
-    """Tell whether a tensor is an image or a volume that engines keep in layouts of their own between operators."""
-    return len(shape) >= 4 and shape[1] >= FEWEST
+class End(NamedTuple):
+    """A tensor at an end of an operator: its shape, its number format, and whether both sides of it are outside of the engine's layout."""
+
+    shape: Shape
+    form: Form
+    plain: bool = False
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether it is an image or a volume that engines keep in layouts of their own between operators."""
+        return len(self.shape) >= 4 and self.shape[1] >= FEWEST and not self.plain
 
 
 @dataclass(frozen=True)
@@ -166,6 +177,7 @@ class Piece:
     behind : the activation fused behind it, its name and its settings; empty: none.
     absorbed : whether the integer form of the operator takes that activation in; else it is computed in float, and quantized.
     floats : whether the integer form gives floats.
+    plain : of every end, the output last, whether in float both sides of it are outside of the engine's layout (`Runtime.plain`); empty: none.
     """
 
     kind: str
@@ -175,18 +187,21 @@ class Piece:
     behind: tuple[Any, ...] = ()
     absorbed: bool = True
     floats: bool = False
+    plain: tuple[bool, ...] = ()
 
     def signature(self, form: Form) -> str:
         """Return the name under which its time is kept."""
         return json.dumps([form, *astuple(self)], separators=(",", ":"))
 
-    def ends(self, form: Form) -> list[tuple[Shape, Form]]:
-        """Return shape and number format of the tensors at its ends, the output last."""
+    def ends(self, form: Form) -> list[End]:
+        """Return what is at its ends, the output last."""
         into: Form = {"quantize": "float", "dequantize": "int"}.get(self.kind, form)  # type: ignore[assignment]
         out: Form = {"quantize": "int", "dequantize": "float"}.get(  # type: ignore[assignment]
             self.kind, "float" if self.floats else form
         )
-        return [*((shape, into) for shape in self.inputs), (self.output, out)]
+        shapes = [*((shape, into) for shape in self.inputs), (self.output, out)]
+        plain = self.plain or (False,) * len(shapes)
+        return [End(*each, p and each[1] == "float") for each, p in zip(shapes, plain, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -210,12 +225,11 @@ class Bench(ABC):
 
     Attributes
     ----------
-    name : of the device. engine : name of the runtime. file_of : name of the runtime that writes its files.
+    name : of the device. runtime : what runs models on it.
     """
 
     name: str
-    engine: str
-    file_of: str
+    runtime: Runtime
 
     @abstractmethod
     def costs(self, asked: Sequence[tuple[Piece, Form]]) -> list[float]:

@@ -28,7 +28,7 @@ from edgeward.compression.stage import run
 from edgeward.core.errors import UserError
 from edgeward.models.program import load_program
 from edgeward.records.recipe import Recipe
-from edgeward.runtimes.base import Bench, Form, Piece, Timed
+from edgeward.runtimes.base import Bench, Form, Piece, Timed, runtime
 
 TIMES = st.floats(0, 10)
 
@@ -103,6 +103,7 @@ def test_units_are_what_the_engine_fuses_together() -> None:
     assert set(found) == {"convrelu", "convhardswish", "conv", "add", "linear"}
     assert dict(found["convhardswish"].piece.settings)["groups"] == 16
     assert (found["convrelu"].piece.absorbed, found["convhardswish"].piece.absorbed) == (True, False)  # fmt: skip
+    assert not any(any(unit.piece.plain) for unit in network.units)
     assert found["linear"].piece.floats  # logits are not rounded
     by_shape = {(t.shape, t.producer): t for t in network.tensors}
     image = by_shape[(1, 3, 32, 32), None]
@@ -117,10 +118,34 @@ def test_units_are_what_the_engine_fuses_together() -> None:
     assert everything.integer - without.integer == {network.units[1].name}
 
 
+class Gated(nn.Module):
+    """An activation and a gate that onnxruntime computes outside of its layout, between two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 1)
+        self.gate = nn.Conv2d(16, 16, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = functional.hardswish(self.first(image))
+        return self.last(x * self.gate(x.mean((2, 3), keepdim=True)).sigmoid()).mean((2, 3))
+
+
+def test_what_is_outside_of_the_layout_pays_for_the_change_once() -> None:
+    graph = backend.capture(Gated().eval(), torch.rand(2, 3, 16, 16))
+    plain = runtime("onnxruntime", "a test").plain
+    units = {unit.name: unit.piece for unit in read_network(graph, [], plain).units}
+    shown = {name: piece.plain for name, piece in units.items() if piece.plain}
+    # Between activation and gate nothing changes; the convolution behind the gate is its neighbour, whose layout the gate pays for.
+    assert shown == {"conv2d": (False, True), "mul": (True, False, False)}
+    assert [end.laid_out for end in units["mul"].ends("float")] == [False, True, True]
+    assert [end.laid_out for end in units["mul"].ends("int")] == [True, True, True]
+
+
 class PriceList(Bench):
     """A device by decree: times of float and integer operators, of conversions, and how long the whole takes."""
 
-    name, engine, file_of = "decreed", "onnxruntime", "onnxruntime"
+    name, runtime = "decreed", runtime("onnxruntime", "a test")
 
     def __init__(self, floats: float, integers: float, conversion: float, ratio: float) -> None:
         self.us = {"float": floats, "int": integers}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -55,12 +55,15 @@ class Tensor:
     Attributes
     ----------
     producer : number of the unit whose form it has; None: it is float. readers : of the units.
+    made_plain, read_plain : whether in float it is made, or read by all, outside of the engine's layout.
     """
 
     shape: Shape
     producer: int | None
     readers: tuple[int, ...]
     float_reader: bool
+    made_plain: bool
+    read_plain: bool
 
 
 @dataclass(frozen=True)
@@ -80,14 +83,12 @@ class Network:
     def asked(self) -> list[tuple[Piece, Form]]:
         """What is to be timed, in the order that `problem` takes the times."""
         units = [unit.piece for unit in self.units]
-        shapes = dict.fromkeys(
-            [t.shape for t in self.tensors] + [u.piece.output for u in self.units]
-        )
+        moved = [_conversion(kind, t) for t in self.tensors for kind in ("quantize", "dequantize")]
+        again = [_again(piece) for piece in units if _ends_in_float(piece)]
         return [
             *((piece, "float") for piece in units),
             *((piece, "int") for piece in units),
-            *((Piece("quantize", (shape,), shape), "int") for shape in shapes),
-            *((Piece("dequantize", (shape,), shape), "int") for shape in shapes),
+            *((piece, "int") for piece in dict.fromkeys([*moved, *again])),
         ]
 
     def problem(self, us: Sequence[float]) -> Problem:
@@ -99,12 +100,9 @@ class Network:
         """
         times = dict(zip(self.asked, us, strict=True))
 
-        def conversion(kind: str, shape: Shape) -> float:
-            return times[Piece(kind, (shape,), shape), "int"]
-
         def integer(piece: Piece) -> float:
             # Its graph ends in integers; what its reader would convert anyway is the tensor's.
-            again = conversion("quantize", piece.output) if _ends_in_float(piece) else 0.0
+            again = times[_again(piece), "int"] if _ends_in_float(piece) else 0.0
             return max(0.0, times[piece, "int"] - again)
 
         return Problem(
@@ -113,7 +111,7 @@ class Network:
             flows=tuple(
                 Flow(
                     *(t.producer, t.readers, t.float_reader),
-                    *(conversion("quantize", t.shape), conversion("dequantize", t.shape)),
+                    *(times[_conversion(kind, t), "int"] for kind in ("quantize", "dequantize")),
                 )
                 for t in self.tensors
             ),
@@ -126,12 +124,24 @@ def _ends_in_float(piece: Piece) -> bool:
     return bool(piece.behind) and not piece.absorbed and not piece.floats
 
 
-def read_network(graph: GraphModule, keep_float: Sequence[str]) -> Network:
+def _again(piece: Piece) -> Piece:
+    """Return the conversion at the end of the integer form of such an operator."""
+    return Piece("quantize", (piece.output,), piece.output, plain=(True, False))
+
+
+def _conversion(kind: str, tensor: Tensor) -> Piece:
+    plain = (tensor.made_plain, False) if kind == "quantize" else (False, tensor.read_plain)
+    return Piece(kind, (tensor.shape,), tensor.shape, plain=plain)
+
+
+def read_network(
+    graph: GraphModule, keep_float: Sequence[str], plain: frozenset[str] = frozenset()
+) -> Network:
     """Find the operators that the engine has integer kernels for, whatever they take.
 
     Parameters
     ----------
-    graph : as `backend.capture` gives it. keep_float : modules that stay float.
+    graph : as `backend.capture` gives it. keep_float : modules that stay float. plain : as of the `Runtime`.
     """
     candidates = place(graph, keep_float, floating=()).integer
     nodes = {node.name: node for node in graph.graph.nodes}
@@ -153,6 +163,21 @@ def read_network(graph: GraphModule, keep_float: Sequence[str]) -> Network:
         if node.name not in inside and not _is_view(node) and _name(node) != "sym_size"
         for source in node.all_input_nodes
     }
+    broadcasts = [
+        "broadcast" in plain and u.piece.kind in ("add", "mul") and len({*u.piece.inputs}) > 1
+        for u in units
+    ]
+    made_plain = {
+        unit.last: alone or (not unit.piece.absorbed and unit.piece.behind[0] in plain)
+        for unit, alone in zip(units, broadcasts, strict=True)
+    }
+    read_plain = {name: all(broadcasts[reader] for reader in mine) for name, mine in readers.items()}  # fmt: skip
+    for number, unit in enumerate(units):
+        into = (broadcasts[number] and made_plain.get(name, False) for name in unit.inputs)
+        out = made_plain[unit.last] and read_plain.get(unit.last, False)
+        ends = (*into, out)
+        if any(ends):
+            units[number] = replace(unit, piece=replace(unit.piece, plain=ends))
     tensors: list[Tensor] = []
     for name in dict.fromkeys([*made_by, *readers]):
         maker = made_by.get(name)
@@ -170,6 +195,8 @@ def read_network(graph: GraphModule, keep_float: Sequence[str]) -> Network:
                 None if floats else maker,
                 mine,
                 name in float_readers,
+                made_plain.get(name, False),
+                read_plain.get(name, False),
             )
         )
     after = [

@@ -52,7 +52,7 @@ class Placer:
                 "opens the one that the recipe names (key 'device')."
             )
         graph = backend.capture(piece.module, piece.example)
-        network = read_network(graph, step.keep_float)
+        network = read_network(graph, step.keep_float, piece.bench.runtime.plain)
         problem = network.problem(piece.bench.costs(network.asked))
         return cls(piece, step, piece.bench, graph, network, problem)
 
@@ -107,7 +107,7 @@ def run(
     saved = placer.ms(nothing) - placer.ms(placed)
     piece.effect = {
         "device": placer.bench.name,
-        "engine": placer.bench.engine,
+        "engine": placer.bench.runtime.name,
         "units": len(units),
         "integer": [unit.name for unit, integer in zip(units, placed, strict=True) if integer],
         "float": placer.floating(placed),

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeward.runtimes.base import Form, Piece, Shape, laid_out
+from edgeward.runtimes.base import End, Form, Piece, Shape
 
 OPSET, IR_VERSION = 20, 10
 KERNEL = 3  # of the convolutions at the ends
@@ -102,10 +102,11 @@ class Graph:
         zeros = self.constant(f"{name}_zero", np.zeros(channels, np.int32))
         return self.node("DequantizeLinear", [name, scales, zeros], axis=0)
 
-    def neighbour(self, name: str, shape: Shape, form: Form) -> str:
+    def neighbour(self, name: str, end: End) -> str:
         """Add the depthwise convolution at an end, if the tensor has a layout."""
-        if not laid_out(shape):
+        if not end.laid_out:
             return name
+        shape, form = end.shape, end.form
         channels, sides = shape[1], len(shape) - 2
         inputs = [
             self.floats(name, form),
@@ -191,10 +192,10 @@ def _operator(graph: Graph, piece: Piece, ends: list[str], form: Form) -> str:
 def build(piece: Piece, form: Form) -> onnx.ModelProto:
     """Return the graph of an operator; its inputs and output are float32, or uint8 where an end is of integers."""
     graph = Graph()
-    *into, (shape, out) = piece.ends(form)
-    given = [graph.neighbour(graph.given(*end), *end) for end in into]
+    *into, out = piece.ends(form)
+    given = [graph.neighbour(graph.given(end.shape, end.form), end) for end in into]
     if piece.kind == "nothing":
-        last = given[0] if laid_out(shape) else graph.node("Relu", given)
+        last = given[0] if out.laid_out else graph.node("Relu", given)
     elif piece.kind == "quantize":
         last = graph.integers(given[0])
     elif piece.kind == "dequantize":
@@ -205,15 +206,15 @@ def build(piece: Piece, form: Form) -> onnx.ModelProto:
             last = graph.floats(graph.integers(last), "int")
         if piece.behind:
             last = graph.activation(last, piece.behind)
-        if out == "int":
+        if out.form == "int":
             last = graph.integers(last, piece.behind if piece.absorbed else ())
-    last = graph.neighbour(last, shape, out)
+    last = graph.neighbour(last, out)
     return helper.make_model(
         helper.make_graph(
             graph.nodes,
             piece.kind,
             graph.inputs,
-            [_tensor(last, shape, out)],
+            [_tensor(last, out.shape, out.form)],
             [*graph.constants.values()],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
