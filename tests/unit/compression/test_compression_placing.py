@@ -118,6 +118,17 @@ def test_units_are_what_the_engine_fuses_together() -> None:
     assert everything.integer - without.integer == {network.units[1].name}
 
 
+def test_what_ends_in_float_is_not_converted_to_it_again() -> None:
+    graph = backend.capture(Net().eval(), torch.rand(2, 3, 32, 32))
+    network = read_network(graph, [])
+    # A conversion between neighbours takes 5 us, alone 1.
+    us = [5.0 if len(p.output) == 4 else 1.0 for p, _ in network.asked]
+    problem = network.problem(us)
+    leaving = {network.units[f.producer].piece.behind: f.to_float for f in problem.flows if f.producer is not None}  # fmt: skip
+    assert leaving[("hardswish",)] == 3.0  # less the conversion of its result, and that back
+    assert leaving[("relu",)] == leaving[()] == 5.0
+
+
 class Gated(nn.Module):
     """An activation and a gate that onnxruntime computes outside of its layout, between two convolutions."""
 

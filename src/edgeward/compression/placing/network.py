@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch.fx import GraphModule, Node
 
 from edgeward.compression.constraint.placement import place
@@ -15,7 +14,7 @@ from edgeward.compression.placing.cut import Flow, Problem
 from edgeward.compression.quantizer import QUANTIZER
 from edgeward.runtimes.base import Form, Piece, Shape
 
-aten = torch.ops.aten
+MOVES = ("quantize", "dequantize")
 KINDS = {
     "conv2d": "conv", "conv3d": "conv", "linear": "linear", "add": "add", "mul": "mul", "cat": "cat",
     "max_pool2d": "max_pool", "max_pool3d": "max_pool",
@@ -83,13 +82,17 @@ class Network:
     def asked(self) -> list[tuple[Piece, Form]]:
         """What is to be timed, in the order that `problem` takes the times."""
         units = [unit.piece for unit in self.units]
-        moved = [_conversion(kind, t) for t in self.tensors for kind in ("quantize", "dequantize")]
-        again = [_again(piece) for piece in units if _ends_in_float(piece)]
+        moved = [_conversion(kind, t) for t in self.tensors for kind in MOVES]
+        bare = [_bare(kind, t) for t in self.tensors if self._ends_in_float(t) for kind in MOVES]
         return [
             *((piece, "float") for piece in units),
             *((piece, "int") for piece in units),
-            *((piece, "int") for piece in dict.fromkeys([*moved, *again])),
+            *((piece, "int") for piece in dict.fromkeys([*moved, *bare])),
         ]
+
+    def _ends_in_float(self, tensor: Tensor) -> bool:
+        """Tell the result of an operator whose integer form computes its activation in float, between two conversions."""
+        return tensor.producer is not None and not self.units[tensor.producer].piece.absorbed
 
     def problem(self, us: Sequence[float]) -> Problem:
         """Return the times as a problem of placement.
@@ -100,18 +103,20 @@ class Network:
         """
         times = dict(zip(self.asked, us, strict=True))
 
-        def integer(piece: Piece) -> float:
-            # Its graph ends in integers; what its reader would convert anyway is the tensor's.
-            again = times[_again(piece), "int"] if _ends_in_float(piece) else 0.0
-            return max(0.0, times[piece, "int"] - again)
+        def to_float(tensor: Tensor) -> float:
+            whole = times[_conversion("dequantize", tensor), "int"]
+            if not self._ends_in_float(tensor):
+                return whole
+            # It is float already: the layout changes, and the last conversion of its integer form is not made.
+            return max(0.0, whole - sum(times[_bare(kind, tensor), "int"] for kind in MOVES))
 
         return Problem(
             floats=tuple(times[unit.piece, "float"] for unit in self.units),
-            integers=tuple(integer(unit.piece) for unit in self.units),
+            integers=tuple(times[unit.piece, "int"] for unit in self.units),
             flows=tuple(
                 Flow(
                     *(t.producer, t.readers, t.float_reader),
-                    *(times[_conversion(kind, t), "int"] for kind in ("quantize", "dequantize")),
+                    *(times[_conversion("quantize", t), "int"], to_float(t)),
                 )
                 for t in self.tensors
             ),
@@ -119,14 +124,10 @@ class Network:
         )
 
 
-def _ends_in_float(piece: Piece) -> bool:
-    """Tell an operator whose activation is computed in float between two conversions."""
-    return bool(piece.behind) and not piece.absorbed and not piece.floats
-
-
-def _again(piece: Piece) -> Piece:
-    """Return the conversion at the end of the integer form of such an operator."""
-    return Piece("quantize", (piece.output,), piece.output, plain=(True, False))
+def _bare(kind: str, tensor: Tensor) -> Piece:
+    """Return a conversion alone, between no neighbours."""
+    shape = _flat(tensor.shape)
+    return Piece(kind, (shape,), shape)
 
 
 def _conversion(kind: str, tensor: Tensor) -> Piece:
@@ -182,7 +183,7 @@ def read_network(
     for name in dict.fromkeys([*made_by, *readers]):
         maker = made_by.get(name)
         made = None if maker is None else units[maker]
-        floats = made is None or made.piece.floats or _ends_in_float(made.piece)
+        floats = made is None or made.piece.floats
         mine = tuple(dict.fromkeys(readers.get(name, ())))
         if floats and not mine:
             continue
