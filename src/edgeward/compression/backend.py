@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -98,10 +98,12 @@ def prepare_ptq(
     reduce_range: bool,
     granularity: Granularity,
     keep_float: Sequence[str],
+    floating: Collection[str] | None = None,
 ) -> GraphModule:
     """Insert observers by neural-compressor's `prepare`, placed by our quantizer.
 
-    Exclusions travel as neural-compressor's own `set_local` entries.
+    Exclusions of modules travel as neural-compressor's own `set_local` entries; it has none for single nodes (`floating`, see
+    `EngineQuantizer`).
     """
     config = inc.StaticQuantConfig()
     for name in keep_float:
@@ -110,7 +112,8 @@ def prepare_ptq(
     def choose(quant_config: Any) -> Quantizer:
         _, by_name = quant_config._get_op_name_op_type_config()
         excluded = [name for name, local in by_name.items() if local.w_dtype == "fp32"]
-        return QUANTIZER(*ptq_specs(observer, reduce_range, granularity), keep_float=excluded)
+        specs = ptq_specs(observer, reduce_range, granularity)
+        return QUANTIZER(*specs, keep_float=excluded, floating=floating)
 
     # The marks by which neural-compressor knows its own exports.
     graph._exported = True
@@ -126,10 +129,11 @@ def prepare_qat(
     reduce_range: bool,
     granularity: Granularity,
     keep_float: Sequence[str],
+    floating: Collection[str] | None = None,
 ) -> GraphModule:
     """Insert fake quantization at the same places, for training."""
     specs = qat_specs(momentum, reduce_range, granularity)
-    return prepare_qat_pt2e(graph, QUANTIZER(*specs, keep_float=keep_float))
+    return prepare_qat_pt2e(graph, QUANTIZER(*specs, keep_float=keep_float, floating=floating))
 
 
 def convert(prepared: GraphModule) -> GraphModule:

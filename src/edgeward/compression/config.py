@@ -74,6 +74,24 @@ class RecipeConfig(Closed):
         named = (getattr(step, "teacher", None) for step in self.steps)
         return list(dict.fromkeys(name for name in named if name is not None))
 
+    @property
+    def device(self) -> str | None:
+        """The device that a step times operators on; None: no step does."""
+        return next(iter(self._devices), None)
+
+    @property
+    def _devices(self) -> list[str]:
+        named = (getattr(step, "device", None) for step in self.steps)
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+    @model_validator(mode="after")
+    def _one_device(self) -> RecipeConfig:
+        if len(self._devices) > 1:
+            raise ValueError(
+                f"steps name the devices {', '.join(self._devices)}: a recipe is for one; make a recipe of each"
+            )
+        return self
+
     @model_validator(mode="after")
     def _final_step_is_last(self) -> RecipeConfig:
         for position, step in enumerate(self.steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -71,8 +72,8 @@ class Int8(Step):
 
         return QUANTIZER.saturates() if self.reduce_range == "auto" else self.reduce_range
 
-    def calibrate(self, piece: Workpiece) -> GraphModule:
-        """Return the module's graph with observers that have seen the calibration images.
+    def calibrate(self, piece: Workpiece, floating: Collection[str] | None = None) -> GraphModule:
+        """Return the module's graph with observers that have seen the calibration images; `floating` as of `EngineQuantizer`.
 
         With `observer: auto` the choice is made once for a piece, and stands in its record: ``found.ranges`` holds each candidate's divergence,
         as `edgeward.compression.calibration.divergence` says.
@@ -98,6 +99,7 @@ class Int8(Step):
                 reduce_range=self.reduced,
                 granularity=self.weight_granularity,
                 keep_float=self.keep_float,
+                floating=floating,
             )
             calibration.feed(prepared, piece.read, chosen, batch)
             return prepared

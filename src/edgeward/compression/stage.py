@@ -19,6 +19,7 @@ from edgeward.compression.workpiece import Workpiece
 from edgeward.models.checkpoint import load_checkpoint
 from edgeward.models.program import export_program, save_program
 from edgeward.records.recipe import Recipe
+from edgeward.runtimes.base import Bench
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ def run(
     threads: int,
     live: Callable[[int, dict[str, float]], None] | None = None,
     teachers: Mapping[str, Path] | None = None,
+    bench: Bench | None = None,
 ) -> dict[str, float]:
     """Apply `recipe` to a trained model; write ``model.pt2`` and ``recipe.json`` to `out`.
 
@@ -44,6 +46,7 @@ def run(
     work : folder of resumable state: a killed run goes on from its last epoch; the caller removes it.
     live : takes (step, metrics) during training.
     teachers : ``model.pt`` of every model that the recipe distils from, by name.
+    bench : the device that the recipe names; None: it names none.
 
     Returns
     -------
@@ -55,7 +58,9 @@ def run(
     torch.manual_seed(seed)
     module, meta = load_checkpoint(checkpoint)
     piece = Workpiece(
-        module, meta, prepared, seed, threads, work, live, teachers=dict(teachers or {})
+        *(module, meta, prepared, seed, threads, work, live),
+        teachers=dict(teachers or {}),
+        bench=bench,
     )
     piece.record |= {
         "recipe": recipe.name,

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from edgeward.data.store import Prepared, open_prepared
 from edgeward.records.recipe import ModelMeta
+from edgeward.runtimes.base import Bench
 from edgeward.tasks.base import task
 from edgeward.tasks.inputs import Read, reader
 
@@ -30,6 +31,7 @@ class Workpiece:
     meta : as in ``model.pt``.
     program : what ships, once a final step has made it.
     teachers : name of a model -> its ``model.pt``, for the recipes that name one.
+    bench : the device that the recipe names, if it names one.
     masks : name of a weight -> bool, where False marks a zero that later steps have to keep.
     effect : what the step at work did, for the record; the stage takes it after every step.
     record, found : go to ``recipe.json``: fields of `Recipe`, and what else steps have to say.
@@ -46,6 +48,7 @@ class Workpiece:
     live: Callable[[int, dict[str, float]], None] | None
     program: ExportedProgram | None = None
     teachers: dict[str, Path] = field(default_factory=dict)
+    bench: Bench | None = None
     masks: dict[str, torch.Tensor] = field(default_factory=dict)
     effect: dict[str, Any] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)

@@ -178,6 +178,10 @@ class Ceilings(_OnDevice):
     LOG = "logs/devices/{device}"
     device: str = "{device}"
 
+    kernels = File(
+        "/{device}.kernels.json"
+    )  # which grows with the networks that recipes are placed for, so no rule's output
+
 
 @dataclass(frozen=True)
 class Scaling(Stage):

@@ -127,6 +127,8 @@ class Plan:
                 f"the axis model: {sweep.model}."
             )
         first = plan.candidates[0]
+        for recipe in sweep.recipe:
+            plan.placed_on(first._replace(recipe=recipe))
         for device in sweep.device:
             plan.compose(first.data, first.model, first.recipe, device)
         plan._check_deciding()
@@ -257,7 +259,11 @@ class Plan:
         """Return the slice of a stage below `train`."""
         config = self.compose(candidate.data, candidate.model, candidate.recipe, device)
         if stage == "compress":
-            return {"compress": config["compress"], "seed": candidate.seed}
+            content = {"compress": config["compress"], "seed": candidate.seed}
+            placed_on = self.placed_on(candidate)
+            if placed_on is None:
+                return content
+            return {**content, "device": self._bench(placed_on), "export": config["export"]}
         if stage == "assess":
             other = {*self._tasks} - {config["data"]["task"]}
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
@@ -273,6 +279,25 @@ class Plan:
         """Return the file that a recipe takes as it is; None if it has steps."""
         recipe = self.compose(candidate.data, candidate.model, candidate.recipe)["compress"]
         return None if recipe["file"] is None else place(recipe["file"])
+
+    def placed_on(self, candidate: Candidate) -> str | None:
+        """Return the device that a recipe times operators on; None if it times none.
+
+        Raises
+        ------
+        UserError
+            If it has no YAML in ``config/profile/``.
+        """
+        content = self.compose(candidate.data, candidate.model, candidate.recipe)["compress"]
+        device = RecipeConfig.model_validate(content).device
+        if device is not None and device not in (known := names(self.roots, "profile")):
+            where = f"config/compress/{candidate.recipe}.yaml (key 'device')"
+            raise unknown("device", device, known, where)
+        return device
+
+    def _bench(self, device: str) -> dict[str, Any]:
+        """Return a device with what its times depend on, whatever else sweeps measure there and for how long."""
+        return self.device(device, {*DeviceConfig.model_fields, "interleave", "warmup"})
 
     def trained(self, data: str, model: str) -> bool:
         """Tell whether a model is trained here, or a finished file."""

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 
+from edgeward.compression.steps import step_classes
 from edgeward.core import plugins
 from edgeward.core.errors import UserError
 from edgeward.core.io import read_json, write_json
@@ -58,6 +59,12 @@ Slice = dict[str, Any]
 ENDING = (signal.SIGTERM, signal.SIGINT)
 ENDED_PATIENCE_S = 10.0  # for the deliverer, of a run that was told to end
 TASK = DataConfig.model_fields["task"].default
+# Steps of recipes that time operators on a device.
+PLACING = {
+    get_args(c.model_fields["step"].annotation)[0]
+    for c in step_classes()
+    if "device" in c.model_fields
+}
 
 
 def _candidate(wildcards: Any) -> Candidate:
@@ -123,10 +130,23 @@ class Pipeline:
         """The pattern of the data sets that are cross-validated."""
         return "|".join(d for d, has in self._prepared.items() if has.folds) or "none"
 
-    def recipes(self, *, finished: bool) -> str:
-        """Return the pattern of the recipes that are finished files, or of those that are steps."""
-        found = [r for r in names(self.plan.roots, "compress") if self._finished(r) == finished]
+    def recipes(self, *, finished: bool, placed: bool | None = None) -> str:
+        """Return the pattern of the recipes that are finished files, or of those that are steps: of which one times operators on a
+        device (`placed`), of which none does, or of all."""
+        found = [
+            recipe
+            for recipe in names(self.plan.roots, "compress")
+            if self._finished(recipe) == finished and placed in (None, self._placed(recipe))
+        ]
         return "|".join(found) or "none"
+
+    def _placed(self, recipe: str) -> bool:
+        plan = self.plan
+        if recipe in plan.sweep.recipe:
+            return plan.placed_on(plan.candidates[0]._replace(recipe=recipe)) is not None
+        steps = self._stated("compress", recipe).get("steps")
+        names_one = (isinstance(step, dict) and step.get("step") in PLACING for step in steps or ())
+        return any(names_one)
 
     def _finished(self, recipe: str) -> bool:
         plan = self.plan
@@ -571,7 +591,7 @@ class Pipeline:
         told = [(j.stage, j.of, j.config, j.folder, j.causes, j.causes[0].reason) for j in shared]
         for m in missing:
             of = {key: getattr(m, key) for key in ("data", "model", "seed", "recipe", "device")}
-            stage = "export" if m.stage == "adopt" else m.stage
+            stage = {"adopt": "export", "compress_for_device": "compress"}.get(m.stage, m.stage)
             told.append((stage, of, m.config, m.folder, m.causes, m.reason))
         for stage, of, config, folder, causes, reason in told:
             failed = folder / "failed"

@@ -26,17 +26,20 @@ Where it writes files of its own, and does not take those of another runtime (`R
     ``open_given(path, takes) -> Given``.
 ``probes.py``
     ``write(folder) -> list[Probe]``: small files that show how fast a device multiplies.
+``pieces.py``
+    ``write(piece, form, path)``: an operator of a network as a small file, to time it in float and in integers.
 
 Only the part that a stage needs is imported (`edgeward.core.plugins.load`).
 """
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -46,6 +49,7 @@ from edgeward.runtimes.tolerance import FileParityConfig
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch.export import ExportedProgram
 
     from edgeward.models.config import Takes
     from edgeward.runtimes.parity import Forward
@@ -65,6 +69,8 @@ class Runtime:
     suffix : of the files that it takes.
     file_of : name of the runtime whose quantizer and exporter make these files; often its own.
     runs_in : what its agent is on a device: a process of Python, or a page in a browser.
+    plain : what it computes in float outside of the layout that it keeps images in between convolutions: activations of a
+        `Piece`, and ``broadcast``: sums and products of unlike shapes.
     """
 
     name: str
@@ -72,6 +78,7 @@ class Runtime:
     suffix: str
     file_of: str
     runs_in: Literal["process", "page"] = "process"
+    plain: frozenset[str] = frozenset()
 
 
 def runtime(name: str, where: str) -> Runtime:
@@ -138,6 +145,104 @@ class Probe:
     precision: str
     macs: int
     path: Path
+
+
+Form = Literal["float", "int"]
+Shape = tuple[int, ...]
+
+
+FEWEST = 8  # channels of a tensor that an engine lays out in its own way
+
+
+class End(NamedTuple):
+    """A tensor at an end of an operator: its shape, its number format, and whether both sides of it are outside of the engine's layout."""
+
+    shape: Shape
+    form: Form
+    plain: bool = False
+
+    @property
+    def laid_out(self) -> bool:
+        """Whether it is an image or a volume that engines keep in layouts of their own between operators."""
+        return len(self.shape) >= 4 and self.shape[1] >= FEWEST and not self.plain
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An operator of a network, with what an engine fuses into it: what its time depends on, and no weights.
+
+    Attributes
+    ----------
+    kind : ``conv, linear, add, mul, cat, max_pool, upsample``; ``nothing`` only hands its input on, ``quantize`` takes a float
+        tensor to integers and ``dequantize`` back.
+    inputs, output : shapes (1, ...) of its activations.
+    settings : of its kind, sorted: shape of the ``weight``, ``bias``, ``stride, padding, dilation, groups, kernel, ceil``, ``axis``.
+    behind : the activation fused behind it, its name and its settings; empty: none.
+    absorbed : whether the integer form of the operator takes that activation in; else it is computed in float, and quantized.
+    floats : whether the integer form gives floats.
+    plain : of every end, the output last, whether in float both sides of it are outside of the engine's layout (`Runtime.plain`); empty: none.
+    """
+
+    kind: str
+    inputs: tuple[Shape, ...]
+    output: Shape
+    settings: tuple[tuple[str, Any], ...] = ()
+    behind: tuple[Any, ...] = ()
+    absorbed: bool = True
+    floats: bool = False
+    plain: tuple[bool, ...] = ()
+
+    def signature(self, form: Form) -> str:
+        """Return the name under which its time is kept."""
+        return json.dumps([form, *astuple(self)], separators=(",", ":"))
+
+    def ends(self, form: Form) -> list[End]:
+        """Return what is at its ends, the output last."""
+        into: Form = {"quantize": "float", "dequantize": "int"}.get(self.kind, form)  # type: ignore[assignment]
+        out: Form = {"quantize": "int", "dequantize": "float"}.get(  # type: ignore[assignment]
+            self.kind, "float" if self.floats else form
+        )
+        shapes = [*((shape, into) for shape in self.inputs), (self.output, out)]
+        plain = self.plain or (False,) * len(shapes)
+        return [End(*each, p and each[1] == "float") for each, p in zip(shapes, plain, strict=True)]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A program beside a reference, timed in turns on a device.
+
+    Attributes
+    ----------
+    reference_ms, latency_ms : medians. ratio : latency over that of the reference: estimate, lower and upper end (None: open).
+    refused : why the engine does not take it; then there are no times.
+    """
+
+    reference_ms: float | None
+    latency_ms: float | None
+    ratio: tuple[float, float | None, float | None] | None
+    refused: str | None = None
+
+
+class Bench(ABC):
+    """A device on which operators and whole programs can be timed while a network is compressed for it.
+
+    Attributes
+    ----------
+    name : of the device. runtime : what runs models on it.
+    """
+
+    name: str
+    runtime: Runtime
+
+    @abstractmethod
+    def costs(self, asked: Sequence[tuple[Piece, Form]]) -> list[float]:
+        """Return the time of each operator in a network, us, without what surrounds it; inf where the engine refuses it."""
+
+    @abstractmethod
+    def in_turns(
+        self, reference: ExportedProgram, programs: Sequence[ExportedProgram]
+    ) -> list[Timed]:
+        """Time programs beside a reference, all as the files that would ship."""
 
 
 class Given(ABC):

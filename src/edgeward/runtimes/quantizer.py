@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,8 @@ class EngineQuantizer(Quantizer):
     activation, weight : what to put on activations and on weights: observers for PTQ, fake
         quantization for QAT (`edgeward.compression.schemes`).
     keep_float : module names as in ``named_modules()``; they and all below them stay float.
+    floating : names of nodes of the graph that stay float, where somebody has decided for every single one what is faster; None: the
+        rules of the engine decide that.
 
     Attributes
     ----------
@@ -44,11 +46,13 @@ class EngineQuantizer(Quantizer):
         activation: QuantizationSpec,
         weight: QuantizationSpec,
         keep_float: Iterable[str],
+        floating: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         self.activation = activation
         self.weight = weight
         self.keep_float = tuple(keep_float)
+        self.floating = floating
 
     @classmethod
     def saturates(cls) -> bool:
@@ -59,8 +63,9 @@ class EngineQuantizer(Quantizer):
         """Accept every graph: what cannot be quantized stays float."""
 
     def is_kept(self, node: Node) -> bool:
-        """Tell whether a node is of a module that stays float."""
-        return any(name in self.keep_float for name in module_names(node))
+        """Tell whether a node is of a module that stays float, or one that was decided to."""
+        decided = self.floating is not None and node.name in self.floating
+        return decided or any(name in self.keep_float for name in module_names(node))
 
     def check_names(self, nodes: Iterable[Node]) -> None:
         """Raise a `UserError` if a name in `keep_float` is no module of the graph."""

@@ -229,3 +229,31 @@ def test_the_report_reads_what_it_shows(pipeline: Pipeline) -> None:
     assert any(file.endswith(".config.yaml") and "/fp32/profile/" in file for file in files)
     assert pipeline.pooled == []
     assert pipeline.size_tables == []
+
+
+def test_a_recipe_that_places_by_times_gets_its_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweeps = tmp_path / "config" / "sweeps"
+    sweeps.mkdir(parents=True)
+    text = "description: x\ndata: [phantom_tiny]\nmodel: [dscnn]\nrecipe: [fp32, ptq_int8, fast_int8_openvino]\ndevice: [host_quick]\noverrides: [train=smoke, profile.min_count=77, 'profile.threads=[2]']\n"
+    (sweeps / "placed.yaml").write_text(text)
+    pipeline = Pipeline({"sweep": "placed"})
+    placed = set(pipeline.recipes(finished=False, placed=True).split("|"))
+    assert placed == {"fast_int8", "fast_int8_openvino", "safe_fast_int8"}
+    assert not placed & {*pipeline.recipes(finished=False, placed=False).split("|")}
+    job = SimpleNamespace(data="phantom_tiny", model="dscnn", seed="0", recipe="fast_int8_openvino")
+    slices = pipeline.compress_slice(job)
+    device = slices["device"]
+    assert (device["name"], device["engine"]["name"]) == ("host_openvino", "openvino")
+    # What the times depend on, and not for how long the sweep measures latencies.
+    assert (device["threads"], device["min_count"]) == ([2], 200)
+    assert slices["export"]["runtime"] == "onnxruntime"
+    job.recipe = "ptq_int8"
+    assert set(pipeline.compress_slice(job)) == {"compress", "seed"}
+    (sweeps / "lost.yaml").write_text(text + "per_recipe: {fast_int8_openvino: [compress.steps.1.device=hosst]}\n")  # fmt: skip
+    with pytest.raises(
+        UserError, match=naming("'hosst'", "host", "config/compress/fast_int8_openvino.yaml")
+    ):
+        Pipeline({"sweep": "lost"})

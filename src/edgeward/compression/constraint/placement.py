@@ -6,7 +6,7 @@ Nothing is prepared or converted for it: the quantizer's annotations say it, in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch.fx import GraphModule, Node
@@ -28,20 +28,26 @@ class Placement:
     tensors : names of the nodes whose result (or value) is quantized.
     integer : names of the nodes that run in integers.
     of_module : module name -> the tensors that its layers, sums and products quantize.
+    of_node : the same of single nodes, of every kind.
     """
 
     tensors: frozenset[str]
     integer: frozenset[str]
     of_module: dict[str, frozenset[str]]
+    of_node: dict[str, frozenset[str]]
 
 
-def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
-    """Annotate `graph` with some modules kept float; the graph itself is left without annotations."""
-    quantizer = QUANTIZER(*ptq_specs("minmax", False), keep_float=keep_float)
+def place(
+    graph: GraphModule, keep_float: Sequence[str], floating: Collection[str] | None = None
+) -> Placement:
+    """Annotate `graph` with some modules and nodes kept float; the graph itself is left without annotations."""
+    specs = ptq_specs("minmax", False)
+    quantizer = QUANTIZER(*specs, keep_float=keep_float, floating=floating)
     quantizer.annotate(graph)
     tensors: set[str] = set()
     integer: set[str] = set()
     of_module: dict[str, set[str]] = {}
+    of_node: dict[str, frozenset[str]] = {}
     for node in graph.graph.nodes:
         annotation = node.meta.get(ANNOTATION)
         if annotation is None:
@@ -58,6 +64,7 @@ def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
             }
             for name in module_names(node):
                 of_module.setdefault(name, set()).update(mine)
+        of_node[node.name] = frozenset(mine)
         integer.add(node.name)
         tensors |= mine
     for node in graph.graph.nodes:
@@ -66,6 +73,7 @@ def place(graph: GraphModule, keep_float: Sequence[str]) -> Placement:
         frozenset(tensors),
         frozenset(integer),
         {name: frozenset(found) for name, found in of_module.items()},
+        of_node,
     )
 
 

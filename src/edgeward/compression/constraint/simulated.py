@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class Judge:
 
 
 class Simulated:
-    """The fake-quantized network, in which any set of modules can be switched to float at no cost."""
+    """The fake-quantized network, in which any set of modules, or of nodes, can be switched to float at no cost."""
 
     def __init__(
         self,
@@ -59,14 +59,17 @@ class Simulated:
         step: Int8,
         calibrated: GraphModule,
         graph: GraphModule,
+        floating: Collection[str] | None = None,
     ) -> None:
         self.graph, self.kept = graph, list(step.keep_float)
+        self.floating = floating
         self.model = backend.prepare_qat(
             backend.capture(piece.module, piece.example),
             momentum=0.0,
             reduce_range=step.reduced,
             granularity=step.weight_granularity,
             keep_float=step.keep_float,
+            floating=floating,
         )
         take_ranges(self.model, calibrated)
         RangeSchedule(self.model, 0).eval()
@@ -79,11 +82,20 @@ class Simulated:
                 self.observed.setdefault(fake, set()).add(node.args[0].name)
         with torch.no_grad():
             self.model(piece.example)
-        self._check(place(graph, self.kept))
+        self.all = place(graph, self.kept, floating)
+        self._check(self.all)
 
     def alone(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the network with only this module in integers."""
-        return self._quantizing(place(self.graph, self.kept).of_module[name])
+        return self._quantizing(self.all.of_module[name])
+
+    def node_alone(self, name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the network with only this node of its graph in integers."""
+        return self._quantizing(self.all.of_node[name])
+
+    def with_nodes_float(self, floating: Collection[str]) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Return the network with these nodes in float, besides `keep_float`."""
+        return self._quantizing(place(self.graph, self.kept, floating).tensors)
 
     def with_float(self, names: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the network with these modules in float, besides `keep_float`."""

@@ -27,6 +27,8 @@ max_duration_s``, ``stop {percentiles, confidence, half_width}`` or null, ``inpu
 ``interleave`` with ``models, sha256s`` (instead of ``model``), ``rounds, settle, block,
 max_duration_s, warmup``
     answers with samples of all models, taken in turns.
+``kernels`` with ``models, sha256s, rounds, block_s, max_duration_s``
+    answers with the times of blocks of all files, taken in turns.
 ``energy`` with ``power {counter, rails, idle_s, window_s, windows}``, ``warmup``
     answers with the readings of a counter, or why there is none.
 ``sustain`` with ``duration_s, window_s``, ``power`` and ``warmup`` as above, ``inputs``

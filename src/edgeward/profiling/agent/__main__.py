@@ -15,6 +15,7 @@ from .decide import decide
 from .describe import describe
 from .energy import energy
 from .interleave import interleave
+from .kernels import kernels
 from .operators import operators
 from .sustain import sustain
 from .timing import cold, measure
@@ -29,6 +30,7 @@ TASKS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "energy": energy,
     "sustain": sustain,
     "ceilings": ceilings,
+    "kernels": kernels,
 }
 
 

@@ -8,6 +8,7 @@ from edgeward.core import svg
 from edgeward.reporting.figures.common import Groups, Key
 from edgeward.reporting.figures.curves import curves, selective
 from edgeward.reporting.figures.forest import forest
+from edgeward.reporting.figures.front import front
 from edgeward.reporting.figures.ranks import rank_study
 from edgeward.reporting.figures.reliability import reliability
 from edgeward.reporting.figures.roofline import roofline
@@ -22,6 +23,7 @@ FIGURES: dict[str, Callable[[Groups, Key], str]] = {
     "forest": forest,
     "curves": curves,
     "selective": selective,
+    "front": front,
     "roofline": roofline,
     "training": training,
     "sustained": sustained,

@@ -12,7 +12,7 @@ quantize/dequantize pair. The rules here follow from that:
 - ``max_pool`` and nearest-neighbour upsampling: output shares the scale of its input, since they only
   select. Linear upsampling stays float: onnxruntime's integer kernel cuts instead of rounding.
 - ``cat`` of channels that a convolution reads: every input and the output.
-- convolutions that onnxruntime computes faster in float: of one or two channels, of groups with more than
+- convolutions that onnxruntime computes faster in float, unless their times on the device have decided (`floating`): of one or two channels, of groups with more than
   one channel in or out, and over volumes dense ones of up to eight channels and depthwise ones with large
   kernels (`benchmarks/conv_kernels.py`).
 - transposed and one-dimensional convolutions stay float: the former have no integer kernel, the
@@ -123,7 +123,8 @@ class OnnxRuntimeQuantizer(EngineQuantizer):
         for node in nodes:
             if node in floating or self.is_kept(node):
                 continue
-            if node.target in WEIGHTED and _is_parameter(node.args[1]) and not _slow(node):
+            slow = self.floating is None and _slow(node)
+            if node.target in WEIGHTED and _is_parameter(node.args[1]) and not slow:
                 self._annotate_weighted(node)
             elif _joins_activations(node) and not _feeds(node, LAYER_NORM):
                 self._annotate_joined(node, node.args[:2])
