@@ -24,6 +24,7 @@ from edgeward.profiling import stage as profiling
 from edgeward.records.parity import Parity
 from edgeward.records.port import Port, taken
 from edgeward.runtimes.recurrence import Gated
+from edgeward.runtimes.session import open_session
 
 ENGINES = {"executorch": "executorch", "litert": "ai_edge_litert"}
 """Runtime -> module without which it is not there."""
@@ -114,6 +115,20 @@ def test_a_missing_converter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEWARD_LITERT", "nowhere/bin/python")
     with pytest.raises(UserError, match="make litert"):
         converter()
+
+
+def test_a_softmax_between_convolutions_runs_over_its_own_axis(tmp_path: Path) -> None:
+    pytest.importorskip("executorch", reason="executorch is an extra")
+    from edgeward.runtimes.executorch import export
+    from edgeward.runtimes.executorch.config import Port as Keys
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Softmax(-1), nn.Conv2d(4, 4, 1)).eval()
+    images = 2 * torch.randn(2, 3, 6, 5)
+    path = tmp_path / "model.pte"
+    export.write(export_program(net, images), Keys(runtime="executorch"), {}, path)
+    found = open_session(path, 1, runtime="executorch").run(images.numpy())
+    assert abs(found - net(images).detach().numpy()).max() < 1e-6
 
 
 def ported(runtime: str, source: Path, data: Prepared, out: Path) -> dict[str, float]:
