@@ -94,18 +94,19 @@ def folded(module: GraphModule, node: Node) -> Node:
     """Put what a node computes of constants in its place; return the constant."""
     arguments = [tensor_at(module, a) if isinstance(a, Node) else a for a in node.args]
     value = node.target(*arguments)
-    return constant(module, node, value.detach().contiguous())
+    found = constant(module, node, value.detach().contiguous())
+    node.replace_all_uses_with(found)
+    module.graph.erase_node(node)
+    return found
 
 
 def constant(module: GraphModule, node: Node, value: torch.Tensor) -> Node:
-    """Replace a node by a constant; return that."""
+    """Add a constant before a node, with what is noted of that; return it."""
     name = f"constant_{node.name}"
     module.register_buffer(name, value)
     with module.graph.inserting_before(node):
         found = module.graph.get_attr(name)
     found.meta = dict(node.meta)
-    node.replace_all_uses_with(found)
-    module.graph.erase_node(node)
     return found
 
 
