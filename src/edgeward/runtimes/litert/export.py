@@ -29,6 +29,7 @@ from edgeward.runtimes.quantizer import tensor_at
 READS = ("convert.py",)  # started by its path: see edgeward.pipeline.closure
 PYTHON = "EDGEWARD_LITERT"
 PATIENCE_S = 3600
+LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
 def converter() -> str:
@@ -74,7 +75,13 @@ def write(
         raise Unportable(f"LiteRT cannot take the program: {error}") from error
     convert(python, whole, path)
     stamp(path, properties)
-    return Counter(op["op_name"] for op in Engine({}).operators(str(path), fused=False))
+    operators = Engine({}).operators(str(path), fused=False)
+    kinds = {
+        kind.__name__ for op in operators if op["op_name"] in LAYERS for kind in op["operand_types"]
+    }
+    if properties["precision"] == "int8" and "int8" not in kinds:
+        raise Unportable("LiteRT's converter left every layer of the INT8 program in float")
+    return Counter(op["op_name"] for op in operators)
 
 
 def edited(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
