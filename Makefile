@@ -3,7 +3,7 @@ PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
 
-.PHONY: sweep demo test lint audit docs docs-links lock clean
+.PHONY: sweep demo test lint audit docs docs-links litert lock clean
 
 sweep: .venv/ready
 	$(BIN)/snakemake --cores $(CORES)
@@ -41,6 +41,14 @@ docs-links: .venv-docs/ready
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docs/requirements.lock
 	touch $@
 
+# The converter that writes files for LiteRT; the engine itself is an extra: pip install "edgeward[litert]".
+litert: .venv-litert/ready
+
+.venv-litert/ready: envs/litert.lock
+	$(PYTHON) -m venv --clear .venv-litert
+	.venv-litert/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r envs/litert.lock
+	touch $@
+
 .venv/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgeward needs Python 3.11 or newer; choose one with: make PYTHON=python3.11 ...")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -59,6 +67,8 @@ lock: .venv/ready
 	    --generate-hashes --no-emit-index-url --no-header --quiet pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --universal --python-version 3.11 --group docs --upgrade \
 	    --generate-hashes --no-emit-index-url --no-header --quiet -o docs/requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --group litert --upgrade \
+	    --generate-hashes --no-emit-index-url --no-header --quiet -o envs/litert.lock
 
 clean:
-	rm -rf .venv .venv-docs build/site build/links .coverage.json .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-docs .venv-litert build/site build/links .coverage.json .snakemake .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -32,7 +32,8 @@ rule assess:
 
 rule decide:
     input:
-        model=Export.onnx,
+        model=PIPELINE.on_device,
+        shipped=Export.onnx,
         card=PIPELINE.card,
         prepared=PIPELINE.prepared,
         host=Assess.safety,

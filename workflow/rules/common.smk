@@ -21,6 +21,7 @@ from edgeward.pipeline.paths import (
     Fold,
     Interleave,
     Pool,
+    Port,
     Prepare,
     Profile,
     Report,

@@ -59,3 +59,32 @@ rule adopt:
         "take {wildcards.recipe} of {wildcards.model} as it is ({wildcards.data}, seed {wildcards.seed})"
     script:
         "../scripts/adopt.py"
+
+
+rule port:
+    input:
+        program=Compress.program,
+        recipe=Compress.record,
+        reference=Export.onnx,
+        card=PIPELINE.card,
+        prepared=PIPELINE.prepared,
+    output:
+        record=Port.record,
+        files=directory(Port.files),
+        config=Port.config,
+        metrics=Port.metrics,
+    log:
+        Port.log,
+    conda:
+        "../../envs/full.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime="1h",
+    params:
+        code=PIPELINE.code("port"),
+        cfg=PIPELINE.port_slice,
+    message:
+        "write {wildcards.model} {wildcards.recipe} for {wildcards.runtime} ({wildcards.data}, seed {wildcards.seed})"
+    script:
+        "../scripts/port.py"

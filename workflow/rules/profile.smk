@@ -3,7 +3,8 @@
 
 rule profile:
     input:
-        model=Export.onnx,
+        model=PIPELINE.on_device,
+        reference=Export.onnx,
         ceilings=Ceilings.record,
     output:
         profile=Profile.record,

@@ -9,13 +9,18 @@ from edgeward.pipeline.paths import OUTBOX
 def main(job: Job) -> dict[str, float]:
     from edgeward.profiling.config import ProfileConfig
     from edgeward.profiling.stage import run
+    from edgeward.records.port import taken
     from edgeward.tracking.outbox import quiet
 
     job.loaded()
+    shipped = Path(job.input.reference)
+    model, refused = taken(job.paths("model"), shipped)
     with quiet(OUTBOX):
         return run(
             ProfileConfig.model_validate(job.cfg["profile"]),
-            model=Path(job.input.model),
+            model=model,
+            shipped=shipped,
+            refused=refused,
             ceilings=Path(job.input.ceilings),
             out=Path(job.output.profile),
         )

@@ -28,6 +28,12 @@ else:
     ]
 
 
+def port_config(values: Any) -> ExportConfig:
+    """Return what says how a program is written for a runtime other than the reference."""
+    found: ExportConfig = models("Port")[values["runtime"]].model_validate(values)
+    return found
+
+
 def export_config(values: Any) -> ExportConfig:
     """Return the group ``export`` as the config model of its runtime."""
     found: ExportConfig = TypeAdapter(AnyExport).validate_python(values)

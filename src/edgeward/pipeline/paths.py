@@ -141,6 +141,18 @@ class Export(_OfCandidate):
 
 
 @dataclass(frozen=True)
+class Port(_OfCandidate):
+    """The same network in a file of another runtime, or why it cannot be one."""
+
+    RESULTS = f"results/{_CANDIDATE}/export/{{runtime}}"
+    LOG = f"logs/{_CANDIDATE}/port-{{runtime}}"
+    runtime: str = "{runtime}"
+
+    record = File("/port.json")
+    files = File("/file")  # folder of the file and what it holds; empty if it is refused
+
+
+@dataclass(frozen=True)
 class Profile(_OfCandidate, _OnDevice):
     """Measurements on a device."""
 
@@ -274,6 +286,9 @@ class ResultPaths:
     @property
     def export(self) -> Export:
         return Export(self.data, self.model, self.seed, self.recipe, root=self.root)
+
+    def port(self, runtime: str) -> Port:
+        return Port(self.data, self.model, self.seed, self.recipe, runtime, root=self.root)
 
     @property
     def assess(self) -> Assess:

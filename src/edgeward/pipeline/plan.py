@@ -13,12 +13,14 @@ from pydantic import ValidationError
 
 from edgeward.compression.config import RecipeConfig
 from edgeward.core.errors import UserError, did_you_mean, unknown
+from edgeward.export.config import port_config
 from edgeward.models.config import place
 from edgeward.pipeline.compose import AXES, Roots, compose, locate, names, parsed, read, shown
 from edgeward.pipeline.schema import SweepConfig
 from edgeward.pipeline.sections import explain
 from edgeward.pipeline.tasks import check_fit
 from edgeward.profiling.config import DeviceConfig, ProfileConfig
+from edgeward.runtimes.base import REFERENCE, runtime
 from edgeward.tasks.base import task_names
 
 # Keys of a data set that only its assessment reads, through the section of its task: no case changes with them.
@@ -131,8 +133,24 @@ class Plan:
             plan.placed_on(first._replace(recipe=recipe))
         for device in sweep.device:
             plan.compose(first.data, first.model, first.recipe, device)
+        plan._check_takers()
         plan._check_deciding()
         return plan
+
+    def _check_takers(self) -> None:
+        """Refuse devices with files of their own where there is no program to write them from."""
+        own = [device for device in self.sweep.device if self.taker(device) != REFERENCE]
+        finished = [c.recipe for c in self.candidates if self.finished(c) is not None]
+        if own and finished:
+            raise UserError(
+                f"{self.file}: device names {own}, whose engines take files of their own, and recipe '{finished[0]}' is a finished "
+                "ONNX file: nothing can be written from it. Take one of them out of the sweep."
+            )
+        if self.sweep.sizes and self.sweep.device[0] in own:
+            raise UserError(
+                f"{self.file}: sizes are profiled on the first device, '{own[0]}', whose engine takes files of its own; begin "
+                "`device` with one that takes ONNX, e.g. host."
+            )
 
     def _check_deciding(self) -> None:
         """Refuse devices that cannot decide."""
@@ -268,6 +286,17 @@ class Plan:
             other = {*self._tasks} - {config["data"]["task"]}
             return {"safety": {k: v for k, v in config["safety"].items() if k not in other}}
         return {stage: config[stage]}
+
+    def taker(self, device: str) -> str:
+        """Return the runtime whose files a device takes."""
+        engine = self.device(device, {"engine"})["engine"]["name"]
+        return runtime(engine, f"config/profile/{device}.yaml (key 'engine.name')").file_of
+
+    def port(self, candidate: Candidate, taker: str) -> dict[str, Any]:
+        """Return the slice of `port`: a runtime's own file has its own keys, and the tolerances of the one that ships."""
+        config = self.compose(candidate.data, candidate.model, candidate.recipe)["export"]
+        own = port_config({"runtime": taker, "parity": config["parity"]})
+        return {"export": own.model_dump(mode="json")}
 
     def adopt(self, candidate: Candidate) -> dict[str, Any]:
         """Return the slice of `adopt`, which takes a finished file."""

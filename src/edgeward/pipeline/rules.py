@@ -37,6 +37,7 @@ from edgeward.pipeline.paths import (
     Fold,
     Interleave,
     Pool,
+    Port,
     Prepare,
     Report,
     ResultPaths,
@@ -50,6 +51,7 @@ from edgeward.pipeline.undone import Undone
 from edgeward.pipeline.work import drop, prune
 from edgeward.pipeline.worker import Workers
 from edgeward.records.failure import Failure, Missing
+from edgeward.runtimes.base import REFERENCE, runtime
 from edgeward.tasks.base import task
 from edgeward.tracking.address import default_uri, without_credentials
 from edgeward.tracking.process import DeliveryProcess, deliver_command
@@ -117,6 +119,12 @@ class Pipeline:
     def wildcards(self) -> dict[str, str]:
         """The pattern of each wildcard: the names that there are."""
         groups = {a: "|".join(names(self.plan.roots, group)) for a, group in AXES.items()}
+        own = (
+            n
+            for n in plugins.names("edgeward.runtimes")
+            if runtime(n, "").file_of == n != REFERENCE
+        )
+        groups["runtime"] = "|".join(own) or "none"
         numbers = dict.fromkeys(("seed", "size", "fold"), r"\d+")
         return {**groups, **numbers, "sweep": self.plan.name}
 
@@ -305,11 +313,21 @@ class Pipeline:
         at = ResultPaths(*candidate).assess
         return [at.safety, at.cases]
 
-    @property
-    def models_in_turns(self) -> list[Path]:
-        """The files that are timed in turns."""
+    def models_in_turns(self, wildcards: Any) -> list[Path]:
+        """List the files that are timed in turns on a device, or what says that there are none."""
         members = dict.fromkeys(c for group in self.plan.interleaved for c in group)
-        return [ResultPaths(*c).export.onnx for c in members]
+        return [path for c in members for path in self._file(c, wildcards.device)]
+
+    def on_device(self, wildcards: Any) -> list[Path]:
+        """Return the file that a device takes; where it is one of its own, what says so, and the folder that holds it."""
+        return self._file(_candidate(wildcards), wildcards.device)
+
+    def _file(self, candidate: Candidate, device: str) -> list[Path]:
+        taker = self.plan.taker(device)
+        if taker == REFERENCE:
+            return [ResultPaths(*candidate).export.onnx]
+        port = Port(*candidate, taker)
+        return [port.record, port.files]
 
     @property
     def candidates(self) -> list[Path]:
@@ -327,6 +345,7 @@ class Pipeline:
             files += [path for stage, path in at.configs.items() if stage not in absent]
             files += [at.prepare.card, at.compress.record, at.export.onnx]
             files += [at.export.parity, at.assess.safety, at.assess.verdict, *at.profiles.values()]
+            files += [self._file(candidate, device)[0] for device in at.devices]
             files += [path for on in at.decided.values() for path in (on.safety, on.verdict)]
             if has.shown:
                 files += [at.assess.cases, *self._opened(at.data)]
@@ -394,6 +413,9 @@ class Pipeline:
 
     def export_slice(self, wildcards: Any) -> Slice:
         return self.plan.stage("export", _candidate(wildcards))
+
+    def port_slice(self, wildcards: Any) -> Slice:
+        return self.plan.port(_candidate(wildcards), wildcards.runtime)
 
     def adopt_slice(self, wildcards: Any) -> Slice:
         return self.plan.adopt(_candidate(wildcards))

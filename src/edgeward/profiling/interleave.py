@@ -27,11 +27,13 @@ IDENTITY = ("data", "model", "seed", "recipe")
 Member = Mapping[str, Any]
 
 
-def _ask(cfg: ProfileConfig, device: Device, group: Sequence[Member]) -> dict[str, Any]:
+def _ask(
+    cfg: ProfileConfig, device: Device, group: Sequence[Member], timed: bool
+) -> dict[str, Any]:
     ranges = {
         m["file"]: read_graph(cfg.engine.name, Path(m["file"]), cfg.batch).metadata for m in group
     }
-    common = [request_for(cfg, metadata) for metadata in ranges.values()]
+    common = [request_for(cfg, metadata) for metadata in ranges.values() or ({},)]
     if any(request != common[0] for request in common):
         raise UserError(
             f"{', '.join(map(str, ranges))}: the models do not take the same values "
@@ -46,9 +48,20 @@ def _ask(cfg: ProfileConfig, device: Device, group: Sequence[Member]) -> dict[st
             "threads": cfg.first_threads,
             "warmup": cfg.warmup.model_dump(),
             **cfg.interleave.model_dump(),
+            **({} if timed else {"rounds": 0}),
             "max_duration_s": cfg.deadline_s / 2,
         }
     )
+
+
+def _taken(cfg: ProfileConfig, device: Device, group: Sequence[Member]) -> dict[str, Any]:
+    """Ask about the members that have a file for this engine; those without are refused, with the reason."""
+    there = [i for i, member in enumerate(group) if member.get("refused") is None]
+    answer = _ask(cfg, device, [group[i] for i in there], timed=0 in there)
+    refused = [[there[i], reason] for i, reason in answer["refused"]]
+    refused += [[i, m["refused"]] for i, m in enumerate(group) if i not in there]
+    providers = answer["providers"] or cfg.engine.asked_for
+    return {**answer, "providers": providers, "refused": sorted(refused)}
 
 
 def compare(
@@ -124,8 +137,8 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
     Parameters
     ----------
     cfg : the device; its first thread setting is used.
-    groups : members are ``data, model, seed, recipe, file`` (an ONNX file); the first of each group
-        is what the others are compared with.
+    groups : members are ``data, model, seed, recipe, file`` and, where the engine has none, why it is ``refused``; the first of
+        each group is what the others are compared with.
     out : the JSON to write.
 
     Returns
@@ -141,7 +154,7 @@ def run(cfg: ProfileConfig, groups: Sequence[Sequence[Member]], *, out: Path) ->
     records, answer = [], {}
     with open_device(cfg) as device:
         for group in groups:
-            answer = _ask(cfg, device, group)
+            answer = _taken(cfg, device, group)
             record = compare(group, answer, cfg, device.emulated)
             records.append(record)
             for r in record.refused:

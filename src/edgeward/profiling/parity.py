@@ -15,7 +15,6 @@ import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.records.parts import Decided, Parity
-from edgeward.runtimes.base import REFERENCE
 from edgeward.runtimes.parity import compare as agreement
 from edgeward.runtimes.parity import judge, run_all
 from edgeward.runtimes.session import open_session
@@ -59,15 +58,12 @@ def decode(encoded: dict[str, Any]) -> np.ndarray:
     return raw.reshape(encoded["shape"]).astype(np.float64)
 
 
-def reference_logits(
-    model: Path, array: np.ndarray, runtime: str = REFERENCE, noise: float = 0.0
-) -> np.ndarray:
+def reference_logits(model: Path, array: np.ndarray, noise: float = 0.0) -> np.ndarray:
     """Return the logits of the reference engine, float64 (n, classes, ..), one image at a time.
 
     Parameters
     ----------
     array : images (n, c, *spatial) of any type, in the values that the model takes.
-    runtime : of the device; the reference is the engine that its files are written for.
     noise : see `edgeward.runtimes.parity.run_all`.
 
     Raises
@@ -75,7 +71,7 @@ def reference_logits(
     UserError
         If the reference engine cannot load or run the model.
     """
-    session = open_session(model, 1, fused=False, runtime=runtime)
+    session = open_session(model, 1, fused=False)
     try:
         return run_all(session.run, (image[None].astype(np.float32) for image in array), noise)
     except Exception as error:  # engines have a dozen exception types of their own
@@ -87,7 +83,6 @@ def sensitivity(
     array: np.ndarray,
     reference: np.ndarray,
     perturbation: float,
-    runtime: str = REFERENCE,
 ) -> float:
     """Return by how much the reference engine's own logits move when the images hardly change.
 
@@ -100,7 +95,7 @@ def sensitivity(
     -------
     Mean |difference| of the logits.
     """
-    return agreement(reference, reference_logits(model, array, runtime, perturbation)).mean_abs
+    return agreement(reference, reference_logits(model, array, perturbation)).mean_abs
 
 
 def compare(

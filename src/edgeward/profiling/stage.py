@@ -26,7 +26,7 @@ from edgeward.records.profile import (
     Profile,
     Setting,
 )
-from edgeward.runtimes.base import GraphFacts
+from edgeward.runtimes.base import REFERENCE, GraphFacts
 from edgeward.runtimes.graph import read_graph
 
 log = logging.getLogger(__name__)
@@ -48,15 +48,17 @@ def request_for(cfg: ProfileConfig, metadata: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _bench(cfg: ProfileConfig, device: Device, model: Path, facts: GraphFacts) -> Bench:
+def _bench(
+    cfg: ProfileConfig, device: Device, model: Path, shipped: Path, facts: GraphFacts
+) -> Bench:
     common = request_for(cfg, facts.metadata)
     low, high = common["input_range"]
     shape = tuple(facts.input_shape[1:])
     inputs = parity.images(cfg.parity.images, shape, (low, high), cfg.seed)
-    reference, moved = parity.reference_logits(model, inputs, cfg.engine.name), None
+    reference, moved = parity.reference_logits(shipped, inputs), None
     if facts.precision == "int8":
         perturbation = cfg.parity.int8.perturbation
-        moved = parity.sensitivity(model, inputs, reference, perturbation, cfg.engine.name)
+        moved = parity.sensitivity(shipped, inputs, reference, perturbation)
     return Bench(
         cfg=cfg,
         device=device,
@@ -172,17 +174,25 @@ def _metrics(profile: Profile) -> dict[str, float]:
 
 
 def run(
-    cfg: ProfileConfig, *, model: Path, out: Path, ceilings: Path | None = None
+    cfg: ProfileConfig,
+    *,
+    model: Path,
+    out: Path,
+    ceilings: Path | None = None,
+    shipped: Path | None = None,
+    refused: str | None = None,
 ) -> dict[str, float]:
     """Profile a model on a device.
 
     Parameters
     ----------
     cfg : the device and how to measure on it.
-    model : an ONNX file with one image input, float32 (batch, c, h, w) or (batch, c, d, h, w).
+    model : a file that the engine takes, with one image input, float32 (batch, c, h, w) or (batch, c, d, h, w).
     out : the JSON to write, ``{device}.json``.
     ceilings : the device's, as `edgeward.profiling.ceilings` wrote them; None leaves the roofline
         out of the explanation.
+    shipped : the ONNX file of the same network, whose logits the reference engine gives; None: `model`.
+    refused : why there is no file for this engine; then `model` is the one that ships, and nothing is measured.
 
     Returns
     -------
@@ -199,11 +209,13 @@ def run(
     """
     if not model.is_file():
         raise UserError(f"{model} does not exist; the stage `export` writes it.")
-    facts = read_graph(cfg.engine.name, model, cfg.batch)
+    facts = read_graph(REFERENCE if refused else cfg.engine.name, model, cfg.batch)
     best = None if ceilings is None else ceilings_file.read(ceilings, cfg)
     with open_device(cfg) as device:
-        bench = _bench(cfg, device, model, facts)
+        bench = _bench(cfg, device, model, shipped or model, facts)
         try:
+            if refused:
+                raise Refused(refused, refused)
             executed, found = _measured(bench, facts, best)
         except Refused as error:
             log.warning("%s refuses %s: %s", cfg.name, model, error.reason)

@@ -80,6 +80,11 @@ class Explanation(Part):
     kernels_ms: Amount = Field(
         description="Sum over kernels by the engine's own profiler, which costs some microseconds each."
     )
+    outside_delegates: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="Share of that time (where it is 0, as the engine tells no times, of the MACs) outside the part of the engine that "
+        "computes fast (XNNPACK); null: it has no such part.",
+    )
     measured_ms: Amount = Field(description="Median of the headline setting.")
     macs: Count = Field(
         description="Executed per inference; above the model's own where an engine pads channels."

@@ -9,6 +9,8 @@ their evidence, and what is left for people to sign. It quotes nothing of the pa
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgeward.core.errors import UserError
 from edgeward.core.io import digest, sha256
 from edgeward.records.base import Interval
@@ -22,12 +24,13 @@ from edgeward.records.checklist import (
     SignOff,
     Speedup,
 )
+from edgeward.records.port import Port
 from edgeward.records.profile import NotMeasured, Profile
 from edgeward.records.provenance import Provenance
 from edgeward.reporting.load import Candidate
 from edgeward.reporting.mapping import mapped
 from edgeward.reporting.sweep import Sweep
-from edgeward.runtimes.base import REFERENCE
+from edgeward.runtimes.base import REFERENCE, runtime
 
 BUILT = {
     "recipe", "steps", "precision", "backend", "scheme", "keep_float", "quantized_parameter_share",
@@ -41,6 +44,15 @@ QUESTIONS = (
     "Do the licences of data, model and software allow the intended use?",
     "Which regulation applies, and who keeps watch over the model after it is installed?",
 )
+
+
+def _profiled(candidate: Candidate, device: str, profile: Profile) -> tuple[Path, str | None]:
+    """Return which file a device takes, and the SHA-256 of it where it is another one than that which ships."""
+    taker = runtime(profile.engine.name, f"config/profile/{device}.yaml").file_of
+    if taker == REFERENCE:
+        return candidate.paths.export.onnx, None
+    record = candidate.paths.port(taker).record
+    return record, Port.read(record).sha256
 
 
 def checklist(
@@ -61,10 +73,11 @@ def checklist(
     onnx = candidate.paths.export.onnx
     found = sha256(onnx)
     for device, profile in candidate.profiles.items():
-        if profile.model.sha256 != found:
+        file, own = _profiled(candidate, device, profile)
+        if profile.model.sha256 != (own or found):
             raise UserError(
                 f"{candidate.key}: {device} was profiled with a model of SHA-256 {profile.model.sha256}, but "
-                f"{onnx} has {found}. Run profile again for this candidate."
+                f"{file} has {own or found}. Run profile again for this candidate."
             )
     roles = ("Clinical lead", "Engineering lead", "Quality / regulatory")
     content = Checklist(

@@ -77,6 +77,7 @@ class Row:
     roofline_ms: float | None = None
     layout_changes: int | None = None
     fused_share: float | None = None
+    outside_delegates: float | None = None
     metrics: dict[str, Interval]
     deltas: dict[str, Interval]
     n: dict[str, int]
@@ -163,6 +164,7 @@ def _measure(row: Row, profile: Profile, timing: Timing | None) -> None:
         row.bytes_moved, row.intensity = explained.bytes_moved, explained.intensity
         row.roofline_ms, row.layout_changes = explained.roofline_ms, explained.layout_changes
         row.fused_share = explained.fused_share
+        row.outside_delegates = explained.outside_delegates
     if timing:
         setting = timing.setting
         row.timing, row.threads, row.batch = setting.verdict, setting.threads, setting.batch

@@ -14,6 +14,7 @@ from edgeward.core.text import count
 from edgeward.records.base import Interval
 from edgeward.records.card import Card
 from edgeward.records.parity import Parity
+from edgeward.records.port import refusal
 from edgeward.records.profile import Profile, Setting
 from edgeward.records.recipe import Recipe
 from edgeward.records.safety import EndpointRow, OnDevice, Safety, Verdict, VerdictWord
@@ -229,7 +230,10 @@ def _history(path: Path) -> list[dict[str, float]]:
         raise UserError(f"{path} holds something that is no number: {error}.") from None
 
 
-def _decided(safety: Path, verdict: Path) -> Decided:
+def _decided(safety: Path, verdict: Path) -> Decided | None:
+    """Return what a device decided; None where its engine cannot take the model, as its profile says."""
+    if refusal(safety) is not None:
+        return None
     found = Safety.read(safety)
     if found.on is None:
         raise UserError(f"{safety}: 'on' is missing: no device is named. Run decide again.")
@@ -255,7 +259,11 @@ def load(paths: ResultPaths) -> Candidate:
         safety=Safety.read(paths.assess.safety),
         verdict=Verdict.read(paths.assess.verdict),
         profiles={device: Profile.read(path) for device, path in paths.profiles.items()},
-        decided={device: _decided(at.safety, at.verdict) for device, at in paths.decided.items()},
+        decided={
+            device: found
+            for device, at in paths.decided.items()
+            if (found := _decided(at.safety, at.verdict)) is not None
+        },
     )
     for what, ours, theirs in (
         ("task", task(found.safety.task, str(paths.assess.safety)).name, found.task.name),

@@ -17,7 +17,7 @@ runtime to the device. The latter has a class `Engine`, made from the settings i
     the number of timed inferences, fewer if the engine's record would not hold them, and a list of the kernels:
     ``name, operator, provider`` (how it is computed), ``inputs`` and ``outputs`` ([type, shape], with the types of
     `TYPES`), ``weight_bytes`` (or None), ``calls`` (per inference), ``inside`` (name of the loop that runs it, or None),
-    ``us`` (median time per inference).
+    ``us`` (median time per inference; 0 for all where the engine tells none, with 0 timed inferences).
 
 A session has
 

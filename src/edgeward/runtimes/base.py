@@ -5,7 +5,8 @@ A folder ``runtimes/<name>/`` holds
 ``runtime.py``
     `RUNTIME`, a `Runtime`: its facts. Standard library only.
 ``config.py``
-    `Engine`, the keys of ``engine`` in a device's YAML; where it writes files, `Export`, those of the group ``export``.
+    `Engine`, the keys of ``engine`` in a device's YAML; the reference's also `Export`, those of the group ``export``, and others that
+    write files `Port`.
 ``agent.py``
     `Engine`: the engine on a device; see `edgeward.runtimes.agent`. One that runs in a page has ``agent.js`` instead, and
     ``page.py``: `AGENT`, its path, and ``package_files(settings) -> {path at which it looks for it: file}``.
@@ -14,10 +15,12 @@ A folder ``runtimes/<name>/`` holds
 
 Where it writes files of its own, and does not take those of another runtime (`Runtime.file_of`), also
 
-``quantizer.py``
-    `QUANTIZER`, a subclass of `edgeward.runtimes.quantizer.EngineQuantizer`: which operators are quantized for it.
+``quantizer.py``, of the reference alone,
+    `QUANTIZER`, a subclass of `edgeward.runtimes.quantizer.EngineQuantizer`: which operators are quantized, for all engines.
 ``export.py``
-    ``write(program, cfg, properties, path)``: from ``model.pt2`` to the file.
+    ``write(program, cfg, properties, path)``: from ``model.pt2`` to the file. Others than the reference raise `Unportable` where
+    a network is none for the engine, and return its operators, type -> number; `edgeward.runtimes.program` and
+    `edgeward.runtimes.layers` help.
 ``session.py``
     ``open_session(path, threads, fused) -> Session``: the engine on this machine.
 ``graph.py``
@@ -44,6 +47,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pydantic import Field
 
 from edgeward.core.config import Closed
+from edgeward.core.errors import UserError
 from edgeward.core.plugins import load
 from edgeward.runtimes.tolerance import FileParityConfig
 
@@ -56,6 +60,10 @@ if TYPE_CHECKING:
 
 REFERENCE = "onnxruntime"
 """The runtime that `assess` judges with, whose logits those of devices are compared with, and whose file ships."""
+
+
+class Unportable(UserError):
+    """A network that a runtime cannot take, in the words of its converter: a finding, and no failure of a sweep."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ class KernelNames:
     Attributes
     ----------
     convolutions : name -> position of the weights among the inputs.
+    depthwise : the same, of weights (1, k.., channels).
     transposed, products, gemms : transposed convolutions; matrix products (.., m, k) x (.., k, n); of two dimensions.
     integer : multiply integers, whatever the type of their first input is.
     to_float, conversions : change the type of a tensor, from quantized to float or otherwise.
@@ -25,10 +26,12 @@ class KernelNames:
     loops : run other kernels, which are listed by themselves.
     recurrences : run a whole recurrence over tokens as one kernel.
     unknown : multiply and sum, but how much depends on attributes that a kernel does not tell.
+    delegates : providers that compute fast, so that one asks how much runs outside of them; none: one does not ask.
     recurrence_advice : what to do about a recurrence that runs a few kernels for each token.
     """
 
     convolutions: Mapping[str, int]
+    depthwise: Mapping[str, int] = field(default_factory=dict)
     transposed: Set[str] = field(default_factory=set)
     products: Set[str] = field(default_factory=set)
     gemms: Set[str] = field(default_factory=set)
@@ -41,6 +44,7 @@ class KernelNames:
     loops: Set[str] = field(default_factory=set)
     recurrences: Set[str] = field(default_factory=set)
     unknown: Set[str] = field(default_factory=set)
+    delegates: Set[str] = field(default_factory=set)
     recurrence_advice: str = "Use a chunked form made of matrix products."
 
     def kind(self, operator: str) -> Kind:

@@ -26,7 +26,9 @@ def test_runtime_environment_has_no_torch() -> None:
     assert not packages & {"torch", "timm", "pytorch-lightning", "mlflow"}
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "docs/requirements.lock"])
+@pytest.mark.parametrize(
+    "lock", ["requirements.lock", "docs/requirements.lock", "envs/litert.lock"]
+)
 def test_locks_carry_hashes_and_name_no_index(lock: str) -> None:
     text = (PROJECT / lock).read_text()
     assert text.count("--hash=sha256:") > 2 * text.count("==") > 50

@@ -107,8 +107,11 @@ def check_target(target: str) -> None:
     if "/" not in target:
         assert target in rules()
         return
-    match = next((m for p in patterns() if (m := p.fullmatch(target))), None)
-    assert match, target
+    matches = [m for p in patterns() if (m := p.fullmatch(target))]
+    assert matches, target
+    match = min(
+        matches, key=lambda m: len(m.groupdict())
+    )  # a file rather than a folder of any name
     for wildcard, value in match.groupdict().items():
         if not re.fullmatch(r"\{\w+\}|<\w+>", value):
             if wildcard in AXES:
@@ -272,7 +275,7 @@ KEYS = {key for group, field in GROUPS.items() for key in keys(models_in(field.a
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda g: str(g.relative_to(PROJECT)))
 def test_keys_of_the_config_exist(guide: Path) -> None:
     """Those that a guide names from the group on, or with a value."""
-    groups, files = "|".join(GROUPS), r"onnx|pt2?|py|json|csv"
+    groups, files = "|".join(GROUPS), r"onnx|pt2?|pte|tflite|py|json|csv"
     for span in spans(guide):
         key = re.fullmatch(rf"((?:{groups})\.(?!(?:{files})$)[\w.]+)(=.*)?", span) or re.fullmatch(
             r"(\w+\.[\w.]+): .*", span

@@ -70,7 +70,7 @@ def test_a_runtime_has_the_parts_that_are_asked_of_it(name: str) -> None:
     assert facts.name == name
     agent = {"process": "agent", "page": "page"}[facts.runs_in]
     parts = [f"{name}.{part}" for part in ("config", agent, "kernels")]
-    of_file = ("session", "graph", "probes", "export", "quantizer")
+    of_file = ("session", "graph", "probes", "export")
     parts += [f"{facts.file_of}.{part}" for part in of_file]
     assert all(find_spec(f"edgeward.runtimes.{part}") for part in parts)
     assert runtime(facts.file_of, "").suffix == facts.suffix
@@ -78,3 +78,4 @@ def test_a_runtime_has_the_parts_that_are_asked_of_it(name: str) -> None:
 
 def test_the_reference_writes_files_of_its_own() -> None:
     assert runtime(REFERENCE, "").file_of == REFERENCE
+    assert find_spec(f"edgeward.runtimes.{REFERENCE}.quantizer")

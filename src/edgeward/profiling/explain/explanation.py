@@ -45,7 +45,7 @@ def _group(kernels: Sequence[Kernel], bounds: Sequence[Bound] | None) -> list[Op
                 kernels=len(mine),
                 calls=sum(k.calls for k in mine),
                 ms=us / 1e3,
-                share=us / total,
+                share=us / total if total else 0.0,
                 macs=macs,
                 bytes_moved=moved,
                 intensity=macs / moved if moved else None,
@@ -106,9 +106,13 @@ def explain(
     model_macs = facts.macs * facts.input_shape[0]
     weights = [kernel.weight_bytes for kernel in kernels]
     roofline = None if bounds is None else sum(b.us for b in bounds) / 1e3
+    total = sum(k.us for k in top)
+    weight = [k.us if total else k.macs or 0 for k in top]
+    outside = sum(w for w, k in zip(weight, top, strict=True) if k.provider not in names.delegates)
     return Explanation(
         threads=answer["threads"],
-        kernels_ms=sum(kernel.us for kernel in top) / 1e3,
+        kernels_ms=total / 1e3,
+        outside_delegates=outside / sum(weight) if names.delegates and sum(weight) else None,
         measured_ms=median_ms,
         macs=macs,
         macs_unknown=sorted({k.operator for k in kernels if k.macs is None and k.kind != "loop"}),
@@ -119,7 +123,8 @@ def explain(
         roofline_ms=roofline,
         roofline_share=None if roofline is None else roofline / median_ms,
         layout_changes=sum(kernel.calls for kernel in kernels if kernel.kind == "layout"),
-        fused_share=fused_share(facts.operators, executed),
+        # A delegate has names of its own for what it executes.
+        fused_share=None if names.delegates else fused_share(facts.operators, executed),
         ceilings=ceilings,
         operators=_group(kernels, bounds),
         kernels=_listed(kernels, bounds),

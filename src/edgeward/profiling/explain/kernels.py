@@ -35,6 +35,7 @@ class Kernel:
     weight_bytes : bytes of the weights among its inputs; None where the engine does not say.
     integer : whether its products are of integers.
     quantised : whether it reads or writes 8-bit integers.
+    provider : how it is computed, in the engine's words.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Kernel:
     weight_bytes: int | None
     integer: bool
     quantised: bool
+    provider: str | None = None
 
 
 Tensor = Sequence[Any]  # [type, shape]
@@ -94,6 +96,8 @@ def kernel_macs(
         # Some give grouped weights as (groups, c_out / groups, c_in / groups, k...).
         grouped = len(weights) > len(shapes[0])
         return conv_macs(outputs[0][1], weights[1:] if grouped else weights)
+    if operator in names.depthwise:
+        return conv_macs(outputs[0][1], shapes[names.depthwise[operator]][:-1])
     if operator in names.transposed:
         return transposed_conv_macs(shapes[0], shapes[1])
     if operator in names.gemms:
@@ -149,6 +153,7 @@ def read_kernels(
                 kind=kind,
                 integer=operator in names.integer or (bool(macs) and inputs[0][0] in EIGHT_BIT),
                 quantised=any(t in EIGHT_BIT for t, _ in [*inputs, *outputs]),
+                provider=record.get("provider"),
             )
         )
     return kernels

@@ -184,6 +184,16 @@ def of_model(
     bounds : roofline time of each kernel; None without ceilings.
     names : what the engine's operators do.
     """
+    if not _time(kernels):
+        untold = "The engine keeps no times of its operators."
+        asked = (
+            "memory_bound",
+            "fusion_broken",
+            "float_islands",
+            "recurrence_per_token",
+            "scalar_kernels",
+        )
+        return [signature(name, None, {}, untold, "") for name in asked]
     outer = [i for i, kernel in enumerate(kernels) if kernel.inside is None]
     top = [kernels[i] for i in outer]
     limit = None if bounds is None else [bounds[i] for i in outer]
