@@ -153,12 +153,7 @@ def test_a_file_computes_what_the_program_computes_and_is_profiled(
     tmp_path: Path,
 ) -> None:
     source = programs[precision]
-    refusals = ported(runtime, source, small_prepared, tmp_path)["refused"]
-    if (runtime, precision) == ("litert", "int8"):  # until its converter gives integer layers
-        assert refusals == 1
-        assert "in float" in str(Port.read(tmp_path / "port.json").refused)
-        return
-    assert refusals == 0
+    assert ported(runtime, source, small_prepared, tmp_path)["refused"] == 0
     parity = Parity.read(tmp_path / "file" / "parity.json")
     assert parity.passed
     assert parity.onnx_vs_torch is not None
