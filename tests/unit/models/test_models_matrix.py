@@ -50,7 +50,8 @@ PUBLISHED: dict[str, tuple[int, int | None]] = {
     "efficientvim_m4": (19_606_505, None),
 }
 SIBLINGS = {
-    *("mobileone_s1", "mobileone_s2", "mobileone_s3", "efficientformerv2_s1"),
+    *("mobileone_s1", "mobileone_s2", "mobileone_s3", "mobileone_s4", "efficientformerv2_s1"),
+    "efficientnet_lite0_imagenet",
     *("mobilevit_xs", "mobilevit_s"),
     *("efficientvim_m1", "efficientvim_m2", "efficientvim_m3", "efficientvim_m4"),
     *("medmamba_t", "medmamba_s", "medmamba_b", "vmamba_t"),  # the scan of s6_xs
