@@ -215,6 +215,7 @@ SHOWN = (
     "results/{data}",
     "stage ",
     "ssh-keygen ",
+    "openssl req ",
     "python3 -m venv bench",
 )
 
