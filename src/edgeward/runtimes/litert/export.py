@@ -19,6 +19,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgeward.core.errors import UserError
+from edgeward.runtimes.agent import AgentError
 from edgeward.runtimes.base import Unportable
 from edgeward.runtimes.litert.agent import Engine
 from edgeward.runtimes.litert.config import Port
@@ -30,6 +31,13 @@ READS = ("convert.py",)  # started by its path: see edgeward.pipeline.closure
 PYTHON = "EDGEWARD_LITERT"
 PATIENCE_S = 3600
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+aten = torch.ops.aten
+# Operators whose integers LiteRT's kernels give in one scale and zero point only, those of all that they can be.
+FIXED = {
+    aten.sigmoid.default: (1 / 256, -128),
+    aten.softmax.int: (1 / 256, -128),
+    aten.tanh.default: (1 / 128, 0),
+}
 
 
 def converter() -> str:
@@ -75,7 +83,12 @@ def write(
         raise Unportable(f"LiteRT cannot take the program: {error}") from error
     convert(python, whole, path)
     stamp(path, properties)
-    operators = Engine({}).operators(str(path), fused=False)
+    try:
+        operators = Engine({}).operators(str(path), fused=False)
+    except AgentError as error:
+        raise Unportable(
+            f"LiteRT cannot open the file that its converter wrote: {error}"
+        ) from error
     kinds = {
         kind.__name__ for op in operators if op["op_name"] in LAYERS for kind in op["operand_types"]
     }
@@ -106,6 +119,9 @@ def _edit(module: GraphModule) -> None:
     for node in list(module.graph.nodes):
         if is_pair(node, "dequantize") and "per_channel" in str(node.target):
             _unfolded(module, node)
+        elif is_pair(node, "quantize") and getattr(node.args[0], "target", None) in FIXED:
+            for half in (node, *node.users):
+                half.args = (half.args[0], *FIXED[node.args[0].target], *half.args[3:])
 
 
 def _unfolded(module: GraphModule, node: Node) -> None:
