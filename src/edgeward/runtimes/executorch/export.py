@@ -111,7 +111,7 @@ def _kernels(program: torch.export.ExportedProgram) -> Iterator[dict[str, Any]]:
             continue
         inner = getattr(graphs, node.args[0].target).original_module
         for part in inner.graph_module.graph.nodes:
-            if part.op == "call_function":
+            if part.op == "call_function" and part.target is not getitem:
                 yield from _kernel(part, number)
         number += 1
 
@@ -119,7 +119,10 @@ def _kernels(program: torch.export.ExportedProgram) -> Iterator[dict[str, Any]]:
 def _kernel(node: Node, delegate: int | None) -> Iterator[dict[str, Any]]:
     if isinstance(node.meta.get("val"), Tensor):
         inputs = [_tensor(n) for n in node.all_input_nodes if isinstance(n.meta["val"], Tensor)]
-        operator = str(getattr(node.target, "_op", node.target)).split(".")[1]
+        target: Any = getattr(node.target, "_op", node.target)
+        operator = (
+            getattr(target, "_opname", None) or target.__name__
+        )  # XNNPACK's own have a name only
         yield {
             "delegate": delegate,
             "operator": operator,
