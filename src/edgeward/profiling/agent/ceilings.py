@@ -93,8 +93,10 @@ def ceilings(request: dict[str, Any]) -> dict[str, Any]:
         session = engine.open(path, threads, 1)
         name, kind, shape = session.inputs[0]
         kinds = {
-            **{"tensor(float)": np.float32, "tensor(uint8)": np.uint8, "tensor(u8)": np.uint8},
+            "tensor(float)": np.float32,
+            "tensor(uint8)": np.uint8,
             "tensor(int8)": np.int8,
+            "tensor(u8)": np.uint8,
         }
         if kind not in kinds or None in shape:
             raise AgentError("input", f"{name} {kind} {shape} is no input to fill")
