@@ -111,18 +111,17 @@ def _kernels(program: torch.export.ExportedProgram) -> Iterator[dict[str, Any]]:
             continue
         inner = getattr(graphs, node.args[0].target).original_module
         for part in inner.graph_module.graph.nodes:
-            if part.op == "call_function" and part.target is not getitem:
+            if part.op == "call_function" and not (part.target is getitem and part.args[1]):
                 yield from _kernel(part, number)
         number += 1
 
 
 def _kernel(node: Node, delegate: int | None) -> Iterator[dict[str, Any]]:
+    """Yield a kernel by the node of its result; of several results the first stands for it."""
     if isinstance(node.meta.get("val"), Tensor):
-        inputs = [_tensor(n) for n in node.all_input_nodes if isinstance(n.meta["val"], Tensor)]
-        target: Any = getattr(node.target, "_op", node.target)
-        operator = (
-            getattr(target, "_opname", None) or target.__name__
-        )  # XNNPACK's own have a name only
+        source: Any = node.args[0] if node.target is getitem else node
+        inputs = [_tensor(n) for n in source.all_input_nodes if isinstance(n.meta["val"], Tensor)]
+        operator = str(getattr(source.target, "_op", source.target)).split(".")[1]
         yield {
             "delegate": delegate,
             "operator": operator,
