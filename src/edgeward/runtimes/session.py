@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from edgeward.core.errors import UserError
 from edgeward.core.plugins import load
 from edgeward.runtimes.base import REFERENCE, Session
 from edgeward.runtimes.base import runtime as facts
+from edgeward.runtimes.graph import noted
+
+
+class OneImage(Session):
+    """A file of one image, run as on a device.
+
+    Parameters
+    ----------
+    opened : what the engine's agent opened, see `edgeward.runtimes.agent`.
+    """
+
+    def __init__(self, path: Path, opened: Any) -> None:
+        self._path, self._opened = path, opened
+        self.shape = tuple(opened.inputs[0][2][1:])
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """As of every session; one image after the other."""
+        found = []
+        for image in images:
+            self._opened.bind({"image": np.ascontiguousarray(image[None])})()
+            found.append(self._opened.outputs()[0])
+        return np.concatenate(found)
+
+    def metadata(self) -> Mapping[str, str]:
+        return noted(self._path).metadata
 
 
 def open_session(
