@@ -47,6 +47,12 @@ class KernelNames:
     delegates: Set[str] = field(default_factory=set)
     recurrence_advice: str = "Use a chunked form made of matrix products."
 
+    @property
+    def multiplying(self) -> Set[str]:
+        """What multiplies and sums."""
+        layers = {*self.convolutions, *self.depthwise, *self.transposed}
+        return {*layers, *self.gemms, *self.products, *self.unknown}
+
     def kind(self, operator: str) -> Kind:
         """Return what an operator does besides computing."""
         named: dict[Kind, Set[str]] = {

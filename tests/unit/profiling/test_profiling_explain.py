@@ -95,6 +95,8 @@ def floats(*shape: int) -> list[Any]:
         ),
         ("FullyConnected", [floats(4, 9, 5), floats(7, 5)], [floats(4, 9, 7)], 4 * 9 * 7 * 5),
         ("Einsum", [floats(2, 7)], [floats(2, 7)], None),
+        ("Conv", [], [], None),  # an engine that tells no tensors of it
+        ("Softmax", [], [], 0),
     ],
 )  # fmt: skip
 def test_macs_of_a_kernel(operator: str, inputs: Any, outputs: Any, macs: int | None) -> None:

@@ -47,6 +47,19 @@ class Mixed(Residual):
         return self.head((tokens + gated_scan(q, k, tokens, g, 4, 1)).mean(1))
 
 
+class Below(nn.Module):
+    """The softplus of a layer whose results lie below 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+        nn.init.constant_(self.first.bias, -8.0)  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        steps = nn.functional.softplus(self.first(x))
+        return (self.last(1e3 * steps)).mean((2, 3))
+
+
 class Selective(nn.Module):
     """The recurrence that has no form in matrix products."""
 
@@ -129,6 +142,48 @@ def test_a_softmax_between_convolutions_runs_over_its_own_axis(tmp_path: Path) -
     export.write(export_program(net, images), Keys(runtime="executorch"), {}, path)
     found = open_session(path, 1, runtime="executorch").run(images.numpy())
     assert abs(found - net(images).detach().numpy()).max() < 1e-6
+
+
+def test_a_batch_norm_by_itself_is_counted_as_the_convolution_that_it_becomes(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("executorch", reason="executorch is an extra")
+    from edgeward.profiling.explain.kernels import kernel_macs
+    from edgeward.runtimes.executorch import export
+    from edgeward.runtimes.executorch.agent import Engine
+    from edgeward.runtimes.executorch.config import Port as Keys
+    from edgeward.runtimes.executorch.kernels import NAMES
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU(), nn.BatchNorm2d(4)).eval()
+    path = tmp_path / "model.pte"
+    export.write(
+        export_program(net, torch.zeros(2, 3, 6, 5)), Keys(runtime="executorch"), {}, path
+    )
+    feed = {"image": torch.zeros(1, 3, 6, 5).numpy()}
+    _, kernels = Engine({}).kernels(str(path), 1, 1, lambda _: feed, 2)
+    macs = [kernel_macs(k["operator"], k["inputs"], k["outputs"], NAMES) for k in kernels]
+    assert sum(n for n in macs if n is not None) == 30 * (4 * 3 + 4)
+    assert None not in macs
+
+
+def test_a_softplus_of_negative_values_is_not_cut_to_their_range(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="litert is an extra")
+    from edgeward.runtimes.litert import export
+    from edgeward.runtimes.litert.config import Port as Keys
+
+    try:
+        export.converter()
+    except UserError as error:
+        pytest.skip(str(error))
+    torch.manual_seed(0)
+    module = Deployable(Below(), MEAN, STD).eval()
+    images = 255 * torch.rand(8, 3, 6, 5)
+    program = to_int8(module, images)
+    path = tmp_path / "model.tflite"
+    export.write(program, Keys(runtime="litert"), {"precision": "int8"}, path)
+    found = open_session(path, 1, runtime="litert").run(images.numpy())
+    exact = program.module(check_guards=False)(images).numpy()
+    assert abs(found - exact).mean() < 0.1 * exact.std()
 
 
 def ported(runtime: str, source: Path, data: Prepared, out: Path) -> dict[str, float]:

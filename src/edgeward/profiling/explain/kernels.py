@@ -85,12 +85,14 @@ def tensor_bytes(
 def kernel_macs(
     operator: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], names: KernelNames
 ) -> int | None:
-    """Return the MACs of one call; 0 for what does not multiply and sum, None if not known.
+    """Return the MACs of one call; 0 for what does not multiply and sum, None if not known, as of a layer without its tensors.
 
     Channels may be first or last: only the number of elements of the output and the shape of the
     weights count.
     """
     shapes = [list(shape) for _, shape in inputs]
+    if not (inputs and outputs):
+        return None if operator in names.multiplying else 0
     if operator in names.convolutions:
         weights = shapes[names.convolutions[operator]]
         # Some give grouped weights as (groups, c_out / groups, c_in / groups, k...).

@@ -35,6 +35,7 @@ from edgeward.runtimes.executorch.config import Port
 from edgeward.runtimes.program import float_where_no_integers, of_one_image
 
 aten = torch.ops.aten
+BATCH_NORM = "_native_batch_norm_legit_no_training"
 
 
 def write(
@@ -122,12 +123,21 @@ def _kernel(node: Node, delegate: int | None) -> Iterator[dict[str, Any]]:
         source: Any = node.args[0] if node.target is getitem else node
         inputs = [_tensor(n) for n in source.all_input_nodes if isinstance(n.meta["val"], Tensor)]
         operator = str(getattr(source.target, "_op", source.target)).split(".")[1]
+        if operator == BATCH_NORM and delegate is not None:
+            operator, inputs = "convolution", _as_convolution(inputs)
         yield {
             "delegate": delegate,
             "operator": operator,
             "inputs": inputs,
             "outputs": [_tensor(node)],
         }
+
+
+def _as_convolution(inputs: list[Any]) -> list[Any]:
+    """Return image, weights and bias of the depthwise convolution that XNNPACK makes of a batch norm."""
+    image, scale, bias, *_ = inputs
+    kind, (channels,) = scale
+    return [image, [kind, [channels] + [1] * (len(image[1]) - 1)], bias]
 
 
 def _tensor(node: Node) -> list[Any]:

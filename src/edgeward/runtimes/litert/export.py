@@ -1,8 +1,12 @@
 """From a PyTorch program to a LiteRT file, by a converter in an environment of its own.
 
 The converter wants an older torch than the project, so it runs as a process of its own (`convert.py`) with the Python that
-``make litert`` sets up from its own lock. What had to be found out (litert-torch 0.10.0): integer weights must come as float
-ones that are quantized and dequantized again, and a layer without an integer result is a float one, as in XNNPACK.
+``make litert`` sets up from its own lock. What had to be found out (litert-torch 0.10.0):
+
+- Integer weights must come as float ones that are quantized and dequantized again, and a layer without an integer result is
+  a float one, as in XNNPACK.
+- It computes a choice between two tensors in the integers of one of them. A softplus, which it writes as a choice between x
+  and log(1 + exp(x)), is then cut to the range of x, and is 0 throughout where x is negative (SSD-XS: decisions at chance).
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from edgeward.core.errors import UserError
@@ -117,11 +122,24 @@ def convert(python: str, program: torch.export.ExportedProgram, path: Path) -> N
 def _edit(module: GraphModule) -> None:
     float_where_no_integers(module)
     for node in list(module.graph.nodes):
-        if is_pair(node, "dequantize") and "per_channel" in str(node.target):
+        if node.target is aten.softplus.default:
+            _without_choice(node)
+        elif is_pair(node, "dequantize") and "per_channel" in str(node.target):
             _unfolded(module, node)
         elif is_pair(node, "quantize") and getattr(node.args[0], "target", None) in FIXED:
             for half in (node, *node.users):
                 half.args = (half.args[0], *FIXED[node.args[0].target], *half.args[3:])
+
+
+def _without_choice(softplus: Node) -> None:
+    if len(softplus.args) == 1 and not softplus.kwargs:
+        softplus.target = _softplus
+
+
+def _softplus(x: Tensor) -> Tensor:
+    """max(x, 0) + log(1 + exp(-|x|)); |x| is 2 max(x, 0) - x, since max alone keeps the range of x."""
+    positive = x.relu()
+    return positive + torch.log(1 + torch.exp(x - 2 * positive))
 
 
 def _unfolded(module: GraphModule, node: Node) -> None:
