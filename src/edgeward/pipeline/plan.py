@@ -178,7 +178,7 @@ class Plan:
                 f"config/data/), and seed k tests on fold k. Leave them out, or raise folds."
             )
 
-    @property
+    @cached_property
     def candidates(self) -> list[Candidate]:
         """All candidates of the sweep, in the order of its axes."""
         s = self.sweep
