@@ -3,10 +3,13 @@
 # wheels of numpy and onnxruntime at the versions that requirements.lock names. Needs Debian, its package
 # qemu-user-static, and .venv (`make .venv/ready`); changes nothing outside the folder that it fills.
 #
-#     tools/arm64_device.sh [folder, by default .edgeward/devices/arm64]
+#     tools/arm64_device.sh [package of another engine ..]
+#
+# E.g. ai-edge-litert for arm64_litert.yaml, openvino for arm64_openvino.yaml; without what they need besides, which their
+# engines do not. FOLDER names another place than .edgeward/devices/arm64.
 set -eu
 
-folder=${1:-.edgeward/devices/arm64}
+folder=${FOLDER:-.edgeward/devices/arm64}
 uv=.venv/bin/uv
 emulator="qemu-aarch64-static -cpu cortex-a76"
 features="fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
@@ -53,7 +56,11 @@ done >"$folder/root/proc/cpuinfo"
 version=$($emulator -L "$folder/root" "$folder/root/usr/bin/python3" \
     -c 'import platform; print(platform.python_version())')
 "$uv" pip install --quiet --target "$folder/packages" --only-binary :all: --upgrade \
-    --python-platform aarch64-manylinux_2_28 --python-version "$version" \
+    --python-platform aarch64-manylinux_2_35 --python-version "$version" \
     --constraint requirements.lock numpy onnxruntime
+for package in "$@"; do
+    "$uv" pip install --quiet --target "$folder/packages" --only-binary :all: --no-deps --upgrade \
+        --python-platform aarch64-manylinux_2_35 --python-version "$version" "$package"
+done
 rm -rf "$apt"
 echo "$folder: Python $version and $(ls "$folder/packages" | grep -c dist-info) packages for aarch64"
