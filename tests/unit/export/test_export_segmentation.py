@@ -104,6 +104,7 @@ def case(
     [
         case("u_lite", 2, [32, 32], "ptq_int8", 0),
         case("u_lite3d", 3, [16, 32, 16], "ptq_int8", 1),
+        case("vim_unet", 2, [32, 32], "ptq_int8", 0),
         case("ultralight_vm_unet", 3, [32, 32, 32], "fp32", 0),
         case("u_lite", 2, [32, 32], "fp32", 0, slow=True),
         case("ultralight_vm_unet", 2, [32, 32], "fp32", 0, slow=True),
@@ -112,6 +113,7 @@ def case(
         case("mk_unet_t", 2, [32, 32], "fp32", 0, slow=True),
         case("mk_unet_t", 2, [32, 32], "ptq_int8", 24, slow=True),
         case("mk_unet_t", 3, [32, 32, 32], "ptq_int8", 34, slow=True),
+        case("vim_unet", 3, [16, 32, 16], "ptq_int8", 1, slow=True),
         case("unet", 2, [32, 32], "ptq_int8", 4, slow=True),
         case("unet", 3, [16, 32, 16], "fp32", 0, slow=True),
         case("unet", 3, [16, 32, 16], "ptq_int8", 6, slow=True),

@@ -92,7 +92,7 @@ def test_the_scan_order_changes_no_size(order: str) -> None:
 
 CASES = [
     *((name, (32, 64)) for name in SMALL if name not in ("u_lite3d", "unet")),
-    *((name, (16, 32, 16)) for name in ("u_lite3d", "lightm_unet_w8", "unet")),
+    *((name, (16, 32, 16)) for name in ("u_lite3d", "lightm_unet_w8", "unet", "vim_unet")),
     *((name, (32, 32, 32)) for name in ("mk_unet_t", "ultralight_vm_unet")),
 ]
 
