@@ -7,12 +7,16 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.fx import GraphModule
 
 from edgeward.compression.constraint.training import constrain
 from edgeward.compression.workpiece import Workpiece
 from edgeward.tasks.training import Loss
 from edgeward.training.config import FinetuneConfig
 from edgeward.training.finetune import Mode, finetune
+from edgeward.training.task import layout_of
+
+aten = torch.ops.aten
 
 
 def _train(model: nn.Module) -> None:
@@ -49,7 +53,10 @@ def tune(
         assert live is not None
         live(before + epoch, metrics)
 
-    with kept_zeros(masked or model, piece.masks):
+    with (
+        kept_zeros(masked or model, piece.masks),
+        channels_last(model, piece.data.spatial_dims) as layout,
+    ):
         rows = finetune(
             model,
             piece.data,
@@ -65,6 +72,7 @@ def tune(
             live=None if live is None else number_on,
             loss=loss,
             constraint=constrain(piece, cfg),
+            memory_format=layout,
         )
     record += [{**row, "epoch": before + row["epoch"]} for row in rows]
     piece.metrics.update(
@@ -75,6 +83,30 @@ def tune(
             or key == "images_per_second"
         }
     )
+
+
+@contextmanager
+def channels_last(model: nn.Module, spatial_dims: int) -> Iterator[torch.memory_format]:
+    """Lay out the weights of layers of 2 or 3 axes channels last, as training does; yield that format.
+
+    A captured graph says `view` where a tensor of the layout of its example can be one; meanwhile it says `reshape`.
+    """
+    layout = layout_of("channels_last", spatial_dims)
+    graphs = [part for part in model.modules() if isinstance(part, GraphModule)]
+    views = [node for g in graphs for node in g.graph.nodes if node.target is aten.view.default]
+
+    def write(target: Callable[..., torch.Tensor], memory_format: torch.memory_format) -> None:
+        for node in views:
+            node.target = target
+        for graph in graphs:
+            graph.recompile()
+        model.to(memory_format=memory_format)  # type: ignore[call-overload]
+
+    write(aten.reshape.default, layout)
+    try:
+        yield layout
+    finally:
+        write(aten.view.default, torch.contiguous_format)
 
 
 @contextmanager
