@@ -8,7 +8,10 @@ Run it in the folder of a finished sweep ``decisions`` or ``decisions_ham10000``
 It prints a table of every model and writes ``{data}.csv`` into ``--out``. Rows named ``.. + align`` are
 the recipe with its decision borders put where they call each class as often on validation as fp32 does: constants on the logits, so that
 they follow from what `assess` keeps of every case, to the last decision as the step `align_decisions` ships them
-(``--check`` compares them with recipes that ship it).
+(``--check`` compares them with recipes that ship it). ``--across`` compares the models, too, as for the sweep ``pretrained``::
+
+    python benchmarks/decisions.py --data ham10000_128 --models efficientnet_lite0 efficientnet_lite0_imagenet \
+        --recipes fp32 ptq_int8 qat_int8 --across
 """
 
 from __future__ import annotations
@@ -97,6 +100,43 @@ def compared(family: Family, cfg: StudyConfig) -> dict[str, dict[Key, Interval]]
     return out
 
 
+def across(
+    families: Mapping[str, Family], recipes: Sequence[str], cfg: StudyConfig
+) -> dict[str, dict[Key, Interval]]:
+    """Return how models differ from the first: the reference in itself, each recipe in what it costs (a difference of differences)."""
+    arms = {
+        f"{model}/{recipe}/{i}": arm
+        for model, family in families.items()
+        for recipe in recipes
+        for i, arm in enumerate(family[recipe])
+    }
+    (base, *models), first = families, recipes[0]
+    cases, count = families[base][first][0].cases, len(families[base][first])
+    drawn = resample(arms, cases.labels, cases.groups, cfg.resamples, cfg.seed)
+    keys = [Key(name) for name in WHOLE]
+    keys += [Key(name, of) for name in ("recall", "auc") for of in cases.classes]
+
+    def cost(model: str, recipe: str, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        """Values and resamples of a model's seeds: the reference's, or what a recipe changes of them."""
+        of = [f"{model}/{recipe}/{i}" for i in range(count)]
+        values = np.array([arms[name].value(key) for name in of])
+        replicates = np.stack([drawn[name][key] for name in of])
+        if recipe == first:
+            return values, replicates
+        before = cost(model, first, key)
+        return values - before[0], replicates - before[1]
+
+    def contrast(model: str, recipe: str, key: Key) -> Interval:
+        terms = [(1.0, *cost(model, recipe, key)), (-1.0, *cost(base, recipe, key))]
+        return combine(terms, cases.n_groups(), cfg.confidence_level, -1.0)
+
+    return {
+        f"{model}, {recipe}": {key: contrast(model, recipe, key) for key in keys}
+        for model in models
+        for recipe in recipes
+    }
+
+
 def verdicts(family: Family, cfg: StudyConfig) -> dict[str, list[Verdict]]:
     """Return the verdict on each recipe and seed."""
     first, *others = family
@@ -169,6 +209,16 @@ def check(
                 )
 
 
+def lines(
+    data: str, model: str, recipe: str, words: str, values: Mapping[Key, Interval]
+) -> list[list[object]]:
+    """Return the rows of the CSV."""
+    return [
+        [data, model, recipe, words, str(key), *(f"{v:.6f}" for v in value), value.n]
+        for key, value in values.items()
+    ]
+
+
 def main() -> None:
     """Print the tables and write the CSV."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -178,23 +228,33 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path())
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--across", action="store_true", help="compare the models, too")
     args = parser.parse_args()
     data = open_prepared(Prepare(args.data).folder)
-    rows = []
+    rows: list[list[object]] = []
+    families: dict[str, Family] = {}
     for model in args.models:
         config = Assess(args.data, model, args.seeds[0], args.recipes[-1]).config
         cfg = SafetyGroup.model_validate(yaml.safe_load(config.read_text())["safety"])
-        family = read(data, model, args.seeds, args.recipes, cfg)
+        family = families[model] = read(data, model, args.seeds, args.recipes, cfg)
         found, judged = compared(family, cfg), verdicts(family, cfg)
         tables(model, found, judged, data.classes)
         if args.check:
             check(family, data, model, args.seeds, cfg)
         for recipe, values in found.items():
             words = " ".join(v.verdict for v in judged.get(recipe, []))
-            rows += [
-                [args.data, model, recipe, words, str(key), *(f"{v:.6f}" for v in value), value.n]
-                for key, value in values.items()
-            ]
+            rows += lines(args.data, model, recipe, words, values)
+    if args.across:
+        between = across(families, args.recipes, cfg)
+        print(
+            f"\n### less {args.models[0]}; of recipes: what they cost, less what they cost there\n"
+        )
+        names = [*(Key(name) for name in WHOLE[:3]), *(Key("recall", k) for k in data.classes)]
+        print(f"| | {' | '.join(map(str, names))} |\n|{'---|' * (len(names) + 1)}")
+        for name, values in between.items():
+            print(f"| {name} | {' | '.join(shown(values[key], True) for key in names)} |")
+            model, recipe = name.split(", ")
+            rows += lines(args.data, f"{model} - {args.models[0]}", recipe, "", values)
     args.out.mkdir(parents=True, exist_ok=True)
     with (args.out / f"{args.data}.csv").open("w", newline="") as handle:
         writer = csv.writer(handle, lineterminator="\n")
