@@ -1,6 +1,6 @@
 """The recurrence of Mamba-2 in matrix products that engines without an operator for it run fast.
 
-As `edgeward.models.ssm.gated.chunked`, arranged for them: products have three dimensions, queries meet keys once per group
+As `edgeward.models.ssm.gated.chunked`, arranged for them: products have three dimensions, no tensor more than five, queries meet keys once per group
 and not once per head, and a decay that must be zero is exp of a large negative number, which the sums get as the bias of
 the product that makes them. Each sum of decays runs over its own segment: differences of one running sum would be cheaper,
 and lose small sums where the running sum is large. Over the chunks the cost is quadratic in their number.
@@ -30,35 +30,41 @@ class Gated(nn.Module):
         self.chunks = Segments(numbers - 1, numbers)
 
     def _split(self, part: Tensor) -> Tensor:
-        """Return (b, t, groups * size) as (b, groups, chunks, chunk, size)."""
+        """Return (b, t, groups * size) as (b * groups, chunks, chunk, size)."""
         if pad := self.count * self.chunk - self.length:
             part = F.pad(part, (0, 0, 0, pad))
-        parts = part.reshape(len(part), self.count, self.chunk, self.groups, -1)
-        return parts.permute(0, 3, 1, 2, 4)
+        groups = part.reshape(len(part), self.count * self.chunk, self.groups, -1).transpose(1, 2)
+        return groups.reshape(-1, self.count, self.chunk, groups.shape[-1])
+
+    def _merge(self, part: Tensor) -> Tensor:
+        """Return (b * groups, chunks, heads of a group, chunk, p) as (b, t, heads * p)."""
+        steps = self.count * self.chunk
+        groups = part.transpose(2, 3).reshape(-1, self.groups, steps, self.each * part.shape[-1])
+        merged = groups.transpose(1, 2).flatten(2)
+        return merged[:, : self.length] if steps > self.length else merged
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
-        b, groups, count, each, chunk = len(v), self.groups, self.count, self.each, self.chunk
+        count, each, chunk = self.count, self.each, self.chunk
         qs, ks = _flat(self._split(q)), _flat(self._split(k))
-        values = self._split(v).reshape(b, groups, count, chunk, each, -1)
-        decays = self._split(g).transpose(3, 4)  # (b, groups, chunks, heads of a group, chunk)
+        values = self._split(v).unflatten(3, (each, -1))
+        decays = self._split(g).transpose(2, 3)  # (b * groups, chunks, heads of a group, chunk)
         sums = self.tokens(decays).exp()
         since, fade = sums[..., :1], sums[..., 1:]
-        match = torch.bmm(qs, ks.transpose(1, 2)).reshape(b, groups, count, 1, chunk, chunk)
-        out = torch.bmm(_flat(match * fade), _flat(values.transpose(3, 4)))
-        out = out.reshape(b, groups, count, each, chunk, -1)
+        match = torch.bmm(qs, ks.transpose(1, 2)).reshape(-1, count, 1, chunk, chunk)
+        out = torch.bmm(_flat(match * fade), _flat(values.transpose(2, 3)))
+        out = out.reshape(-1, count, each, chunk, values.shape[-1])
         if count > 1:
             # What a chunk adds to the state by its end, and how much of it each later chunk finds.
-            to_end = fade[..., -1, :].transpose(3, 4).unsqueeze(-1)
+            to_end = fade[..., -1, :].transpose(2, 3).unsqueeze(-1)
             added = torch.bmm(ks.transpose(1, 2), _flat((values * to_end).flatten(-2)))
-            added = added.reshape(b, groups, count, ks.shape[-1], each, -1)
-            added = added.permute(0, 1, 4, 2, 3, 5)
-            weight = self.chunks(decays.sum(-1).transpose(2, 3)).exp()
+            added = added.reshape(-1, count, ks.shape[-1], each, values.shape[-1])
+            added = added.permute(0, 3, 1, 2, 4)
+            weight = self.chunks(decays.sum(-1).transpose(1, 2)).exp()
             found = torch.bmm(_flat(weight), _flat(added.flatten(-2))).reshape(added.shape)
-            found = found.permute(0, 1, 3, 4, 2, 5).flatten(-2)  # (b, groups, chunks, n, heads * p)
-            outside = torch.bmm(qs, _flat(found)).reshape(values.shape).transpose(3, 4)
+            found = found.permute(0, 2, 3, 1, 4).flatten(-2)  # (b * groups, chunks, n, heads * p)
+            outside = torch.bmm(qs, _flat(found)).reshape(values.shape).transpose(2, 3)
             out = out + outside * since
-        merged = out.permute(0, 2, 4, 1, 3, 5).reshape(b, count * chunk, -1)
-        return merged[:, : self.length] if count * chunk > self.length else merged
+        return self._merge(out)
 
 
 def _flat(part: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from edgeward.data.store import Prepared, to_input
 from edgeward.export import port, stage
 from edgeward.export.config import export_config, port_config
 from edgeward.models.deploy import Deployable
-from edgeward.models.program import export_program, save_program
+from edgeward.models.program import export_program, load_program, save_program
 from edgeward.models.ssm.gated import gated_scan, sequential
 from edgeward.models.ssm.selective import selective_scan
 from edgeward.profiling import stage as profiling
@@ -156,9 +158,7 @@ def test_a_batch_norm_by_itself_is_counted_as_the_convolution_that_it_becomes(
 
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GELU(), nn.BatchNorm2d(4)).eval()
     path = tmp_path / "model.pte"
-    export.write(
-        export_program(net, torch.zeros(2, 3, 6, 5)), Keys(runtime="executorch"), {}, path
-    )
+    export.write(export_program(net, torch.zeros(2, 3, 6, 5)), Keys(runtime="executorch"), {}, path)
     feed = {"image": torch.zeros(1, 3, 6, 5).numpy()}
     _, kernels = Engine({}).kernels(str(path), 1, 1, lambda _: feed, 2)
     macs = [kernel_macs(k["operator"], k["inputs"], k["outputs"], NAMES) for k in kernels]
@@ -281,3 +281,25 @@ def test_the_recurrence_in_products_is_as_exact_as_float32(
     exact = sequential(q.double(), k.double(), v.double(), g.double(), heads, groups)
     error = (Gated(length, heads, groups)(q, k, v, g) - exact).abs().max() / exact.abs().max()
     assert error < 5e-7
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_program_becomes_a_core_ml_package_with_its_pairs(
+    precision: str, programs: dict[str, Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("coremltools", reason="coreml is an extra")
+    model = programs[precision] / "model.pt2"
+    script = Path(__file__).parents[3] / "tools" / "coreml.py"
+    package = tmp_path / "model.mlpackage"
+    done = subprocess.run(
+        [sys.executable, script, model, package], capture_output=True, text=True, check=True
+    )
+    said = dict(reversed(line.split()) for line in done.stdout.splitlines())
+    pairs = [
+        node
+        for node in load_program(model).graph.nodes
+        if "quantized_decomposed.quantize_per_tensor" in str(node.target)
+    ]
+    assert int(said.get("quantize", 0)) == len(pairs)
+    assert bool(pairs) == (precision == "int8")
+    assert (package / "Data" / "com.apple.CoreML" / "model.mlmodel").is_file()
