@@ -12,6 +12,7 @@ import torch
 from torch.fx import GraphModule, Node
 
 from edgeward.core.errors import UserError
+from edgeward.models.program import export_program
 from edgeward.models.ssm.gated import gated_scan
 from edgeward.runtimes.quantizer import tensor_at
 from edgeward.runtimes.recurrence import Gated
@@ -68,6 +69,19 @@ def of_one_image(
     sides = [side if isinstance(side, int) else 1 for side in image.shape]
     with torch.no_grad():
         return torch.export.export(module, (torch.zeros(sides),))
+
+
+def in_products(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
+    """Return a program, of a dynamic batch, with its gated recurrences in matrix products; itself if it has none."""
+    module: Any = program.module(check_guards=False)
+    gated = [node for node in module.graph.nodes if node.target is GATED]
+    if not gated:
+        return program
+    for node in gated:
+        _in_products(module, node)
+    module.recompile()
+    image = next(node for node in module.graph.nodes if node.op == "placeholder").meta["val"]
+    return export_program(module, torch.zeros(2, *image.shape[1:]))
 
 
 def _in_products(module: GraphModule, node: Node) -> None:

@@ -33,7 +33,9 @@ class Gated(nn.Module):
         """Return (b, t, groups * size) as (b * groups, chunks, chunk, size)."""
         if pad := self.count * self.chunk - self.length:
             part = F.pad(part, (0, 0, 0, pad))
-        groups = part.reshape(len(part), self.count * self.chunk, self.groups, -1).transpose(1, 2)
+        groups = part.reshape(part.shape[0], self.count * self.chunk, self.groups, -1).transpose(
+            1, 2
+        )
         return groups.reshape(-1, self.count, self.chunk, groups.shape[-1])
 
     def _merge(self, part: Tensor) -> Tensor:

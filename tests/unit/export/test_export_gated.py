@@ -10,15 +10,21 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from export_programs import MEAN, STD, to_int8
 from onnx.reference import ReferenceEvaluator
+from shipped import shipped
 
 from edgeward.core.errors import UserError
+from edgeward.models.config import ModelConfig
+from edgeward.models.deploy import Deployable, reparameterize
+from edgeward.models.factory import build as build_model
 from edgeward.models.program import export_program, load_program, save_program
 from edgeward.models.ssm.gated import gated_scan, sequential
 from edgeward.models.zoo.ssd import build
 from edgeward.runtimes.onnxruntime import export as onnx_file
 from edgeward.runtimes.onnxruntime import lowering
 from edgeward.runtimes.onnxruntime.config import RecurrenceConfig
+from edgeward.runtimes.openvino.agent import Engine
 from edgeward.runtimes.session import open_session
 
 FORMS = ["linear_attention", "matmul", "scan"]
@@ -45,12 +51,8 @@ class Recurrence(torch.nn.Module):
 def in_forms(
     program: torch.export.ExportedProgram, forms: list[str]
 ) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Translate once, lower to each form."""
-    translated = onnx_file.translate(program, 20)
     for form in forms:
-        model = onnx.ModelProto()
-        model.CopyFrom(translated)
-        lowering.lower(model, RecurrenceConfig(gated=form))
+        model = onnx_file.to_onnx(program, 20, RecurrenceConfig(gated=form))
         assert all(node.domain != lowering.DOMAIN for node in model.graph.node)
         yield form, model
 
@@ -149,3 +151,21 @@ def test_a_backbone_is_exported_in_every_order_and_form(order: str, tmp_path: Pa
         for batch in (1, 3):
             found = run(model, x[:batch].numpy())
             assert np.abs(found - expected[:batch]).max() <= 1e-4, form
+
+
+def test_openvino_takes_the_products_of_an_int8_program(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="openvino is an extra")
+    torch.manual_seed(0)
+    cfg = ModelConfig(**shipped("model", "ssd_xs"))
+    net = Deployable(build_model(cfg, num_classes=3, in_chans=3, image_size=(64, 64)), MEAN, STD)
+    x = 255 * torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    program = to_int8(reparameterize(net.eval()), x)
+    path = tmp_path / "model.onnx"
+    onnx_file.save(onnx_file.to_onnx(program, 20, RecurrenceConfig(gated="matmul")), path)
+    exact = program.module(check_guards=False)(x).numpy()
+    session = Engine({"device": "CPU", "precision": "f32"}).open(str(path), 1, 1)
+    found = []
+    for image in x.numpy():
+        session.bind({"image": image[None]})()
+        found.append(session.outputs()[0][0])
+    assert np.abs(np.array(found) - exact).mean() < 0.1 * exact.std()

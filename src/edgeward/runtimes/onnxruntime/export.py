@@ -20,6 +20,7 @@ from edgeward.core.errors import UserError
 from edgeward.runtimes.onnxruntime import float_layers, lowering
 from edgeward.runtimes.onnxruntime.config import Export, RecurrenceConfig
 from edgeward.runtimes.onnxruntime.graph import BATCH, INPUT, OUTPUT, stamp
+from edgeward.runtimes.program import in_products
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +120,8 @@ def to_onnx(
     UserError
         If the program has another signature, or an operator has no ONNX form.
     """
+    if recurrence.gated == "matmul":
+        program = in_products(program)
     model = translate(program, opset)
     lowering.lower(model, recurrence)
     float_layers.hold(model)

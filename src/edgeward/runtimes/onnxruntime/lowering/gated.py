@@ -1,4 +1,4 @@
-"""``edgeward::gated_scan`` (SSD): as LinearAttention, as matrix products, or as Scan."""
+"""``edgeward::gated_scan`` (SSD): as LinearAttention or as Scan; `edgeward.runtimes.program` writes it in matrix products."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from edgeward.models.ssm.gated import chunk_length
 from edgeward.runtimes.onnxruntime.config import RecurrenceConfig
 from edgeward.runtimes.onnxruntime.lowering import DOMAIN, Site
 
@@ -138,72 +137,4 @@ def scan(site: Site) -> None:
     parts.merge(flat, [1, 0, 2, 3, 4], site.node.output[0])
 
 
-def matmul(site: Site) -> None:
-    """Write matrix products only: inside chunks, and once over the chunks (see `chunked`).
-
-    Sums of decays are products with triangles of ones that add each segment by itself. Over the
-    chunks the cost is quadratic in their number.
-    """
-    parts = _Heads(site)
-    chunk = chunk_length(parts.length)
-    count = -(-parts.length // chunk)
-    pad = count * chunk - parts.length
-    order = [0, 3, 4, 1, 2, 5]  # (b, groups, heads, chunks, chunk, size)
-    part = {}
-    for name in ("q", "k", "v", "g"):
-        source = getattr(parts, name)
-        if pad:
-            ends = site.constant("pads", np.array([0, 0, 0, 0, pad, 0]))
-            source = site.add("Pad", [source, ends], f"{name}_padded")
-        part[name] = parts.split(source, name, [count, chunk], order)
-    q, k, v, g = (part[name] for name in ("q", "k", "v", "g"))
-    swap = [0, 1, 2, 3, 5, 4]
-    row = site.add("Transpose", [g], "g_row", perm=swap)  # (.., 1, chunk)
-
-    def mul(a: str, b: str, name: str) -> str:
-        return site.add("Mul", [a, b], name)
-
-    def dot(a: str, b: str, name: str) -> str:
-        return site.add("MatMul", [a, b], name)
-
-    def ones(name: str, array: np.ndarray) -> str:
-        return site.constant(name, array.astype(np.float32))
-
-    square = np.ones((chunk, chunk))
-    upto, after = ones("upto", np.tril(square)), ones("after", np.tril(square, -1))
-    sums = dot(mul(row, upto, "g_upto"), after, "g_sums")  # [i, j]: sum over (j, i]
-    fade = mul(site.add("Exp", [sums], "fade_all"), upto, "fade")
-    match = mul(dot(q, site.add("Transpose", [k], "k_row", perm=swap), "qk"), fade, "qk_faded")
-    inside = dot(match, v, "inside")
-    to_end = site.add("Exp", [dot(ones("ahead", np.triu(square, 1)), g, "g_to_end")], "to_end")
-    faded = site.add("Transpose", [mul(k, to_end, "k_to_end")], "k_end_row", perm=swap)
-    added = dot(faded, v, "added")  # (.., chunks, n, p)
-    if count == 1:
-        total = inside
-    else:
-        whole = site.add(
-            "ReduceSum", [row, site.constant("axis5", np.array([5]))], "g_chunk", keepdims=0
-        )
-        whole = site.add("Transpose", [whole], "g_chunks", perm=[0, 1, 2, 4, 3])  # (.., 1, chunks)
-        before = ones("before", np.tril(np.ones((count, count)), -1))
-        between = dot(mul(whole, before, "chunks_before"), before, "chunk_sums")
-        weight = mul(site.add("Exp", [between], "chunk_fade_all"), before, "chunk_fade")
-        sizes = site.add("Shape", [added], "added_shape")
-        flat_shape = site.constant("flat", np.array([0, 0, 0, 0, -1]))
-        flat = site.add("Reshape", [added, flat_shape], "added_flat")
-        found = site.add("Reshape", [dot(weight, flat, "found_flat"), sizes], "found")
-        since = site.add("Exp", [dot(upto, g, "g_since")], "since")
-        outside = dot(mul(q, since, "q_since"), found, "outside")
-        total = site.add("Add", [inside, outside], "total")
-    if pad:
-        merged = parts.merge(total, [0, 3, 4, 1, 2, 5], "whole")
-        bounds = [
-            site.constant(name, np.array([n]))
-            for name, n in (("zero", 0), ("end", parts.length), ("one", 1))
-        ]
-        site.add("Slice", [merged, bounds[0], bounds[1], bounds[2]], site.node.output[0])
-    else:
-        parts.merge(total, [0, 3, 4, 1, 2, 5], site.node.output[0])
-
-
-FORMS = {"linear_attention": linear_attention, "opset27": opset27, "matmul": matmul, "scan": scan}
+FORMS = {"linear_attention": linear_attention, "opset27": opset27, "scan": scan}
