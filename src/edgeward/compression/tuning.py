@@ -100,7 +100,7 @@ def channels_last(model: nn.Module, spatial_dims: int) -> Iterator[torch.memory_
             node.target = target
         for graph in graphs:
             graph.recompile()
-        model.to(memory_format=memory_format)  # type: ignore[call-overload]
+        model.to(memory_format=memory_format)
 
     write(aten.reshape.default, layout)
     try:

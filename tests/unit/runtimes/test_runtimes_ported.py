@@ -55,7 +55,7 @@ class Below(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.last = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
-        nn.init.constant_(self.first.bias, -8.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.first.bias, -8.0)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         steps = nn.functional.softplus(self.first(x))
@@ -294,12 +294,13 @@ def test_a_program_becomes_a_core_ml_package_with_its_pairs(
     done = subprocess.run(
         [sys.executable, script, model, package], capture_output=True, text=True, check=True
     )
-    said = dict(reversed(line.split()) for line in done.stdout.splitlines())
+    counted = [line.split() for line in done.stdout.splitlines()]
+    said = {kind: int(count) for count, kind in counted}
     pairs = [
         node
         for node in load_program(model).graph.nodes
         if "quantized_decomposed.quantize_per_tensor" in str(node.target)
     ]
-    assert int(said.get("quantize", 0)) == len(pairs)
+    assert said.get("quantize", 0) == len(pairs)
     assert bool(pairs) == (precision == "int8")
     assert (package / "Data" / "com.apple.CoreML" / "model.mlmodel").is_file()
