@@ -217,6 +217,7 @@ SHOWN = (
     "ssh-keygen ",
     "openssl req ",
     "python3 -m venv bench",
+    "import coremltools",
 )
 
 
