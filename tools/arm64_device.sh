@@ -55,12 +55,11 @@ done >"$folder/root/proc/cpuinfo"
 
 version=$($emulator -L "$folder/root" "$folder/root/usr/bin/python3" \
     -c 'import platform; print(platform.python_version())')
-"$uv" pip install --quiet --target "$folder/packages" --only-binary :all: --upgrade \
-    --python-platform aarch64-manylinux_2_35 --python-version "$version" \
-    --constraint requirements.lock numpy onnxruntime
-for package in "$@"; do
-    "$uv" pip install --quiet --target "$folder/packages" --only-binary :all: --no-deps --upgrade \
-        --python-platform aarch64-manylinux_2_35 --python-version "$version" "$package"
-done
+wheels() {
+    "$uv" pip install --quiet --target "$folder/packages" --only-binary :all: --upgrade \
+        --python-platform aarch64-manylinux_2_35 --python-version "$version" --constraint requirements.lock "$@"
+}
+wheels numpy onnxruntime
+test $# -eq 0 || wheels --no-deps "$@"
 rm -rf "$apt"
 echo "$folder: Python $version and $(ls "$folder/packages" | grep -c dist-info) packages for aarch64"

@@ -1,9 +1,9 @@
 """The recurrence of Mamba-2 in matrix products that engines without an operator for it run fast.
 
-As `edgeward.models.ssm.gated.chunked`, arranged for them: products have three dimensions, no tensor more than five, queries meet keys once per group
-and not once per head, and a decay that must be zero is exp of a large negative number, which the sums get as the bias of
-the product that makes them. Each sum of decays runs over its own segment: differences of one running sum would be cheaper,
-and lose small sums where the running sum is large. Over the chunks the cost is quadratic in their number.
+As `edgeward.models.ssm.gated.chunked`, arranged for them: products have three dimensions, no tensor more than five, queries
+meet keys once per group and not once per head, and a decay that must be zero is exp of a large negative number, which the sums
+get as the bias of the product that makes them. Each sum of decays runs over its own segment: differences of one running sum
+would be cheaper, and lose small sums where the running sum is large. Over the chunks the cost is quadratic in their number.
 """
 
 from __future__ import annotations

@@ -122,18 +122,13 @@ def convert(python: str, program: torch.export.ExportedProgram, path: Path) -> N
 def _edit(module: GraphModule) -> None:
     float_where_no_integers(module)
     for node in list(module.graph.nodes):
-        if node.target is aten.softplus.default:
-            _without_choice(node)
+        if node.target is aten.softplus.default and not (node.args[1:] or node.kwargs):
+            node.target = _softplus
         elif is_pair(node, "dequantize") and "per_channel" in str(node.target):
             _unfolded(module, node)
         elif is_pair(node, "quantize") and getattr(node.args[0], "target", None) in FIXED:
             for half in (node, *node.users):
                 half.args = (half.args[0], *FIXED[node.args[0].target], *half.args[3:])
-
-
-def _without_choice(softplus: Node) -> None:
-    if len(softplus.args) == 1 and not softplus.kwargs:
-        softplus.target = _softplus
 
 
 def _softplus(x: Tensor) -> Tensor:
