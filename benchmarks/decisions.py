@@ -71,68 +71,57 @@ def read(
     return found
 
 
-def compared(family: Family, cfg: StudyConfig) -> dict[str, dict[Key, Interval]]:
-    """Return differences to the first recipe, seed by seed, with intervals for seeds and cases; of the first its values."""
-    first = next(iter(family))
-    cases = family[first][0].cases
-    arms = {f"{recipe}/{i}": arm for recipe, mine in family.items() for i, arm in enumerate(mine)}
-    drawn = resample(arms, cases.labels, cases.groups, cfg.resamples, cfg.seed)
-    keys = [Key(name) for name in WHOLE]
-    keys += [Key(name, of) for name in ("recall", "auc") for of in cases.classes]
+class Seeds:
+    """Metrics of a family over its seeds, and over resamples of the cases; the same resamples for every family of one data set.
 
-    def seeds(recipe: str, key: Key) -> tuple[np.ndarray, np.ndarray]:
-        mine = family[recipe]
+    Attributes
+    ----------
+    keys : of the metrics. first : the reference recipe.
+    """
+
+    def __init__(self, family: Family, cfg: StudyConfig) -> None:
+        self.family, self.cfg, self.first = family, cfg, next(iter(family))
+        self.cases = family[self.first][0].cases
+        self.keys = [Key(name) for name in WHOLE]
+        self.keys += [Key(name, of) for name in ("recall", "auc") for of in self.cases.classes]
+        arms = {
+            f"{recipe}/{i}": arm for recipe, mine in family.items() for i, arm in enumerate(mine)
+        }
+        self._drawn = resample(arms, self.cases.labels, self.cases.groups, cfg.resamples, cfg.seed)
+
+    def _plain(self, recipe: str, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        mine = self.family[recipe]
         values = np.array([arm.value(key) for arm in mine])
-        return values, np.stack([drawn[f"{recipe}/{i}"][key] for i in range(len(mine))])
+        return values, np.stack([self._drawn[f"{recipe}/{i}"][key] for i in range(len(mine))])
 
-    out: dict[str, dict[Key, Interval]] = {}
-    for recipe in family:
-        out[recipe] = {}
-        for key in keys:
-            values, replicates = seeds(recipe, key)
-            if recipe != first:
-                before = seeds(first, key)
-                values, replicates = values - before[0], replicates - before[1]
-            least = 0.0 if recipe == first else -1.0
-            out[recipe][key] = combine(
-                [(1.0, values, replicates)], cases.n_groups(), cfg.confidence_level, least
-            )
-    return out
-
-
-def across(
-    families: Mapping[str, Family], recipes: Sequence[str], cfg: StudyConfig
-) -> dict[str, dict[Key, Interval]]:
-    """Return how models differ from the first: the reference in itself, each recipe in what it costs (a difference of differences)."""
-    arms = {
-        f"{model}/{recipe}/{i}": arm
-        for model, family in families.items()
-        for recipe in recipes
-        for i, arm in enumerate(family[recipe])
-    }
-    (base, *models), first = families, recipes[0]
-    cases, count = families[base][first][0].cases, len(families[base][first])
-    drawn = resample(arms, cases.labels, cases.groups, cfg.resamples, cfg.seed)
-    keys = [Key(name) for name in WHOLE]
-    keys += [Key(name, of) for name in ("recall", "auc") for of in cases.classes]
-
-    def cost(model: str, recipe: str, key: Key) -> tuple[np.ndarray, np.ndarray]:
-        """Values and resamples of a model's seeds: the reference's, or what a recipe changes of them."""
-        of = [f"{model}/{recipe}/{i}" for i in range(count)]
-        values = np.array([arms[name].value(key) for name in of])
-        replicates = np.stack([drawn[name][key] for name in of])
-        if recipe == first:
+    def cost(self, recipe: str, key: Key) -> tuple[np.ndarray, np.ndarray]:
+        """Return values of the seeds and their resamples: the reference's own, or what a recipe changes of them."""
+        values, replicates = self._plain(recipe, key)
+        if recipe == self.first:
             return values, replicates
-        before = cost(model, first, key)
+        before = self._plain(self.first, key)
         return values - before[0], replicates - before[1]
 
-    def contrast(model: str, recipe: str, key: Key) -> Interval:
-        terms = [(1.0, *cost(model, recipe, key)), (-1.0, *cost(base, recipe, key))]
-        return combine(terms, cases.n_groups(), cfg.confidence_level, -1.0)
+    def interval(self, recipe: str, key: Key, less: Seeds | None = None) -> Interval:
+        """Return what `cost` is in the mean; `less`: less that of another family."""
+        terms = [(1.0, *self.cost(recipe, key))]
+        if less is not None:
+            terms.append((-1.0, *less.cost(recipe, key)))
+        least = 0.0 if recipe == self.first and less is None else -1.0
+        return combine(terms, self.cases.n_groups(), self.cfg.confidence_level, least)
 
+
+def compared(seeds: Seeds) -> dict[str, dict[Key, Interval]]:
+    """Return differences to the first recipe, seed by seed, with intervals for seeds and cases; of the first its values."""
+    return {r: {key: seeds.interval(r, key) for key in seeds.keys} for r in seeds.family}
+
+
+def across(seeds: Mapping[str, Seeds], recipes: Sequence[str]) -> dict[str, dict[Key, Interval]]:
+    """Return how models differ from the first: the reference in itself, each recipe in what it costs (a difference of differences)."""
+    (_, base), *others = seeds.items()
     return {
-        f"{model}, {recipe}": {key: contrast(model, recipe, key) for key in keys}
-        for model in models
+        f"{model}, {recipe}": {key: mine.interval(recipe, key, less=base) for key in mine.keys}
+        for model, mine in others
         for recipe in recipes
     }
 
@@ -155,6 +144,11 @@ def shown(value: Interval, signed: bool) -> str:
     return f"{estimate} [{low}, {high}]"
 
 
+def told(classes: Sequence[str]) -> list[Key]:
+    """Return the metrics of the printed tables."""
+    return [*(Key(name) for name in WHOLE[:3]), *(Key("recall", k) for k in classes)]
+
+
 def tables(
     model: str,
     found: Mapping[str, Mapping[Key, Interval]],
@@ -163,15 +157,15 @@ def tables(
 ) -> None:
     """Print what a network loses and gets back."""
     first = next(iter(found))
-    names = [*(Key(name) for name in WHOLE[:3]), *(Key("recall", k) for k in classes)]
+    names = told(classes)
     heads = ["balanced accuracy", "AUC", "ECE", *classes]
     print(f"\n### {model}: recall of each class, and the whole\n")
     print(f"| recipe | verdicts | {' | '.join(heads)} |\n|{'---|' * (len(heads) + 2)}")
     for recipe, values in found.items():
         words = Counter(v.verdict for v in judged.get(recipe, []))
-        told = ", ".join(f"{n} {word}" for word, n in words.items())
+        counts = ", ".join(f"{n} {word}" for word, n in words.items())
         cells = [shown(values[key], recipe != first) for key in names]
-        print(f"| {recipe} | {told} | {' | '.join(cells)} |")
+        print(f"| {recipe} | {counts} | {' | '.join(cells)} |")
     print(f"\n### {model}: AUC of each class\n")
     print(f"| recipe | {' | '.join(classes)} |\n|{'---|' * (len(classes) + 1)}")
     for recipe, values in found.items():
@@ -232,12 +226,13 @@ def main() -> None:
     args = parser.parse_args()
     data = open_prepared(Prepare(args.data).folder)
     rows: list[list[object]] = []
-    families: dict[str, Family] = {}
+    seeds: dict[str, Seeds] = {}
     for model in args.models:
         config = Assess(args.data, model, args.seeds[0], args.recipes[-1]).config
         cfg = SafetyGroup.model_validate(yaml.safe_load(config.read_text())["safety"])
-        family = families[model] = read(data, model, args.seeds, args.recipes, cfg)
-        found, judged = compared(family, cfg), verdicts(family, cfg)
+        family = read(data, model, args.seeds, args.recipes, cfg)
+        seeds[model] = Seeds(family, cfg)
+        found, judged = compared(seeds[model]), verdicts(family, cfg)
         tables(model, found, judged, data.classes)
         if args.check:
             check(family, data, model, args.seeds, cfg)
@@ -245,11 +240,11 @@ def main() -> None:
             words = " ".join(v.verdict for v in judged.get(recipe, []))
             rows += lines(args.data, model, recipe, words, values)
     if args.across:
-        between = across(families, args.recipes, cfg)
+        between = across(seeds, args.recipes)
         print(
             f"\n### less {args.models[0]}; of recipes: what they cost, less what they cost there\n"
         )
-        names = [*(Key(name) for name in WHOLE[:3]), *(Key("recall", k) for k in data.classes)]
+        names = told(data.classes)
         print(f"| | {' | '.join(map(str, names))} |\n|{'---|' * (len(names) + 1)}")
         for name, values in between.items():
             print(f"| {name} | {' | '.join(shown(values[key], True) for key in names)} |")

@@ -66,37 +66,18 @@ def _fused(site: Site, q: str, k: str, q_heads: int, domain: str) -> None:
     )
 
 
-class _Heads:
-    """The inputs of a site with heads apart: (b, groups, heads of a group or 1, .., t, size)."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.q, self.k, self.v, self.g = site.node.input
-        self.length, self.values = site.shapes[self.v][1:]
-        self.heads, self.groups = site.attributes["heads"], site.attributes["groups"]
-        self.each = self.heads // self.groups
-
-    def split(self, source: str, name: str, steps: list[int], order: list[int]) -> str:
-        """Reshape (b, t, c) to (b, *steps, groups, heads of a group, size) and transpose it."""
-        each = 1 if name in ("q", "k") else self.each
-        shape = self.site.constant(f"{name}_shape", np.array([0, *steps, self.groups, each, -1]))
-        apart = self.site.add("Reshape", [source, shape], f"{name}_apart")
-        return self.site.add("Transpose", [apart], f"{name}_heads", perm=order)
-
-    def merge(self, source: str, order: list[int], output: str) -> str:
-        """Undo `split` for the output: transpose to (b, *steps, groups, heads, p) and reshape."""
-        turned = self.site.add("Transpose", [source], f"{output}_turned", perm=order)
-        shape = self.site.constant(f"{output}_shape", np.array([0, -1, self.values]))
-        return self.site.add("Reshape", [turned, shape], output)
-
-
 def scan(site: Site) -> None:
     """Write one Scan over time, with time as the first axis."""
-    parts = _Heads(site)
-    order = [1, 0, 2, 3, 4]  # (t, b, groups, heads, size)
+    length, values = site.shapes[site.node.input[2]][1:]
+    groups = site.attributes["groups"]
+    each = site.attributes["heads"] // groups
+    time_first = [1, 0, 2, 3, 4]  # (t, b, groups, heads of a group or 1, size)
     slabs = {}
-    for name, axis in (("q", 4), ("k", 5), ("v", 4), ("g", 5)):
-        moved = parts.split(getattr(parts, name), name, [parts.length], order)
+    for name, source, axis in zip("qkvg", site.node.input, (4, 5, 4, 5), strict=True):
+        heads = 1 if name in "qk" else each
+        shape = site.constant(f"{name}_shape", np.array([0, length, groups, heads, -1]))
+        apart = site.add("Reshape", [source, shape], f"{name}_apart")
+        moved = site.add("Transpose", [apart], f"{name}_heads", perm=time_first)
         axes = site.constant(f"axis{axis}", np.array([axis]))
         slabs[name] = site.add("Unsqueeze", [moved, axes], f"{name}_slab")
     first = site.constant("first", np.array(0))
@@ -105,8 +86,7 @@ def scan(site: Site) -> None:
         for name in ("k", "v")
     }
     product = site.add("Mul", [outer["k"], outer["v"]], "like_state")
-    shape = site.add("Shape", [product], "state_shape")
-    start = site.zeros(shape, "start")
+    start = site.zeros(site.add("Shape", [product], "state_shape"), "start")
     prefix = site.name("step")
 
     def node(operator: str, inputs: list[str], output: str) -> onnx.NodeProto:
@@ -134,7 +114,10 @@ def scan(site: Site) -> None:
     flat = site.add(
         "Squeeze", [site.name("o_slab"), site.constant("axis4", np.array([4]))], "o_flat"
     )
-    parts.merge(flat, [1, 0, 2, 3, 4], site.node.output[0])
+    output = site.node.output[0]
+    turned = site.add("Transpose", [flat], f"{output}_turned", perm=time_first)
+    whole = site.constant(f"{output}_shape", np.array([0, -1, values]))
+    site.add("Reshape", [turned, whole], output)
 
 
 FORMS = {"linear_attention": linear_attention, "opset27": opset27, "scan": scan}
