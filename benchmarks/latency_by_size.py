@@ -2,7 +2,8 @@
 
 Untrained networks, since latency does not depend on the values of weights; calibration sees random images. On every device and at every
 size all files take turns in one process, so a line's ratio, the time of the first network in fp32 over its own, survives a noisy machine.
-A network that has a size of its own settings gets them with ``--options``: ``efficientvim_xs@64:halvings=2``.
+A network that has settings of its own at a size gets them with ``--options``: ``efficientvim_xs@64:halvings=2``. ``--draw FIGURE`` draws
+a finished table instead.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ from pathlib import Path
 
 import torch
 from kernel_costs import Case
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
+from edgeward.core import svg
+from edgeward.core.palette import LIGHT, series
 from edgeward.export.config import export_config
 from edgeward.models.config import ModelConfig
 from edgeward.pipeline.compose import compose, roots
 from edgeward.profiling.config import ProfileConfig
 from edgeward.profiling.kernels import open_bench
+from edgeward.reporting.figures.common import MARKERS, WIDTH, logarithmic
 
 NETWORKS = ["mobileone_s0", "mobilenetv3_small", "efficientformerv2_s0", "mobilevit_xxs", "ssd_xs", "efficientvim_xs"]  # fmt: skip
 FIELDS = ("runtime", "size", "network", "recipe", "ms", "speedup", "low", "high", "refused")
@@ -42,6 +48,36 @@ def _of(given: str, name: str, size: int) -> str | None:
     return setting if place == f"{name}@{size}" else None
 
 
+def draw(table: Path, to: Path) -> None:
+    """Draw how many times faster than the first network in fp32 each file is, against the size of the image."""
+    with table.open(newline="") as source:
+        rows = [row for row in csv.DictReader(source) if row["speedup"]]
+    names = list(dict.fromkeys(row["network"].split()[0] for row in rows))
+    runtimes = list(dict.fromkeys(row["runtime"] for row in rows))
+    with svg.style():
+        figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+        panels = figure.subplots(1, len(runtimes), sharey=True, squeeze=False)[0]
+        for axes, runtime in zip(panels, runtimes, strict=True):
+            for number, name in enumerate(names):
+                for recipe, dashes in (("fp32", "-"), ("ptq_int8", "--")):
+                    mine = [
+                        (int(row["size"]), float(row["speedup"]))
+                        for row in rows
+                        if (row["runtime"], row["network"].split()[0], row["recipe"]) == (runtime, name, recipe)
+                    ]  # fmt: skip
+                    axes.plot(*zip(*mine, strict=True), dashes, marker=MARKERS[number], ms=5, lw=1.3,
+                              color=LIGHT[series(1 + number)], label=f"{name}, {recipe}") if mine else None  # fmt: skip
+            axes.set(title=runtime, xscale="log", yscale="log", xlabel="Side of the image, pixels")
+            logarithmic(axes.xaxis)
+            axes.xaxis.set_major_locator(FixedLocator(sorted({int(row["size"]) for row in rows})))
+            logarithmic(axes.yaxis)
+        panels[0].set(ylabel=f"Times as fast as {names[0]} in fp32")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+        to.write_text(
+            svg.standalone(figure, f"Speed against {names[0]} in fp32, by the size of the image.")
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
     parser.add_argument("--networks", nargs="+", default=NETWORKS, help="the first is the measure")
@@ -50,7 +86,11 @@ def main() -> None:
     parser.add_argument("--options", nargs="*", default=[], metavar="NETWORK@SIZE:KEY=VALUE")
     parser.add_argument("--rounds", type=int, default=41)
     parser.add_argument("--out", type=Path, help="the table; without it, on the terminal")
+    parser.add_argument("--draw", type=Path, metavar="FIGURE", help="draw the table --out as SVG")
     options = parser.parse_args()
+    if options.draw:
+        draw(options.out, options.draw)
+        return
     torch.set_num_threads(1)
     with options.out.open("w") if options.out else sys.stdout as target:
         table = csv.writer(target, lineterminator="\n")
@@ -80,7 +120,9 @@ def main() -> None:
                     assert low is not None
                     assert high is not None
                     speedups = (f"{s:.3f}" for s in (1 / ratio, 1 / high, 1 / low))
-                    table.writerow([*start, case.name, recipe, f"{found.latency_ms:.4f}", *speedups, ""])
+                    table.writerow(
+                        [*start, case.name, recipe, f"{found.latency_ms:.4f}", *speedups, ""]
+                    )
                 target.flush()
 
 
