@@ -21,6 +21,7 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -184,6 +185,8 @@ def main() -> None:
         "--keep", type=Path, help="keep store and server in this new folder, and the server running"
     )
     options = parser.parse_args()
+    if not options.sqlite and find_spec("psycopg2") is None:
+        sys.exit("PostgreSQL needs its driver: pip install psycopg2-binary, or --sqlite")
     root = options.keep or Path(tempfile.mkdtemp(prefix="edgeward_tracking_"))
     root.mkdir(exist_ok=True, parents=True)
     if options.sqlite:

@@ -85,6 +85,19 @@ def test_mixtures_go_into_the_weights(size: tuple[int, ...], halvings: int) -> N
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_a_branch_begins_with_its_share(share: float) -> None:
+    """Depthwise branches begin at zero, so what passes is what the share leaves of the input."""
+    from edgeward.models.zoo.efficientvim import Block, DepthwiseMixture
+
+    x = torch.randn(2, 8, 6, 6)
+    torch.testing.assert_close(DepthwiseMixture(8, share, 2)(x), (1 - share) * x)
+    block = Block(8, 4, 1.0, 2.0, share, 2)
+    with torch.no_grad():
+        block.mixer.out.weight.zero_()  # then the mixer gives nothing either
+    torch.testing.assert_close(block(x)[0], (1 - share) ** 4 * x)
+
+
 def test_tokens_have_no_order() -> None:
     """The mixer without its local convolution: what a token reads does not depend on where the others are."""
     from edgeward.models.zoo.efficientvim import HiddenStateMixer

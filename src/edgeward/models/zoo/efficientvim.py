@@ -36,13 +36,18 @@ def mixed(share: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return (1 - a) * x + a * y
 
 
-class Mixture(nn.Module):
-    """A branch mixed with its input, by a share learned for each channel that begins at a half."""
+def shares(dim: int, share: float, axes: int) -> nn.Parameter:
+    """Return shares that are learned for each channel and begin at `share`, before their sigmoid."""
+    return nn.Parameter(torch.full((dim, *[1] * axes), share).logit())
 
-    def __init__(self, dim: int, branch: nn.Module, axes: int) -> None:
+
+class Mixture(nn.Module):
+    """A branch mixed with its input, by a share learned for each channel."""
+
+    def __init__(self, dim: int, branch: nn.Module, share: float, axes: int) -> None:
         super().__init__()
         self.branch = branch
-        self.share = nn.Parameter(torch.full((dim, *[1] * axes), 1e-4))
+        self.share = shares(dim, share, axes)
 
     def forward(self, x: Tensor) -> Tensor:
         return mixed(self.share, x, self.branch(x))
@@ -51,8 +56,8 @@ class Mixture(nn.Module):
 class DepthwiseMixture(Mixture):
     """A depthwise 3x3 with batch norm, mixed with its input: one depthwise convolution when fused."""
 
-    def __init__(self, dim: int, axes: int) -> None:
-        super().__init__(dim, nn.Sequential(*conv_bn(axes, dim, dim, 3, groups=dim)), axes)
+    def __init__(self, dim: int, share: float, axes: int) -> None:
+        super().__init__(dim, nn.Sequential(*conv_bn(axes, dim, dim, 3, groups=dim)), share, axes)
         nn.init.zeros_(self.branch[1].weight)
 
     def fuse(self) -> nn.Module:
@@ -103,16 +108,18 @@ class HiddenStateMixer(nn.Module):
 class Block(nn.Module):
     """Depthwise, mixer, depthwise, pointwise pair; each mixed with its input (figure 3)."""
 
-    def __init__(self, dim: int, states: int, expand: float, ratio: float, axes: int) -> None:
+    def __init__(
+        self, dim: int, states: int, expand: float, ratio: float, share: float, axes: int
+    ) -> None:
         super().__init__()
         hidden = int(dim * ratio)
         feed = [*conv_bn(axes, dim, hidden, 1), nn.ReLU(), *conv_bn(axes, hidden, dim, 1)]
         nn.init.zeros_(feed[-1].weight)
-        self.before = DepthwiseMixture(dim, axes)
+        self.before = DepthwiseMixture(dim, share, axes)
         self.mixer = HiddenStateMixer(dim, int(dim * expand), states, axes)
-        self.share = nn.Parameter(torch.full((dim, *[1] * axes), 1e-4))
-        self.after = DepthwiseMixture(dim, axes)
-        self.feed = Mixture(dim, nn.Sequential(*feed), axes)
+        self.share = shares(dim, share, axes)
+        self.after = DepthwiseMixture(dim, share, axes)
+        self.feed = Mixture(dim, nn.Sequential(*feed), share, axes)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = self.before(x)
@@ -158,6 +165,8 @@ class EfficientViM(nn.Module):
     depths : blocks of each stage. states : columns of the state in each stage.
     halvings : of the stem; the paper has 4, so that stages begin at stride 16. Small images need fewer.
     expand : inner over outer channels of the state. ratio : hidden over outer channels of the pointwise pairs.
+    share : what each branch begins with beside its input. The paper has a half; branches begin at zero, so each of a block's four mixtures
+        then halves what passes, and short trainings do not find out of it.
     """
 
     def __init__(
@@ -173,6 +182,7 @@ class EfficientViM(nn.Module):
         halvings: int,
         expand: float,
         ratio: float,
+        share: float,
     ) -> None:
         super().__init__()
         if not len(dims) == len(depths) == len(states):
@@ -186,7 +196,7 @@ class EfficientViM(nn.Module):
             stem += [*conv_bn(axes, before, width, 3, 2), nn.ReLU()]
         self.stem = nn.Sequential(*stem[:-1])
         self.stages = nn.ModuleList(
-            nn.ModuleList(Block(dim, n, expand, ratio, axes) for _ in range(depth))
+            nn.ModuleList(Block(dim, n, expand, ratio, share, axes) for _ in range(depth))
             for dim, depth, n in zip(dims, depths, states, strict=True)
         )
         self.halvings = nn.ModuleList(

@@ -9,6 +9,7 @@ computed at half of the resolution and enlarged linearly.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
@@ -20,12 +21,9 @@ from edgeward.models.zoo.ssd import conv_bn
 class _Stage(nn.Module):
     """Half the resolution, then blocks."""
 
-    def __init__(
-        self, dim: int, out: int, depth: int, states: int, expand: float, ratio: float, axes: int
-    ) -> None:
+    def __init__(self, halving: Halving, blocks: Iterable[Block]) -> None:
         super().__init__()
-        self.halving = Halving(dim, out, ratio, axes)
-        self.blocks = nn.ModuleList(Block(out, states, expand, ratio, axes) for _ in range(depth))
+        self.halving, self.blocks = halving, nn.ModuleList(blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.halving(x)
@@ -56,6 +54,7 @@ class ViMUNet(Segmenter):
     dims : channels at half of the resolution and after each further halving; the sides of the input must be divisible by all.
     depths : blocks after each further halving. states : columns of the state there.
     expand : inner over outer channels of the state. ratio : hidden over outer channels of the pointwise pairs.
+    share : what each branch of a block begins with beside its input, as in EfficientViM.
     """
 
     def __init__(
@@ -70,6 +69,7 @@ class ViMUNet(Segmenter):
         states: list[int],
         expand: float,
         ratio: float,
+        share: float,
     ) -> None:
         super().__init__()
         if not len(dims) - 1 == len(depths) == len(states):
@@ -81,7 +81,10 @@ class ViMUNet(Segmenter):
         self.stem = nn.Sequential(*conv_bn(axes, in_chans, dims[0], 3, 2), nn.ReLU())
         pairs = list(itertools.pairwise(dims))
         self.stages = nn.ModuleList(
-            _Stage(i, o, depth, n, expand, ratio, axes)
+            _Stage(
+                Halving(i, o, ratio, axes),
+                [Block(o, n, expand, ratio, share, axes) for _ in range(depth)],
+            )
             for (i, o), depth, n in zip(pairs, depths, states, strict=True)
         )
         self.up = nn.ModuleList(_Up(o, i, axes) for i, o in reversed(pairs))
