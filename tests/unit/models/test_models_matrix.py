@@ -53,7 +53,13 @@ SIBLINGS = {
     *("mobileone_s1", "mobileone_s2", "mobileone_s3", "mobileone_s4", "efficientformerv2_s1"),
     "efficientnet_lite0_imagenet",
     *("mobilevit_xs", "mobilevit_s"),
-    *("efficientvim_m1", "efficientvim_m2", "efficientvim_m3", "efficientvim_m4"),
+    *(
+        "efficientvim_m1",
+        "efficientvim_m2",
+        "efficientvim_m3",
+        "efficientvim_m4",
+        "efficientvim_xs_h2",
+    ),
     *("medmamba_t", "medmamba_s", "medmamba_b", "vmamba_t"),  # the scan of s6_xs
 }
 OF_VOLUMES = {"resnet18_3d", "ssd_3d_xs"}  # see test_models_volumes.py
