@@ -224,7 +224,7 @@ def main() -> None:
         for turn in range(options.restarts):
             goal = total * (options.restarts - turn) / (options.restarts + 1)
             while len(pending(outbox)) > goal:
-                time.sleep(0.05)
+                time.sleep(0.5)
             victim = base if base and turn % 2 else server
             killed["database" if victim is base else "server"] += 1
             victim.kill()
