@@ -23,12 +23,12 @@ import onnx
 import openvino
 from scipy.special import softmax
 
-from edgeward.core.io import sha256
 from edgeward.data.store import Prepared, open_prepared, to_input
+from edgeward.export.config import export_config
 from edgeward.pipeline.compose import compose, roots
 from edgeward.profiling.config import ProfileConfig
-from edgeward.profiling.statistics import paired_ratio
-from edgeward.profiling.transport import open_device
+from edgeward.profiling.kernels import open_bench
+from edgeward.runtimes.base import Timed
 from edgeward.runtimes.onnxruntime.session import open_session
 from edgeward.runtimes.onnxruntime.static import quantize
 from edgeward.tasks.multiclass.train import macro_auc, recalls
@@ -39,7 +39,7 @@ FIELDS = (
     *("balanced_accuracy", "balanced_change", "balanced_low", "balanced_high", "unchanged"),
     *("speedup", "speedup_low", "speedup_high", "seconds", "mb"),
 )
-BATCH, RESAMPLES, ROUNDS = 64, 200, 41
+BATCH, RESAMPLES = 64, 200
 Forward = Callable[[np.ndarray], np.ndarray]
 
 
@@ -112,42 +112,15 @@ def resamples(groups: np.ndarray, seed: int) -> Iterator[np.ndarray]:
         yield np.concatenate([order[starts[g] : starts[g + 1]] for g in drawn])
 
 
-def in_turns(device: str, files: list[Path]) -> list[tuple[float, float, float] | None]:
-    """Return how many times faster than the first each file is, with its interval; None where the engine refuses it."""
-    run = compose(roots(), {"data": "phantom", "model": "mobileone_s0", "recipe": "fp32", "device": device})  # fmt: skip
-    turns = {**run["profile"]["interleave"], "rounds": ROUNDS}
-    cfg = ProfileConfig.model_validate({**run["profile"], "interleave": turns, "deadline_s": 1200})
-    with open_device(cfg) as opened:
-        answer = opened.ask(
-            {
-                "task": "interleave",
-                "engine": cfg.engine.model_dump(),
-                "affinity": cfg.affinity,
-                "threads": cfg.first_threads,
-                "batch": 1,
-                "seed": 0,
-                "models": [str(path) for path in files],
-                "sha256s": [sha256(path) for path in files],
-                "input_range": [0, 255],
-                "warmup": cfg.warmup.model_dump(),
-                **cfg.interleave.model_dump(),
-                "max_duration_s": cfg.deadline_s / 2,
-            }
-        )
-    refused = {index for index, _ in answer["refused"]}
-    left = [i for i in range(len(files)) if i not in refused]
-    latency = np.median(np.array(answer["samples_ns"], float), axis=2)
-    found: list[tuple[float, float, float] | None] = []
-    for i in range(len(files)):
-        if i in refused:
-            found.append(None)
-            continue
-        ratio = paired_ratio(latency[:, 0], latency[:, left.index(i)], cfg.confidence)
-        assert ratio.estimate is not None
-        assert ratio.low is not None
-        assert ratio.high is not None
-        found.append((ratio.estimate, ratio.low, ratio.high))
-    return found
+def in_turns(device: str, files: list[Path]) -> list[Timed]:
+    """Time files in one process on a device; the first is the reference."""
+    names = {"data": "phantom", "model": "mobileone_s0", "recipe": "fp32", "device": device}
+    run = compose(roots(), names, ["profile.deadline_s=1200"])
+    cfg = ProfileConfig.model_validate(run["profile"])
+    with tempfile.TemporaryDirectory() as folder:
+        record = Path(folder) / "kernels.json"
+        with open_bench(cfg, export_config(run["export"]), record, {"input_range": [0, 255]}) as bench:  # fmt: skip
+            return bench.files_in_turns(files)
 
 
 def rows(data: Prepared, at: Path, folder: Path, timed: bool) -> Iterator[list[str]]:
@@ -171,8 +144,10 @@ def rows(data: Prepared, at: Path, folder: Path, timed: bool) -> Iterator[list[s
 
     base, bases = of(reference)
     for device, (engine, opened) in zip(DEVICES, ENGINES.items(), strict=True):
-        speeds = in_turns(device, [*files.values()]) if timed else [None] * len(files)
-        for (name, path), speed in zip(files.items(), speeds, strict=True):
+        speeds: dict[str, Timed] = {}
+        if timed:
+            speeds = dict(zip([*files][1:], in_turns(device, [*files.values()]), strict=True))
+        for name, path in files.items():
             try:
                 logits = logits_of(opened(path), data, indices)
             except Exception as error:
@@ -182,7 +157,8 @@ def rows(data: Prepared, at: Path, folder: Path, timed: bool) -> Iterator[list[s
             low, high = np.quantile(each - bases, [0.025, 0.975], axis=0)
             numbers = zip(there, there - base, low, high, strict=True)
             same = (logits.argmax(1) == reference.argmax(1)).mean()
-            fast = [""] * 3 if speed is None else [f"{s:.3f}" for s in speed]
+            found = speeds[name].speedup if name in speeds else None
+            fast = [""] * 3 if found is None else [f"{s:.3f}" for s in found]
             yield [
                 *(name, engine),
                 *(f"{value:.4f}" for measure in numbers for value in measure),

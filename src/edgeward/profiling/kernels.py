@@ -177,30 +177,35 @@ class DeviceBench(Bench):
         self, reference: ExportedProgram, programs: Sequence[ExportedProgram]
     ) -> list[Timed]:
         writer = load("edgeward.runtimes", self.runtime.file_of, "export", WHERE)
-        suffix, cfg = self.runtime.suffix, self._cfg
+        suffix = self.runtime.suffix
         with tempfile.TemporaryDirectory(prefix="edgeward-turns-") as folder:
             files = [Path(folder) / f"{i}{suffix}" for i in range(1 + len(programs))]
             for path, each in zip(files, (reference, *programs), strict=True):
                 writer.write(each, self._export, self._properties, path)
-            answer = self._device.ask(
-                {
-                    **self._common,
-                    "task": "interleave",
-                    "models": [str(path) for path in files],
-                    "sha256s": [sha256(path) for path in files],
-                    "input_range": self._properties["input_range"],
-                    "warmup": cfg.warmup.model_dump(),
-                    **cfg.interleave.model_dump(),
-                    "max_duration_s": cfg.deadline_s / 2,
-                }
-            )
+            return self.files_in_turns(files)
+
+    def files_in_turns(self, files: Sequence[Path]) -> list[Timed]:
+        """As `in_turns`, of files; the first is the reference."""
+        cfg = self._cfg
+        answer = self._device.ask(
+            {
+                **self._common,
+                "task": "interleave",
+                "models": [str(path) for path in files],
+                "sha256s": [sha256(path) for path in files],
+                "input_range": self._properties["input_range"],
+                "warmup": cfg.warmup.model_dump(),
+                **cfg.interleave.model_dump(),
+                "max_duration_s": cfg.deadline_s / 2,
+            }
+        )
         refused = dict(answer["refused"])
         if 0 in refused:
             raise UserError(
                 f"device '{cfg.name}': the engine refuses the network in float: {one_line(refused[0])}"
             )
-        if len(refused) == len(programs):  # then nothing was timed
-            return [Timed(None, None, None, one_line(refused[1 + i])) for i in range(len(programs))]
+        if len(refused) == len(files) - 1:  # then nothing was timed
+            return [Timed(None, None, None, one_line(refused[i])) for i in range(1, len(files))]
         latency = np.median(np.array(answer["samples_ns"]) / 1e6, axis=2)  # (rounds, models left)
         left = [i for i in range(len(files)) if i not in refused]
         found = []

@@ -230,6 +230,14 @@ class Timed:
     ratio: tuple[float, float | None, float | None] | None
     refused: str | None = None
 
+    @property
+    def speedup(self) -> tuple[float, float | None, float | None] | None:
+        """How many times faster than the reference it is: estimate, lower and upper end (None: open)."""
+        if self.ratio is None:
+            return None
+        ratio, low, high = self.ratio
+        return 1 / ratio, high and 1 / high, low and 1 / low
+
 
 class Bench(ABC):
     """A device on which operators and whole programs can be timed while a network is compressed for it.
